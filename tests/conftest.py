@@ -1,0 +1,99 @@
+"""What every test may use: parts that can be missing, a data folder of its own, the real runsc versions."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import parts
+
+CI = os.environ.get("CI") == "true"
+
+
+def require(*names: str) -> None:
+    """Skip the running test when a part is missing and say what gets it; in CI fail, since nothing may be missing."""
+    lacking = [sentence for name in names if (sentence := parts.missing(name))]
+    if not lacking:
+        return
+    text = "; ".join(lacking)
+    if CI:
+        pytest.fail(text, pytrace=False)
+    pytest.skip(text)
+
+
+# First of all fixtures, so that nothing is set up for a test that cannot run.
+@pytest.fixture(autouse=True)
+def _needs(request: pytest.FixtureRequest) -> None:
+    for marker in request.node.iter_markers("needs"):
+        require(*marker.args)
+
+
+@pytest.fixture
+def runsc() -> parts.Runsc:
+    """The newest runsc on this machine."""
+    require("root", "runsc", "ip")
+    found = parts.newest_runsc()
+    assert found is not None
+    return found
+
+
+@pytest.fixture(params=parts.RUNSC_LABELS)
+def each_runsc(request: pytest.FixtureRequest) -> parts.Runsc:
+    """The three runsc versions that we support, one after the other."""
+    label: str = request.param
+    require("root", f"runsc-{label}", "ip")
+    found = parts.runsc(label)
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty SANDTRAIL_HOME with its own SANDTRAIL_RUN, both exported to child processes.
+
+    The path is short because a Unix socket's may have 107 bytes. When the test is over, no process that names this
+    folder in its arguments may be left: such a process is ended and fails the test.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="st-", dir="/tmp"))
+    monkeypatch.setenv("SANDTRAIL_HOME", str(folder))
+    monkeypatch.setenv("SANDTRAIL_RUN", str(folder / "run"))
+    (folder / "run").mkdir(mode=0o700)
+    yield folder
+    left = _end_processes_of(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    assert not left, f"the test left processes behind: {left}"
+
+
+def _processes_of(folder: Path) -> dict[int, str]:
+    """Processes (not this one) with the folder in their arguments: pid -> command line."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        except OSError:  # it ended while we looked
+            continue
+        if str(folder) in line:
+            found[int(entry.name)] = line
+    return found
+
+
+def _end_processes_of(folder: Path, patience_s: float = 5.0) -> dict[int, str]:
+    """Wait for the folder's processes to leave by themselves, then kill and return those that did not."""
+    deadline = time.monotonic() + patience_s
+    while (left := _processes_of(folder)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for pid in left:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    return left

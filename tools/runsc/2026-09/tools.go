@@ -1,0 +1,5 @@
+//go:build tools
+
+package parts
+
+import _ "gvisor.dev/gvisor/runsc"
