@@ -1,0 +1,88 @@
+"""Where things are under `SANDTRAIL_HOME`, and the few file operations that everything durable is made of."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Layout", "publish"]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The folders of one node's store."""
+
+    home: Path
+
+    @property
+    def spool(self) -> Path:
+        """Frames that no segment holds yet."""
+        return self.home / "spool"
+
+    @property
+    def segments(self) -> Path:
+        """The segments' blobs."""
+        return self.home / "segments"
+
+    @property
+    def log(self) -> Path:
+        """Tiles, entry bundles and the checkpoint."""
+        return self.home / "log"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The log's signed head."""
+        return self.log / "checkpoint"
+
+    @property
+    def keys(self) -> Path:
+        """The log's key and its public half."""
+        return self.home / "keys"
+
+    @property
+    def vkey(self) -> Path:
+        """The public half."""
+        return self.keys / "log.vkey"
+
+    def segment(self, number: int) -> Path:
+        """The blob of segment `number`; a thousand to a folder."""
+        return self.segments / f"{number // 1000:06d}" / f"{number:09d}.seg"
+
+    def make(self) -> Layout:
+        """Create the folders (mode 0700) that do not exist yet."""
+        for folder in (self.home, self.spool, self.segments, self.log, self.keys):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self
+
+
+def publish(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Put `data` at `path` so that a reader or a crash sees the old file or the new one, whole.
+
+    Durable when it returns: the file's bytes and its name are on disk. After an error the old file is still there;
+    the caller must not go on as if the new one were (a failed fsync says nothing about what the disk holds).
+    """
+    folder = path.parent
+    if not folder.is_dir():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sync_folder(folder.parent)
+    temporary = folder / f".{path.name}.{os.getpid()}.tmp"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    temporary.rename(path)
+    sync_folder(folder)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

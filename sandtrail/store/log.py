@@ -1,0 +1,155 @@
+"""The node's append-only log: entries in, tiles and a signed checkpoint out.
+
+One writer at a time (a lock on `log/lock`). `append` only queues; `publish` makes everything queued durable and then
+signs for it, in this order: entry bundles and tiles, then the checkpoint. After a crash the checkpoint is the truth:
+what lies in tiles beyond it was never signed and is written anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from pathlib import Path
+
+from sandtrail.errors import DamagedError, StoreError, UsageError
+from sandtrail.store.layout import Layout, publish
+from sandtrail.store.merkle import EMPTY, leaf_hash, node_hash, tree_root
+from sandtrail.store.note import Checkpoint, Signer, open_checkpoint
+from sandtrail.store.tiles import (
+    MAX_ENTRY,
+    WIDTH,
+    TileReader,
+    bundle_path,
+    encode_bundle,
+    partial_widths,
+    tile_path,
+)
+
+__all__ = ["Log", "read_checkpoint"]
+
+
+def read_checkpoint(log: Path) -> bytes | None:
+    """The current checkpoint's bytes, unchecked, or None in a log that has none yet."""
+    try:
+        return (log / "checkpoint").read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+class Log:
+    """The writer of a log."""
+
+    def __init__(self, home: Path, signer: Signer) -> None:
+        """Take the writer's place and read the log's right edge.
+
+        Raises StoreError when another writer has it, DamagedError when tiles and checkpoint do not agree: a damaged log
+        is never appended to.
+        """
+        self._log = Layout(home).make().log
+        self._signer = signer
+        self._lock = os.open(self._log / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock)
+            raise StoreError(f"another process writes to the log under {home}") from None
+        note = read_checkpoint(self._log)
+        if note is None:
+            if (self._log / "tile").exists():
+                # Nothing was signed yet, so a first publish was cut short.
+                shutil.rmtree(self._log / "tile")
+            self.published = Checkpoint(signer.verifier.name, 0, EMPTY)
+        else:
+            self.published = open_checkpoint(note, signer.verifier)
+        self.size = self.published.size
+        self._levels = self._right_edge(self.size)
+        self._bundle = self._last_entries(self.size)
+        self._full: dict[Path, bytes] = {}
+        if self.root() != self.published.root:
+            raise DamagedError(f"the tiles under {self._log} do not lead to the signed root; run: sandtrail verify")
+
+    def _right_edge(self, size: int) -> list[list[bytes]]:
+        """Per level the hashes of the tile that is not full yet."""
+        reader = TileReader(self._log, size)
+        levels: list[list[bytes]] = []
+        for level, number, _ in partial_widths(size):
+            levels.extend([] for _ in range(level - len(levels)))
+            levels.append(reader.hashes(level, number))
+        return levels
+
+    def _last_entries(self, size: int) -> list[bytes]:
+        return TileReader(self._log, size).entries(size // WIDTH) if size % WIDTH else []
+
+    def append(self, entry: bytes) -> int:
+        """Queue an entry and return its index. Nothing is durable before `publish`."""
+        if len(entry) > MAX_ENTRY:
+            raise UsageError(f"an entry holds at most {MAX_ENTRY} bytes, this one has {len(entry)}")
+        index = self.size
+        self._bundle.append(entry)
+        if len(self._bundle) == WIDTH:
+            self._full[bundle_path(self._log, index // WIDTH)] = encode_bundle(self._bundle)
+            self._bundle = []
+        self._push(0, leaf_hash(entry), index)
+        self.size += 1
+        return index
+
+    def _push(self, level: int, value: bytes, index: int) -> None:
+        if level == len(self._levels):
+            self._levels.append([])
+        tile = self._levels[level]
+        tile.append(value)
+        if len(tile) == WIDTH:
+            self._full[tile_path(self._log, level, index // WIDTH)] = b"".join(tile)
+            self._levels[level] = []
+            self._push(level + 1, tree_root(tile), index // WIDTH)
+
+    def root(self) -> bytes:
+        """The root over everything appended so far."""
+        root: bytes | None = None
+        for tile in self._levels:
+            # Each level's partial tile lies to the left of everything below it; its full subtrees are its set bits.
+            at = len(tile)
+            for bit in range(8):
+                if len(tile) >> bit & 1:
+                    part = tree_root(tile[at - (1 << bit) : at])
+                    at -= 1 << bit
+                    root = part if root is None else node_hash(part, root)
+        return EMPTY if root is None else root
+
+    def publish(self) -> Checkpoint:
+        """Make everything appended durable, then sign for it; returns the new checkpoint.
+
+        After an error nothing was signed that is not on disk; the object must not be used any more.
+        """
+        if self.size == self.published.size and self.size:
+            return self.published
+        for path, data in self._full.items():
+            publish(path, data)
+        self._full.clear()
+        for level, number, width in partial_widths(self.size):
+            publish(tile_path(self._log, level, number, width), b"".join(self._levels[level]))
+        if self._bundle:
+            publish(bundle_path(self._log, self.size // WIDTH, len(self._bundle)), encode_bundle(self._bundle))
+        checkpoint = Checkpoint(self._signer.verifier.name, self.size, self.root())
+        publish(self._log / "checkpoint", self._signer.sign(checkpoint.body), mode=0o644)
+        old, self.published = self.published, checkpoint
+        self._drop_partials(old.size)
+        return checkpoint
+
+    def _drop_partials(self, size: int) -> None:
+        """Remove the partial tiles of an older size: the checkpoint that needed them has been replaced."""
+        current = {tile_path(self._log, *tile) for tile in partial_widths(self.size)}
+        old = [tile_path(self._log, *tile) for tile in partial_widths(size)]
+        if size % WIDTH and self.size != size:
+            old.append(bundle_path(self._log, size // WIDTH, size % WIDTH))
+        for path in old:
+            if path not in current:
+                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    path.parent.rmdir()
+
+    def close(self) -> None:
+        """Give up the writer's place."""
+        os.close(self._lock)

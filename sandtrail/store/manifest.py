@@ -1,0 +1,51 @@
+"""What a log entry says, in deterministic CBOR (RFC 8949 section 4.2.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cbor2
+
+from sandtrail.errors import DamagedError
+
+__all__ = ["ENTRY_KINDS", "FORMAT", "Entry", "boot_id", "decode_entry", "encode_entry"]
+
+FORMAT = 1
+ENTRY_KINDS = frozenset({"segment", "start", "stop", "heartbeat", "gap"})
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of the log: its index, its kind, and everything it says."""
+
+    index: int
+    kind: str
+    map: dict[str, Any]
+
+
+def encode_entry(kind: str, fields: Mapping[str, Any]) -> bytes:
+    """The bytes of an entry."""
+    return cbor2.dumps({"v": FORMAT, "kind": kind, **fields}, canonical=True)
+
+
+def decode_entry(index: int, data: bytes) -> Entry:
+    """Read an entry. Raises DamagedError when it is not one of ours, byte for byte."""
+    try:
+        value = cbor2.loads(data)
+        canonical = cbor2.dumps(value, canonical=True) == data
+    except (cbor2.CBORError, ValueError, TypeError, RecursionError) as error:
+        raise DamagedError(f"log entry {index} is not CBOR: {error}") from None
+    if not (canonical and isinstance(value, dict) and value.get("v") == FORMAT and value.get("kind") in ENTRY_KINDS):
+        raise DamagedError(f"log entry {index} is not an entry of format {FORMAT}")
+    return Entry(index, value["kind"], value)
+
+
+def boot_id() -> str:
+    """The kernel's name for this boot; MONOTONIC and BOOTTIME compare only within one."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return "unknown"

@@ -1,0 +1,197 @@
+"""The spool: where a source's frames land first, one append-only file a writer.
+
+A record holds a run of frames of one stream that were received together:
+
+    magic "STr1" | kind u8 | flags u8 | 0 u16 | count u32 | body length u32 |
+    stream u64 | seq of the first frame u64 | realtime_ns u64 | monotonic_ns u64 | boottime_ns u64 | crc32 u32
+    body = count * length u32, then the payloads
+
+all little-endian; the checksum covers header (less itself) and body. A record is in the page cache when the writing
+call returns: it survives the death of the process, not that of the machine, until the sealer has put it in a segment.
+The writer holds a lock on its file; a file without one has no writer any more.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
+from pathlib import Path
+from struct import Struct, pack, unpack_from
+from typing import Any, NamedTuple
+
+import cbor2
+
+from sandtrail.errors import StoreError, UsageError
+from sandtrail.store.frames import Kind, Stamp, stamp
+from sandtrail.store.layout import Layout
+
+__all__ = ["MAX_PAYLOAD", "Record", "SpoolWriter", "Stream", "encode_record", "parse_records"]
+
+MAGIC = b"STr1"
+URGENT = 1
+MAX_PAYLOAD = 32 << 20
+MAX_BODY = 64 << 20
+ROTATE_AT = 64 << 20
+_HEAD = Struct("<4sBBHIIQQQQQ")
+HEADER_SIZE = _HEAD.size + 4
+
+
+class Record(NamedTuple):
+    """One record, its payloads not yet cut apart."""
+
+    kind: int
+    urgent: bool
+    stream: int
+    seq: int
+    when: Stamp
+    lengths: tuple[int, ...]
+    payloads: memoryview
+
+    def frames(self) -> Iterator[tuple[int, bytes]]:
+        """(seq, payload) of each frame."""
+        ends = accumulate(self.lengths)
+        for seq, (end, length) in enumerate(zip(ends, self.lengths, strict=True), self.seq):
+            yield seq, bytes(self.payloads[end - length : end])
+
+
+def encode_record(
+    kind: int,
+    stream: int,
+    seq: int,
+    when: tuple[int, int, int],
+    payloads: Sequence[bytes | memoryview],
+    *,
+    urgent: bool = False,
+) -> bytes:
+    """The bytes of a record."""
+    lengths = [len(payload) for payload in payloads]
+    body = b"".join([pack(f"<{len(lengths)}I", *lengths), *payloads])
+    head = _HEAD.pack(MAGIC, kind, URGENT if urgent else 0, 0, len(lengths), len(body), stream, seq, *when)
+    return b"".join([head, pack("<I", zlib.crc32(body, zlib.crc32(head))), body])
+
+
+def parse_records(data: bytes | memoryview, *, checked: bool = False) -> Iterator[tuple[int, Record]]:
+    """Yield (end offset, record) for every whole, undamaged record from the start of `data`; stop at the first other.
+
+    The caller compares the last end offset with `len(data)`. `checked` leaves the checksum out, where a digest over all
+    of `data` has already been compared.
+    """
+    view = memoryview(data)
+    at = 0
+    while len(view) - at >= HEADER_SIZE:
+        magic, kind, flags, zero, count, length, stream, seq, *when = _HEAD.unpack_from(view, at)
+        start = at + HEADER_SIZE
+        end = start + length
+        if magic != MAGIC or zero or end > len(view) or count * 4 > length or length > MAX_BODY:
+            return
+        if not checked:
+            crc = zlib.crc32(view[start:end], zlib.crc32(view[at : at + _HEAD.size]))
+            if crc != unpack_from("<I", view, at + _HEAD.size)[0]:
+                return
+        lengths = unpack_from(f"<{count}I", view, start)
+        payloads = view[start + 4 * count : end]
+        if sum(lengths) != len(payloads):
+            return
+        at = end
+        yield end, Record(kind, bool(flags & URGENT), stream, seq, Stamp(*when), lengths, payloads)
+
+
+class SpoolWriter:
+    """The one writer of a spool. Not for use from several threads at once; a process may own several.
+
+    Raises StoreError when the disk refuses: what was asked is then not in the spool, and everything before it is.
+    """
+
+    def __init__(self, home: Path, name: str) -> None:
+        if not name.replace("-", "").replace("_", "").isalnum():
+            raise UsageError(f"{name!r} cannot name a spool; use letters, digits, '-' and '_'")
+        self._folder = Layout(home).make().spool
+        self._name = name
+        self._number = 0
+        self._fd = -1
+        self.size = 0
+        self._next_file()
+
+    def _next_file(self) -> None:
+        old = self._fd
+        while True:
+            path = self._folder / f"{self._name}.{self._number:06d}.spool"
+            self._number += 1
+            try:
+                fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise StoreError(f"cannot create the spool {path}: {error.strerror}") from error
+            break
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        self._fd, self.path, self.size = fd, path, 0
+        if old >= 0:
+            os.close(old)
+
+    def append(self, record: bytes) -> None:
+        """Append one encoded record, whole or not at all."""
+        if self.size >= ROTATE_AT:
+            self._next_file()
+        try:
+            written = os.write(self._fd, record)
+            while written < len(record):
+                written += os.write(self._fd, memoryview(record)[written:])
+        except OSError as error:
+            os.ftruncate(self._fd, self.size)
+            raise StoreError(f"cannot write to the spool {self.path}: {error.strerror}") from error
+        self.size += len(record)
+
+    def open(self, descriptor: Mapping[str, Any]) -> Stream:
+        """Begin a new stream; its first frame describes it."""
+        return Stream(self, descriptor)
+
+    def close(self) -> None:
+        """Let go of the file; the sealer may take what is left of it."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class Stream:
+    """An ordered run of frames of one source, written to one spool."""
+
+    def __init__(self, spool: SpoolWriter, descriptor: Mapping[str, Any]) -> None:
+        self.id = int.from_bytes(os.urandom(8), "little")
+        self.seq = 0
+        self._spool = spool
+        self._put(Kind.OPEN, [cbor2.dumps(dict(descriptor), canonical=True)], urgent=True)
+
+    def _put(
+        self, kind: Kind, payloads: Sequence[bytes | memoryview], *, urgent: bool, when: Stamp | None = None
+    ) -> None:
+        self._spool.append(encode_record(kind, self.id, self.seq, when or stamp(), payloads, urgent=urgent))
+        self.seq += len(payloads)
+
+    def write(self, payload: bytes, *, urgent: bool = False, when: Stamp | None = None) -> int:
+        """Record one frame and return its seq. Raises UsageError for a payload over MAX_PAYLOAD: cut it and note so."""
+        return self.write_many([payload], urgent=urgent, when=when)
+
+    def write_many(
+        self, payloads: Sequence[bytes | memoryview], *, urgent: bool = False, when: Stamp | None = None
+    ) -> int:
+        """Record frames that were received together; returns the seq of the first."""
+        if sum(map(len, payloads)) > MAX_PAYLOAD:
+            raise UsageError(f"a record holds at most {MAX_PAYLOAD} bytes; cut the payload and note the cut")
+        first = self.seq
+        if payloads:
+            self._put(Kind.DATA, payloads, urgent=urgent, when=when)
+        return first
+
+    def note(self, note: Mapping[str, Any], *, urgent: bool = True) -> None:
+        """Record an act of the collector that concerns this stream: a gap, a cut, an error."""
+        self._put(Kind.NOTE, [cbor2.dumps(dict(note), canonical=True)], urgent=urgent)
+
+    def close(self, reason: str, **facts: Any) -> None:
+        """Record the stream's end."""
+        self._put(
+            Kind.CLOSE, [cbor2.dumps({"reason": reason, "frames": self.seq, **facts}, canonical=True)], urgent=True
+        )
