@@ -1,0 +1,162 @@
+"""HTTP exchanges put together from the gateway's frames (docs/architecture.md, "Payloads by source")."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass, field
+from typing import Any
+
+from sandtrail.replay.models.body import MAX_BODY
+
+__all__ = ["Assembler", "Exchange"]
+
+Header = tuple[str, str]
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request and what came back, as far as it was seen. Bodies are as they were on the wire."""
+
+    flow: str
+    id: str
+    method: str = ""
+    url: str = ""
+    request_headers: list[Header] = field(default_factory=list)
+    request_body: bytes = b""
+    request_cut: bool = False
+    status: int | None = None
+    response_headers: list[Header] = field(default_factory=list)
+    response_body: bytes = b""
+    response_cut: bool = False
+    response_done: bool = False
+    """The response's end was seen."""
+    error: str | None = None
+    client: tuple[str, int] | None = None
+    """Address and port of the sandbox's end of the connection."""
+    request_ref: str = ""
+    response_ref: str = ""
+    refs: list[str] = field(default_factory=list)
+    request_ns: int = 0
+    """When the request began."""
+    first_ns: int = 0
+    """When the first of the response arrived; 0 while nothing has."""
+    end_ns: int = 0
+    """When the last of the response arrived; 0 while nothing has."""
+
+
+class Assembler:
+    """Takes the gateway's frames of one session in order and keeps the exchanges that they make up.
+
+    Never raises on a frame's content. Bodies beyond `MAX_BODY` are cut and say so; beyond `limit` exchanges the frames
+    are counted in `ignored`.
+    """
+
+    def __init__(self, limit: int = 100_000) -> None:
+        self.exchanges: dict[tuple[str, str], Exchange] = {}
+        self.ignored = 0
+        self._limit = limit
+        self._clients: dict[str, tuple[str, int]] = {}
+        self._chunks: dict[tuple[str, str], bytearray] = {}
+
+    def feed(self, frame: dict[str, Any], ref: str, received_ns: int) -> Exchange | None:
+        """Take one frame; the exchange that it belongs to, or None where it belongs to none."""
+        kind, flow = frame.get("t"), _text(frame.get("flow"))
+        if kind == "connect":
+            client = frame.get("client")
+            if isinstance(client, list) and len(client) >= 2 and isinstance(client[1], int):
+                self._clients[flow] = (_text(client[0]), client[1])
+            return None
+        if kind not in ("request", "response", "chunk", "error"):
+            return None
+        exchange = self._exchange(flow, _text(frame.get("id")))
+        if exchange is None:
+            self.ignored += 1
+            return None
+        if len(exchange.refs) < 1000:
+            exchange.refs.append(ref)
+        if kind == "request":
+            self._request(exchange, frame, ref, received_ns)
+        elif kind == "response":
+            self._response(exchange, frame, ref, received_ns)
+        elif kind == "chunk":
+            self._chunk(exchange, frame, received_ns)
+        else:
+            exchange.error = _text(frame.get("message"))[:1000]
+            exchange.end_ns = max(exchange.end_ns, received_ns)
+        return exchange
+
+    def _exchange(self, flow: str, ident: str) -> Exchange | None:
+        key = (flow, ident)
+        if key not in self.exchanges:
+            if len(self.exchanges) >= self._limit:
+                return None
+            self.exchanges[key] = Exchange(flow, ident, client=self._clients.get(flow))
+        return self.exchanges[key]
+
+    def _request(self, to: Exchange, frame: dict[str, Any], ref: str, received_ns: int) -> None:
+        to.request_ref = ref
+        to.method, to.url = _text(frame.get("method")).upper(), _text(frame.get("url"))
+        to.request_headers = _headers(frame.get("headers"))
+        to.request_body, cut = _body(frame.get("body"))
+        to.request_cut = cut or bool(frame.get("cut"))
+        to.request_ns = _int(frame.get("start_ns")) or received_ns
+
+    def _response(self, to: Exchange, frame: dict[str, Any], ref: str, received_ns: int) -> None:
+        to.response_ref = ref
+        to.status = _int(frame.get("status")) or None
+        to.response_headers = _headers(frame.get("headers"))
+        body, cut = _body(frame.get("body"))
+        chunks = self._chunks.pop((to.flow, to.id), None)
+        # A streamed response's bytes came as chunks; its own frame may come before or after them.
+        to.response_body = bytes(chunks) if chunks and not body else body
+        if frame.get("stream") and not body:
+            self._chunks[to.flow, to.id] = chunks if chunks is not None else bytearray()
+        to.response_cut = to.response_cut or cut or bool(frame.get("cut"))
+        to.first_ns = to.first_ns or _int(frame.get("start_ns")) or received_ns
+        end_ns = _int(frame.get("end_ns"))
+        to.response_done = bool(end_ns) or not frame.get("stream")
+        to.end_ns = max(to.end_ns, end_ns or received_ns)
+
+    def _chunk(self, to: Exchange, frame: dict[str, Any], received_ns: int) -> None:
+        held = self._chunks.setdefault((to.flow, to.id), bytearray())
+        data, cut = _body(frame.get("data"))
+        if len(held) + len(data) > MAX_BODY:
+            data, cut = data[: MAX_BODY - len(held)], True
+        held += data
+        to.response_cut = to.response_cut or cut
+        at_ns = _int(frame.get("at_ns")) or received_ns
+        to.first_ns = to.first_ns or at_ns
+        to.end_ns = max(to.end_ns, at_ns)
+
+    def body_of(self, exchange: Exchange) -> bytes:
+        """The response's bytes so far, chunks that are still coming in included."""
+        chunks = self._chunks.get((exchange.flow, exchange.id))
+        return bytes(chunks) if chunks else exchange.response_body
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ("" if value is None else str(value)[:200])
+
+
+def _int(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63 else 0
+
+
+def _headers(value: object) -> list[Header]:
+    if not isinstance(value, list):
+        return []
+    return [(_text(h[0]), _text(h[1])) for h in value[:500] if isinstance(h, list | tuple) and len(h) == 2]
+
+
+def _body(value: object) -> tuple[bytes, bool]:
+    """Base64 -> (bytes, whether something is missing)."""
+    if value is None or value == "":
+        return b"", False
+    if not isinstance(value, str):
+        return b"", True
+    try:
+        data = base64.b64decode(value)
+    except (binascii.Error, ValueError):
+        return b"", True
+    return data[:MAX_BODY], len(data) > MAX_BODY

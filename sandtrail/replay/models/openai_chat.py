@@ -1,0 +1,239 @@
+"""OpenAI Chat Completions, whole and streamed: `POST …/chat/completions`, wherever it is served.
+
+Spec: the OpenAPI document of the OpenAI API, CreateChatCompletionRequest, CreateChatCompletionResponse and
+CreateChatCompletionStreamResponse. Works on dicts, so that fields of other servers and of later versions are kept.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sandtrail.replay.models import sse
+from sandtrail.replay.models.body import content_type, load_json
+from sandtrail.replay.models.call import Choice, Message, ModelCall, ToolCall, scrub
+from sandtrail.replay.models.deltas import joined, merge
+from sandtrail.replay.models.exchange import Exchange
+
+__all__ = ["decode", "matches"]
+
+MAX_CHOICES = 128
+MAX_MESSAGES = 20_000
+
+
+def matches(path: str, request: Any, response: bytes) -> bool:
+    """Whether the path says so or, on another path, request and response both have the shape."""
+    if path.rstrip("/").endswith("/chat/completions"):
+        return True
+    return (
+        isinstance(request, dict)
+        and isinstance(request.get("messages"), list)
+        and (b'"chat.completion' in response or (b'"choices"' in response and b'"delta"' in response))
+    )
+
+
+def decode(exchange: Exchange, request: Any, response: bytes) -> ModelCall:
+    """Read the call, however much of it is there. Never raises."""
+    call = ModelCall(api="openai.chat")
+    _read_request(call, request)
+    media = content_type(exchange.response_headers)
+    head = response.lstrip()[:6]
+    # What the body looks like wins over what the header says of it; servers get the header wrong.
+    call.streamed = head.startswith((b"data:", b"event:", b": ", b":", b"id:")) or (
+        media == "text/event-stream" and not head.startswith((b"{", b"["))
+    )
+    if call.streamed and response and media not in ("text/event-stream", ""):
+        call.problem(f"a stream of events, sent as {media[:60]}")
+    if call.streamed:
+        _read_stream(call, response)
+    elif response:
+        _read_whole(call, response)
+    if exchange.status is not None and exchange.status >= 400 and call.error is None:
+        call.error = scrub(response[:2000].decode("utf-8", "replace")) or f"HTTP {exchange.status}"
+    if exchange.error and call.error is None and not call.choices:
+        call.error = exchange.error
+    if not call.choices and call.error is None:
+        call.cut = True
+        if not response:
+            call.problem("no answer was seen")
+    call.cut = (
+        call.cut or (exchange.response_cut and not _finished(call)) or bool(exchange.error and not _finished(call))
+    )
+    return call
+
+
+def _finished(call: ModelCall) -> bool:
+    return bool(call.choices) and all(choice.finish_reason for choice in call.choices)
+
+
+def _read_request(call: ModelCall, request: Any) -> None:
+    if not isinstance(request, dict):
+        if request is not None:
+            call.problem("the request is not a JSON object")
+        return
+    call.model = _str(request.get("model"))
+    call.streamed = request.get("stream") is True
+    messages = request.get("messages")
+    if not isinstance(messages, list):
+        call.problem("the request has no list of messages")
+        messages = []
+    for raw in messages[:MAX_MESSAGES]:
+        if isinstance(raw, dict):
+            call.messages.append(_message(raw))
+        else:
+            call.problem(f"a message that is no object: {_str(raw)[:80]}")
+    if len(messages) > MAX_MESSAGES:
+        call.problem(f"{len(messages) - MAX_MESSAGES} messages left out")
+    tools = request.get("tools") or request.get("functions")
+    for tool in tools if isinstance(tools, list) else []:
+        inner = tool.get("function") or tool.get("custom") or tool if isinstance(tool, dict) else None
+        if isinstance(inner, dict) and len(call.tools) < 1000:
+            call.tools.append(_str(inner.get("name") or inner.get("type")))
+
+
+def _message(raw: dict[str, Any]) -> Message:
+    return Message(
+        role=_str(raw.get("role")),
+        text=content_text(raw.get("content")),
+        tool_call_id=_str(raw["tool_call_id"]) if raw.get("tool_call_id") is not None else None,
+        tool_calls=_tool_calls(raw),
+        raw=raw,
+    )
+
+
+def content_text(content: Any) -> str:
+    """The words of a message's content, which is a string or a list of parts; other parts are named in brackets."""
+    if isinstance(content, str):
+        return scrub(content)
+    if not isinstance(content, list):
+        return "" if content is None else _str(content)
+    out = []
+    for part in content[:1000]:
+        if isinstance(part, str):
+            out.append(part)
+        elif isinstance(part, dict):
+            text = part.get("text", part.get("refusal"))
+            out.append(text if isinstance(text, str) else f"[{_str(part.get('type')) or 'part'}]")
+    return scrub("\n".join(out))
+
+
+def _tool_calls(message: dict[str, Any]) -> list[ToolCall]:
+    """Tool calls of a message: functions, custom tools and the function_call of old."""
+    out = []
+    calls = message.get("tool_calls")
+    for raw in calls[:1000] if isinstance(calls, list) else []:
+        if not isinstance(raw, dict):
+            continue
+        inner = raw.get("function")
+        if not isinstance(inner, dict):
+            inner = raw.get("custom")
+        if isinstance(inner, dict):
+            out.append(_tool_call(_str(raw.get("id")), inner))
+    legacy = message.get("function_call")
+    if isinstance(legacy, dict):
+        out.append(_tool_call("", legacy))
+    return out
+
+
+def _tool_call(ident: str, inner: dict[str, Any]) -> ToolCall:
+    arguments = inner.get("arguments", inner.get("input"))
+    if isinstance(arguments, dict | list):  # not what the API says, but some servers do it
+        return ToolCall(ident, _str(inner.get("name")), _str(arguments), arguments)
+    text = _str(arguments)
+    return ToolCall(ident, _str(inner.get("name")), text, load_json(text)[0] if text else None)
+
+
+def _read_whole(call: ModelCall, response: bytes) -> None:
+    answer, trouble = load_json(response)
+    if not isinstance(answer, dict):
+        call.problem(f"the answer is not a JSON object{f': {trouble}' if trouble else ''}")
+        call.cut = response.lstrip()[:1] == b"{"
+        return
+    _read_top(call, answer)
+    choices = answer.get("choices")
+    for place, raw in enumerate(choices[:MAX_CHOICES] if isinstance(choices, list) else []):
+        if not isinstance(raw, dict):
+            call.problem("a choice that is no object")
+            continue
+        call.choices.append(_choice(_index(raw, place), raw, raw.get("message")))
+    call.choices.sort(key=lambda choice: choice.index)
+
+
+def _read_stream(call: ModelCall, response: bytes) -> None:
+    call.streamed = True
+    choices: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
+    done = False
+    for event in sse.parse(response):
+        if event.data.strip() == "[DONE]":
+            done = True
+            break
+        chunk, trouble = load_json(event.data)
+        if not isinstance(chunk, dict):
+            call.problem(f"a chunk that is not a JSON object{f': {trouble}' if trouble else ''}")
+            continue
+        _read_top(call, chunk)
+        raws = chunk.get("choices")
+        for place, raw in enumerate(raws if isinstance(raws, list) else []):
+            index = _index(raw, place) if isinstance(raw, dict) else -1
+            if index not in choices and (index < 0 or len(choices) >= MAX_CHOICES):
+                call.problem("a choice that is no object, or one too many")
+                continue
+            message, beside = choices.setdefault(index, ({}, {}))
+            delta = raw.get("delta")
+            if isinstance(delta, dict):
+                merge(message, delta)
+            # The last word on why it ended stands; everything else beside the delta grows.
+            reason = raw.get("finish_reason")
+            merge(beside, {k: v for k, v in raw.items() if k not in ("delta", "index", "finish_reason")})
+            if reason is not None:
+                beside["finish_reason"] = _str(reason)
+    for index in sorted(choices):
+        message, beside = (joined(part) for part in choices[index])
+        if isinstance(calls := message.get("tool_calls"), list):
+            calls.sort(key=lambda c: _index(c, 0) if isinstance(c, dict) else 0)
+        call.choices.append(_choice(index, beside, message))
+    call.cut = call.error is None and not done and not _finished(call)
+
+
+def _read_top(call: ModelCall, answer: dict[str, Any]) -> None:
+    """Fields beside the choices; of those that come again the last stands."""
+    call.response_id = _str(answer.get("id")) or call.response_id
+    call.response_model = _str(answer.get("model")) or call.response_model
+    if isinstance(answer.get("usage"), dict):
+        call.usage = answer["usage"]
+    error = answer.get("error")
+    if error is not None:
+        call.error = scrub(_str(error.get("message") or error) if isinstance(error, dict) else _str(error))[:2000]
+    for key, value in answer.items():
+        known = key in ("id", "model", "usage", "error", "choices", "object")
+        if not known and value is not None and len(call.extra) < 100:
+            call.extra[scrub(key)] = value
+
+
+def _choice(index: int, raw: dict[str, Any], message: Any) -> Choice:
+    message = message if isinstance(message, dict) else {}
+    reason = raw.get("finish_reason")
+    refusal = message.get("refusal")
+    return Choice(
+        index=index,
+        text=content_text(message.get("content")),
+        refusal=_str(refusal) if refusal is not None else None,
+        tool_calls=_tool_calls(message),
+        finish_reason=_str(reason) if reason is not None else None,
+        message=message,
+        extra={k: v for k, v in raw.items() if k not in ("index", "message", "finish_reason") and v is not None},
+    )
+
+
+def _index(raw: dict[str, Any], place: int) -> int:
+    index = raw.get("index")
+    return index if isinstance(index, int) and not isinstance(index, bool) and 0 <= index < 1 << 31 else place
+
+
+def _str(value: Any) -> str:
+    """A string as it is, anything else as Python shows it, capped; nothing as an empty string."""
+    if isinstance(value, str):
+        return scrub(value)
+    try:
+        return "" if value is None else scrub(str(value)[:10_000])
+    except RecursionError:
+        return "[nested too deeply to show]"

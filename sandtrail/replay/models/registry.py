@@ -1,0 +1,53 @@
+"""Which decoder reads an exchange: told by method, path and the body's shape, never by a host's name."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from sandtrail.replay.models import openai_chat
+from sandtrail.replay.models.body import decode_body, load_json
+from sandtrail.replay.models.call import ModelCall
+from sandtrail.replay.models.exchange import Exchange
+
+__all__ = ["Decoder", "decode_exchange"]
+
+
+class Decoder(Protocol):
+    """A module that reads one API. To add an API: write such a module and put it into `DECODERS`."""
+
+    def matches(self, path: str, request: Any, response: bytes) -> bool:
+        """Whether this is a call of the API: URL path, request body as JSON (None if it is not), response body."""
+
+    def decode(self, exchange: Exchange, request: Any, response: bytes) -> ModelCall:
+        """Read the call; never raises."""
+
+
+DECODERS: tuple[Decoder, ...] = (openai_chat,)
+
+
+def decode_exchange(exchange: Exchange) -> ModelCall | None:
+    """The model call that an exchange is, or None where it is none that we know. Never raises."""
+    if exchange.method != "POST":
+        return None
+    body, problems = decode_body(exchange.request_body, exchange.request_headers)
+    request, trouble = load_json(body) if body else (None, "it has no body")
+    response, more = decode_body(exchange.response_body, exchange.response_headers)
+    path = _path(exchange.url)
+    for decoder in DECODERS:
+        if decoder.matches(path, request, response):
+            call = decoder.decode(exchange, request, response)
+            for text in problems + ([f"request: {trouble}"] if trouble else []):
+                call.problem(text)
+            for text in more:
+                call.problem(f"response: {text}")
+            call.input_cut = call.input_cut or exchange.request_cut or bool(trouble)
+            return call
+    return None
+
+
+def _path(url: str) -> str:
+    try:
+        return urlsplit(url).path
+    except ValueError:
+        return url.partition("?")[0]

@@ -1,0 +1,53 @@
+"""Server-sent events, read to the letter of the HTML standard (section 9.2.6) but for the last one.
+
+A reader drops an event that no blank line ended. A recorder keeps it: it is what came before the stream was cut.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+__all__ = ["ServerEvent", "parse"]
+
+_LINE_END = re.compile("\r\n|\n|\r")
+
+
+class ServerEvent(NamedTuple):
+    """One event: its type, its data lines joined, and whether a blank line ended it."""
+
+    event: str
+    data: str
+    ended: bool
+
+
+def parse(body: bytes) -> Iterator[ServerEvent]:
+    """The events of a stream's bytes, in order."""
+    text = body.decode("utf-8-sig", "replace")
+    name = ""
+    data: list[str] = []
+    # A line that nothing ended yet is part of the last, unfinished event.
+    for line in _lines(text):
+        if not line:
+            if data:
+                yield ServerEvent(name, "\n".join(data), True)
+            name, data = "", []
+            continue
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if field == "data":
+            data.append(value)
+        elif field == "event":
+            name = value
+    if data:
+        yield ServerEvent(name, "\n".join(data), False)
+
+
+def _lines(text: str) -> Iterator[str]:
+    start = 0
+    for match in _LINE_END.finditer(text):
+        yield text[start : match.start()]
+        start = match.end()
+    if start < len(text):
+        yield text[start:]
