@@ -1,4 +1,4 @@
-module parts
+module sandtrail/tools/runsc
 
 go 1.23.1
 

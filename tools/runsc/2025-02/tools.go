@@ -1,5 +1,6 @@
 //go:build tools
 
-package parts
+// Package runsc pins the gVisor that `make runsc` builds.
+package runsc
 
 import _ "gvisor.dev/gvisor/runsc"

@@ -1,0 +1,51 @@
+# Everything that a checkout can do. What is fetched stays in .venv, .cache and ~/.cache/sandtrail.
+.DEFAULT_GOAL := help
+.PHONY: help setup system run demo test lint bench runsc runsc-all test-parts lock need-root
+MAKEFLAGS += --no-print-directory
+
+help:  ## what there is
+	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 18
+
+setup: system .venv/.ready  ## get what is needed: packages of the distribution (as root), .venv from the lock
+
+system:
+	@tools/system
+
+.venv/.ready: requirements/dev.lock requirements/bootstrap.lock pyproject.toml .python-version tools/environment
+	@tools/environment
+
+run: need-root setup  ## record the demonstration, then leave the API and the page up
+	@.venv/bin/sandtrail demo --serve
+
+demo: need-root setup  ## record the demonstration, print its timeline, and exit
+	@.venv/bin/sandtrail demo
+
+test: setup  ## the whole test suite; what cannot run here is skipped with the command that gets it
+	@.venv/bin/python -m pytest
+
+lint: setup  ## format, rules, types, import contracts
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+
+bench: need-root setup  ## what recording costs: tracing off, null sink, C floor, Sandtrail, with replay
+	@.venv/bin/python -m bench $(ARGS)
+
+runsc: setup  ## build the pinned gVisor runtime (2026-09) from its Go module
+	@tools/runsc/build 2026-09
+
+runsc-all: setup  ## build every pinned version that the tests drive
+	@tools/runsc/build 2025-02 2026-09
+
+test-parts: setup runsc-all  ## get everything that the tests can use, so that none is skipped
+	@tools/system --tests
+
+lock: .venv/.ready  ## write requirements/*.lock anew from pyproject.toml
+	@tools/lock
+
+need-root:
+	@test "$$(id -u)" = 0 || { \
+	echo "This records a gVisor sandbox from outside, which only root can do: it makes a network namespace, loads packet"; \
+	echo "filter rules and starts the runtime. Run it as root, for example: sudo make $(MAKECMDGOALS)"; \
+	echo "Without root there are: make lint, make test (what needs root is skipped), and 'sandtrail verify'."; exit 1; }
