@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
@@ -110,7 +111,6 @@ class SpoolWriter:
             raise UsageError(f"{name!r} cannot name a spool; use letters, digits, '-' and '_'")
         self._folder = Layout(home).make().spool
         self._name = name
-        self._number = 0
         self._fd = -1
         self.size = 0
         self._next_file()
@@ -118,8 +118,8 @@ class SpoolWriter:
     def _next_file(self) -> None:
         old = self._fd
         while True:
-            path = self._folder / f"{self._name}.{self._number:06d}.spool"
-            self._number += 1
+            # A name is never used twice: manifests remember how far a file was sealed by its name.
+            path = self._folder / f"{self._name}.{time.time_ns():020d}.spool"
             try:
                 fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
             except FileExistsError:
