@@ -1,7 +1,7 @@
 """Which of gVisor's trace points a session asks for, and which context fields each of them may carry.
 
 gVisor's remote sink sends nothing, and counts nothing, when one string of a message is not valid UTF-8. A process picks
-its own working directory and its own name, so each of these fields lets the sandbox silence every point that carries it.
+its own working directory and its own name, so each of these fields lets the sandbox silence a point that carries it.
 Hence a point asks for a name only where the name is what the point is for:
 
 * ``EVERY``: every context field. Points whose strings are the evidence anyway.
@@ -94,22 +94,22 @@ _RAW_FULL: Final = ("recvfrom", "recvmsg", "recvmmsg", "clone3", "exit_group", "
 # fmt: off
 _X86_64: Final[dict[str, int]] = {
     "sendfile": 40, "connect": 42, "accept": 43, "sendto": 44, "recvfrom": 45, "sendmsg": 46, "recvmsg": 47, "bind": 49,
-    "listen": 50, "socketpair": 53, "execve": 59, "kill": 62, "access": 21, "truncate": 76, "ftruncate": 77, "chdir": 80,
-    "fchdir": 81, "rename": 82, "mkdir": 83, "rmdir": 84, "creat": 85, "link": 86, "unlink": 87, "symlink": 88,
+    "listen": 50, "socketpair": 53, "execve": 59, "kill": 62, "access": 21, "truncate": 76, "ftruncate": 77,
+    "chdir": 80, "fchdir": 81, "rename": 82, "mkdir": 83, "rmdir": 84, "creat": 85, "link": 86, "unlink": 87, "symlink": 88,
     "readlink": 89, "chmod": 90, "fchmod": 91, "chown": 92, "fchown": 93, "lchown": 94, "ptrace": 101, "setreuid": 113,
     "setregid": 114, "setgroups": 116, "setfsuid": 122, "setfsgid": 123, "capset": 126, "mknod": 133, "pivot_root": 155,
     "prctl": 157, "chroot": 161, "mount": 165, "umount2": 166, "setxattr": 188, "lsetxattr": 189, "fsetxattr": 190,
     "tkill": 200, "exit_group": 231, "tgkill": 234, "add_key": 248, "keyctl": 250, "mkdirat": 258, "mknodat": 259,
-    "fchownat": 260, "unlinkat": 263, "renameat": 264, "linkat": 265, "symlinkat": 266, "fchmodat": 268, "faccessat": 269,
-    "unshare": 272, "splice": 275, "utimensat": 280, "recvmmsg": 299, "sendmmsg": 307, "setns": 308,
+    "fchownat": 260, "unlinkat": 263, "renameat": 264, "linkat": 265, "symlinkat": 266, "fchmodat": 268,
+    "faccessat": 269, "unshare": 272, "splice": 275, "utimensat": 280, "recvmmsg": 299, "sendmmsg": 307, "setns": 308,
     "process_vm_writev": 311, "renameat2": 316, "seccomp": 317, "memfd_create": 319, "bpf": 321, "execveat": 322,
     "copy_file_range": 326, "pidfd_send_signal": 424, "io_uring_setup": 425, "clone3": 435, "openat2": 437,
 }
 _AARCH64: Final[dict[str, int]] = {
     "setxattr": 5, "lsetxattr": 6, "fsetxattr": 7, "mknodat": 33, "mkdirat": 34, "unlinkat": 35, "symlinkat": 36,
     "linkat": 37, "renameat": 38, "umount2": 39, "mount": 40, "pivot_root": 41, "truncate": 45, "ftruncate": 46,
-    "faccessat": 48, "chdir": 49, "fchdir": 50, "chroot": 51, "fchmod": 52, "fchmodat": 53, "fchownat": 54, "fchown": 55,
-    "sendfile": 71, "splice": 76, "utimensat": 88, "capset": 91, "exit_group": 94, "unshare": 97, "ptrace": 117,
+    "faccessat": 48, "chdir": 49, "fchdir": 50, "chroot": 51, "fchmod": 52, "fchmodat": 53, "fchownat": 54,
+    "fchown": 55, "sendfile": 71, "splice": 76, "utimensat": 88, "capset": 91, "exit_group": 94, "unshare": 97, "ptrace": 117,
     "kill": 129, "tkill": 130, "tgkill": 131, "setregid": 143, "setreuid": 145, "setfsuid": 151, "setfsgid": 152,
     "setgroups": 159, "prctl": 167, "socketpair": 199, "bind": 200, "listen": 201, "accept": 202, "connect": 203,
     "sendto": 206, "recvfrom": 207, "sendmsg": 211, "recvmsg": 212, "add_key": 217, "keyctl": 219, "execve": 221,

@@ -1,7 +1,7 @@
 """Builds a trace session from what one runsc binary says that it can report.
 
-``runsc trace metadata`` lists the points of the installed version; the wanted points (points.py) are intersected with it.
-What the version lacks is returned, so that the stream's descriptor can say what it is blind to.
+``runsc trace metadata`` lists the points of the installed version; the wanted points (points.py) are intersected with
+it. What the version lacks is returned, so that the stream's descriptor can say what it is blind to.
 
 Specification: gVisor pkg/sentry/seccheck/config.go (SessionConfig), runsc/boot/seccheck.go (InitConfig).
 """

@@ -1,0 +1,119 @@
+"""One sandbox's link: the sandbox's network namespace, and the wire namespace at the other end of its only cable.
+
+    sandbox namespace  10.219.0.2/30 eth0 ════ wire0 10.219.0.1/30  wire namespace (filter, logs, gateway's listener)
+
+Nothing of this is in the host's own namespace, so a packet is attributed by the link it came through, two sandboxes may
+use the same addresses, and deleting the two namespaces removes everything. The wire namespace does not forward.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from sandtrail.collector.network import namespaces, netlink, rules
+from sandtrail.errors import EnvironmentRefusedError
+
+__all__ = ["GATEWAY_PORT", "SANDBOX_ADDRESS", "WIRE_ADDRESS", "Wire", "namespace_names", "remove"]
+
+WIRE_ADDRESS: Final = "10.219.0.1"
+SANDBOX_ADDRESS: Final = "10.219.0.2"
+GATEWAY_PORT: Final = 3128
+_PREFIX: Final = 30
+_LINK: Final = "wire0"
+
+
+def namespace_names(session: str) -> tuple[str, str]:
+    """The names of a session's two namespaces: the sandbox's, the wire's."""
+    return f"st-{session}-sb", f"st-{session}-wire"
+
+
+@dataclass
+class Wire:
+    """A link that stands. The caller hands the three sockets on and closes its own copies.
+
+    `sees` and `blind` say in plain words what the two netlink sockets can and cannot report.
+    """
+
+    sandbox: str
+    wire: str
+    nflog: socket.socket
+    conntrack: socket.socket | None
+    listener: socket.socket
+    sees: list[str] = field(default_factory=list)
+    blind: list[str] = field(default_factory=list)
+
+    @classmethod
+    def create(cls, session: str) -> Wire:
+        """Build the link of `session`. Raises EnvironmentRefusedError or MissingPartError; what had been made until
+        then is removed by `remove(session)`."""
+        sandbox, wire = namespace_names(session)
+        for name in (sandbox, wire):
+            namespaces.create(name)
+            namespaces.inside(name, _without_ipv6)
+        namespaces.tool(
+            *("ip", "link", "add", "eth0", "netns", sandbox, "type", "veth"), *("peer", "name", _LINK, "netns", wire)
+        )
+        for name, link, address in ((wire, _LINK, WIRE_ADDRESS), (sandbox, "eth0", SANDBOX_ADDRESS)):
+            namespaces.tool("ip", "-n", name, "addr", "add", f"{address}/{_PREFIX}", "dev", link)
+            namespaces.tool("ip", "-n", name, "link", "set", link, "up")
+        namespaces.tool("ip", "-n", sandbox, "route", "add", "default", "via", WIRE_ADDRESS)
+        return namespaces.inside(wire, lambda: cls._inside(sandbox, wire))
+
+    @classmethod
+    def _inside(cls, sandbox: str, wire: str) -> Wire:
+        blind = ["payloads of packets beyond 4 KiB", "ARP"]
+        namespaces.tool("nft", "-f", "-", stdin=rules.ruleset(_LINK, WIRE_ADDRESS, GATEWAY_PORT))
+        nflog = netlink.open_nflog(rules.GROUP)
+        conntrack: socket.socket | None = None
+        try:
+            _flow_accounting()
+            conntrack = netlink.open_conntrack()
+        except (OSError, EnvironmentRefusedError) as error:
+            blind.append(f"ends and volumes of flows: {error}")
+        listener = socket.create_server((WIRE_ADDRESS, GATEWAY_PORT), backlog=512)
+        return cls(sandbox, wire, nflog, conntrack, listener, list(rules.PREFIXES), blind)
+
+    def close(self) -> None:
+        """Close this process's copies of the sockets; the link itself stays until `remove`."""
+        for sock in (self.nflog, self.conntrack, self.listener):
+            if sock is not None:
+                sock.close()
+
+
+def finish(session: str) -> dict[str, Any]:
+    """End the flows that are still open, so that their counters are reported, and return the filter's own counters:
+    `{log prefix: {"packets", "bytes"}}`. For the time when the sandbox has ended and its link still stands."""
+    _, wire = namespace_names(session)
+
+    def act() -> dict[str, Any]:
+        netlink.flush_flows()
+        listed = json.loads(namespaces.tool("nft", "-j", "list", "counters"))
+        counters = (item["counter"] for item in listed["nftables"] if "counter" in item)
+        return {rules.COUNTERS[c["name"]]: {"packets": c["packets"], "bytes": c["bytes"]} for c in counters}
+
+    return namespaces.inside(wire, act)
+
+
+def remove(session: str) -> None:
+    """Remove the link of `session` and everything on it; whatever is gone already is fine."""
+    for name in namespace_names(session):
+        namespaces.delete(name)
+
+
+def _without_ipv6() -> None:
+    for scope in ("all", "default"):
+        setting = Path(f"/proc/sys/net/ipv6/conf/{scope}/disable_ipv6")
+        if setting.exists():
+            setting.write_text("1")
+
+
+def _flow_accounting() -> None:
+    folder = Path("/proc/sys/net/netfilter")
+    (folder / "nf_conntrack_acct").write_text("1")
+    (folder / "nf_conntrack_timestamp").write_text("1")
+    # A packet in the middle of nowhere begins no flow: it is logged as invalid.
+    (folder / "nf_conntrack_tcp_loose").write_text("0")
