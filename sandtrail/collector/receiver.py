@@ -49,6 +49,7 @@ class _Source:
     gvisor: bool
     dropped: int = 0
     lost: int = 0
+    heard_ns: int = 0
     ending: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -159,6 +160,7 @@ class Receiver:
                 self._note(source, {"note": "cut", "seq": first + slot, "bytes": length, "kept": SLOT})
         if source.gvisor:
             self._count_drops(source, payloads, first, now)
+        source.heard_ns = now.realtime_ns
 
     def _count_drops(self, source: _Source, payloads: list[memoryview], first: int, now: Stamp) -> None:
         """The counter is cumulative and wraps at 2^32; any change becomes a gap record with its bounds."""
@@ -174,7 +176,7 @@ class Receiver:
                 source.dropped = counter
                 source.lost += delta
                 before = first + slot
-                bounds = {"after_seq": before - 1, "before_seq": before, "to_ns": now.realtime_ns}
+                bounds = {"after_seq": before - 1, "before_seq": before, "from_ns": source.heard_ns, "to_ns": now.realtime_ns}
                 self._note(source, {"note": "gap", "cause": "dropped by the sentry", "count": delta, **bounds})
                 # Killed between these two lines, the successor notes the same gap again: too much, never too little.
                 self._landing.set_counter(source.ident, counter)

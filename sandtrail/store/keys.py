@@ -57,4 +57,7 @@ def load_verifier(home: Path) -> Verifier:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         raise NotFoundError(f"there is no log under {home}: {path} is missing") from None
-    return Verifier.parse(text)
+    verifier = Verifier.parse(text)
+    if text != f"{verifier.vkey}\n":
+        raise DamagedError(f"{path} is not as it was written; restore it from a copy")
+    return verifier
