@@ -1,0 +1,119 @@
+"""Runs the demonstration: scripted servers up, the agent recorded as any user would record it, its timeline printed.
+
+`sandtrail demo` calls `main`; `record` is what the tests use too. With `SANDTRAIL_DEMO_MODEL=https://…/v1` the agent
+talks to that model instead of the scripted one (`SANDTRAIL_DEMO_KEY` is its key, `SANDTRAIL_DEMO_MODEL_NAME` its name):
+then nothing is known beforehand, and the story is the model's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from deploy.demo import agent, scene, story
+from deploy.demo.scripted_model import ScriptedModel
+from deploy.demo.scripted_web import ScriptedWeb
+from sandtrail.errors import UsageError
+
+PACE_S = 1.0
+"""What the scripted model takes for an answer. It gives the process that setup.sh leaves behind the time to act: it
+waits a second, and three more answers follow the turn that started it."""
+
+
+def sandtrail(*arguments: str) -> list[str]:
+    """The command line of our own front door, run by this interpreter."""
+    return [sys.executable, "-m", "sandtrail.cli", *arguments]
+
+
+@contextmanager
+def _served(server: ScriptedModel | ScriptedWeb) -> Iterator[str]:
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    with server:
+        thread.start()
+        try:
+            yield server.url
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def _model(stack: ExitStack, pace_s: float) -> tuple[str, dict[str, str], dict[str, str]]:
+    """The model's name, the agent's environment for it, and the names that the gateway has to send elsewhere."""
+    base = os.environ.get("SANDTRAIL_DEMO_MODEL", "")
+    if not base:
+        url = stack.enter_context(_served(ScriptedModel(pace_s=pace_s)))
+        return story.MODEL, {"OPENAI_API_KEY": "sk-demo-0000"}, {story.MODEL_HOST: url}
+    if urlsplit(base).scheme not in ("https", "http") or not os.environ.get("SANDTRAIL_DEMO_KEY"):
+        raise UsageError(
+            "SANDTRAIL_DEMO_MODEL is the base address of an OpenAI-compatible API (https://host/v1) and needs its key "
+            "in SANDTRAIL_DEMO_KEY"
+        )
+    name = os.environ.get("SANDTRAIL_DEMO_MODEL_NAME", "gpt-5-mini")
+    return name, {"OPENAI_BASE_URL": base, "OPENAI_API_KEY": os.environ["SANDTRAIL_DEMO_KEY"]}, {}
+
+
+@contextmanager
+def stage(pace_s: float = PACE_S) -> Iterator[tuple[list[str], dict[str, str]]]:
+    """Everything that the recording needs, while it runs: yields the arguments of `sandtrail record` and an environment
+    for it, which holds the model's key so that no command line does."""
+    installed = agent.install()
+    with ExitStack() as stack:
+        web = stack.enter_context(_served(ScriptedWeb()))
+        model, secrets, upstreams = _model(stack, pace_s)
+        # The price list is answered from here too: a scripted demonstration talks to nobody outside.
+        upstreams |= {story.DOCS_HOST: web} | ({story.PRICES_HOST: web} if model == story.MODEL else {})
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sandtrail-demo-"))
+        built = scene.build(Path(folder))
+        environment = {
+            "PATH": f"{installed.venv}/bin:/usr/local/bin:/usr/bin:/bin",
+            "HOME": story.HOME,
+            "LANG": "C.UTF-8",
+            "MSWEA_CONFIGURED": "true",  # no questions at the first start
+            "MSWEA_COST_TRACKING": "ignore_errors",  # nobody knows what a scripted model costs
+            "MSWEA_MODEL_RETRY_STOP_AFTER_ATTEMPT": "2",
+        }
+        arguments = [
+            *(f"--mount={path}:{path}:ro" for path in installed.folders()),
+            *(f"--mount={path}:{place}:rw" for path, place in built.mounts()),
+            *(f"--env={name}={value}" for name, value in environment.items()),
+            *(f"--env={name}" for name in secrets),
+            *(f"--upstream={host}={url}" for host, url in upstreams.items()),
+            f"--cwd={story.WORKSPACE}",
+        ]
+        task = ["--yolo", "--exit-immediately", "--cost-limit=0", f"--model=openai/{model}", f"--task={story.TASK}"]
+        yield [*arguments, "--", str(installed.command), *task], secrets
+
+
+def record(
+    *options: str, environment: Mapping[str, str] | None = None, pace_s: float = PACE_S
+) -> subprocess.CompletedProcess[bytes]:
+    """Record the demonstration once, on the caller's terminal; `options` go to `sandtrail record` before its own."""
+    with stage(pace_s) as (arguments, secrets):
+        return subprocess.run(
+            sandtrail("record", *options, *arguments),
+            env={**(os.environ if environment is None else environment), **secrets},
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+
+
+def main(argv: list[str]) -> int:
+    """`sandtrail demo [--serve]`: the exit status of the recorded agent, or of what failed before it."""
+    parser = argparse.ArgumentParser(prog="sandtrail demo", description="Record the demonstration and show it.")
+    parser.add_argument("--serve", action="store_true", help="then leave the API and the page up until Ctrl-C")
+    parser.add_argument(
+        "--pace", type=float, default=PACE_S, help="seconds that the scripted model takes for an answer"
+    )
+    given = parser.parse_args(argv)
+    status = record(pace_s=given.pace).returncode
+    if status == 0 and given.serve:
+        return subprocess.run(sandtrail("up"), check=False).returncode
+    return status
