@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -61,6 +62,19 @@ def _program(*names: str) -> Callable[[], bool]:
     return lambda: any(shutil.which(name, path=search) for name in names)
 
 
+def _ordinary_user_namespace() -> bool:
+    done = subprocess.run(
+        ["unshare", "--map-user=1000", "--map-group=1000", "true"], stderr=subprocess.DEVNULL, check=False
+    )
+    return done.returncode == 0
+
+
+def _package_index() -> bool:
+    # The smallest thing that can be asked for; it answers from the cache when it has been asked before.
+    command = [CHECKOUT / "tools" / "uv", "pip", "compile", "--quiet", "-"]
+    return subprocess.run(command, input=b"idna\n", capture_output=True, check=False).returncode == 0
+
+
 @dataclass(frozen=True)
 class Part:
     """How to see whether a part is here, and what to do when it is not."""
@@ -79,6 +93,8 @@ PARTS: dict[str, Part] = {
     "runsc-distribution": Part(lambda: runsc("distribution") is not None, "apt-get install runsc"),
     "runsc-2025-02": Part(lambda: runsc("2025-02") is not None, "make runsc-all"),
     "runsc-2026-09": Part(lambda: runsc("2026-09") is not None, "make runsc"),
+    "userns": Part(_ordinary_user_namespace, "allow user namespaces: sysctl kernel.unprivileged_userns_clone=1"),
+    "index": Part(_package_index, "reach a Python package index (pip's and uv's own settings apply)"),
     "nft": _apt("nftables", "nft"),
     "ip": _apt("iproute2", "ip"),
     "conntrack": _apt("conntrack"),
