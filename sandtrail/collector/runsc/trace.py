@@ -16,7 +16,7 @@ from sandtrail.collector.runsc import points
 from sandtrail.collector.runsc.points import SAFE, Profile
 from sandtrail.errors import RuntimeFailedError
 
-__all__ = ["Metadata", "Session", "parse_metadata", "session"]
+__all__ = ["Metadata", "Point", "Session", "parse_dropped", "parse_metadata", "session"]
 
 _LINE = re.compile(r"^Name: ([^,\n]+), optional fields: \[([^\]\n]*)\], context fields: \[([^\]\n]*)\]$", re.MULTILINE)
 _DROPPED = re.compile(r'^\s*Sink: "remote", dropped: (\d+)$', re.MULTILINE)
