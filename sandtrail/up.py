@@ -29,7 +29,7 @@ class Services:
     def __enter__(self) -> Services:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_exception: object) -> None:
         for _, process in reversed(self._processes):
             if process.poll() is None:
                 process.terminate()
@@ -96,8 +96,8 @@ def run_up(home: Path) -> int:
     """Run everything until Ctrl-C. Raises MissingPartError for an ordinary user."""
     if os.geteuid() != 0:
         raise MissingPartError(
-            "`sandtrail up` records, and recording needs root: gVisor sandboxes, network namespaces and the packet filter "
-            "are root's to make. To look at a record without recording, run: sandtrail serve & sandtrail ui"
+            "`sandtrail up` records, and recording needs root: gVisor sandboxes, network namespaces and the packet "
+            "filter are root's to make. To look at a record without recording, run: sandtrail serve & sandtrail ui"
         )
     with Services() as services:
         services.start("the recorder", "sandtrail.collector.keeper", "--home", str(home))
