@@ -1,0 +1,131 @@
+"""What an event is: one row, decoded from one frame, in the shape that every reader of the index gets.
+
+The columns are those of docs/architecture.md, "Events". What a kind says beyond them is JSON in `detail`; the keys that
+readers may rely on (others may come, and any may be missing where the source did not say):
+
+====================  ==================================================================================================
+kind                  object; result; keys of detail
+====================  ==================================================================================================
+process.exec          image path; 0 or -1 with errno; ``argv`` list, ``argc``, ``via`` ("sentry" | "execve" | "execveat"
+                      | "raw"), ``execfn``, ``sha256``, ``stdin`` ``stdout`` ``stderr`` {"path"?, "peer"?, "mode"},
+                      ``hidden`` true where only raw registers tell of it
+process.clone         ""; child's thread id; ``child_pid`` ``child_tid`` ``child_start_ns`` ``flags`` ``thread`` bool
+process.exit          ""; exit code, or -signal; ``status`` (wait status), ``via`` ("notify_parent" | "task_exit"),
+                      ``thread`` true where only one thread of the process ended
+process.kill          ""; result of the call; ``target`` pid or tid, ``signal``
+file.open file.create absolute path ("" where unknown); fd or -1; ``fd`` ``pathname`` ``flags`` ``names`` ``write`` bool
+                      ``mode``
+file.read file.write  path of the descriptor; bytes; ``fd`` ``bytes`` ``offset``
+other file.*          "" (registers only: the path is in the sandbox's memory); result; ``syscall`` ``args`` [u64 × 6]
+dir.change            the new working folder; result; ``pathname``, ``hidden`` true where only raw registers tell of it
+net.socket            "inet/stream/0" …; fd; ``domain`` ``type`` ``protocol`` (numbers) ``fd``
+net.connect net.bind  "ip:port", "[ip6]:port", "unix:/path", "unix:@name"; result; ``fd`` ``family`` ``ip`` ``port``
+net.listen net.accept likewise (accept: the peer); result or new fd; ``fd``
+net.send              the descriptor's name, or ""; bytes; ``fd`` ``bytes`` or ``syscall`` ``args``
+net.flow              "ip:port" of the far end; None; ``via`` ("nflog" | "conntrack"), ``verdict`` ("allow" | "reject" |
+                      "inbound" | "invalid" | "ether" | "query" | "answer" | ""), ``proto`` ("tcp" | "udp" | "icmp" …),
+                      ``src`` ``sport`` ``dst`` ``dport`` ``bytes``, ``sni``, ``icmp_type`` ``tcp_flags``
+net.flow_end          likewise; bytes sent; ``sent`` {"packets", "bytes"}, ``received`` {…}, ``start_ns`` ``stop_ns``
+net.dns               the name looked up; rcode of an answer; ``type`` ``id`` ``answer`` bool, ``answers`` [str],
+                      and those of net.flow
+http.connect          "host:port"; None; ``flow`` ``client`` [ip, port] ``host`` ``port`` ``sni``
+http.exchange         "METHOD url"; status or None; ``flow`` ``id`` ``method`` ``url`` ``status`` ``client`` [ip, port]
+                      ``request`` {"bytes", "sha256", "cut", "ref"} ``response`` {the same} ``streamed`` ``chunks``
+                      ``refs`` [first and last of its frames] ``start_ns`` ``first_ns`` ``end_ns`` ``error``
+identity.*            the new id; result; ``syscall`` and its arguments by name
+lifecycle.*           sandbox; exit status where there is one; the frame's own map
+gap                   cause; count or None; ``cause`` ``count`` ``after_seq`` ``before_seq`` ``from_ns`` ``to_ns``
+                      ``stream`` (hex) ``source``
+stream.open           the stream's source; the descriptor, and ``stream`` (hex)
+stream.close          the reason; frames; the CLOSE map, and ``stream``
+note.*                cause or ""; the NOTE map, and ``stream``
+syscall.raw           name of the call; result; ``syscall`` ``sysno`` ``args``
+unknown               why it was not understood; ``type`` ``reason`` ``bytes`` ``head`` (hex of the first bytes)
+====================  ==================================================================================================
+
+Anything cut has ``cut``: {key: true size}. Text from a sandbox is valid Unicode: bytes that are not UTF-8 are written
+as ``\\xNN``, and a literal backslash as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+__all__ = ["COLUMNS", "SCHEMA", "Event", "to_table"]
+
+
+class Event(NamedTuple):
+    """One row. 0 and "" mean "not known", but for the four that may be None.
+
+    A tuple, since it is made a hundred thousand times a second and turned into columns soon after.
+    """
+
+    ref: str = ""
+    """The frame that it was decoded from, `segment.place`."""
+    session: str = ""
+    sandbox: str = ""
+    source: str = ""
+    kind: str = ""
+    time_ns: int = 0
+    """The source's clock where it has one, else our clock at receipt."""
+    received_ns: int = 0
+    seq: int = 0
+    container: str = ""
+    pid: int = 0
+    """Thread group, as numbered inside the sandbox."""
+    pid_start_ns: int = 0
+    tid: int = 0
+    ppid: int = 0
+    process: str = ""
+    exe: str = ""
+    cwd: str = ""
+    uid: int | None = None
+    """Effective user; None where the message does not say."""
+    gid: int | None = None
+    object: str = ""
+    result: int | None = None
+    errno: int | None = None
+    detail: str = ""
+    n: int = 0
+    """Which event of the frame."""
+
+
+SCHEMA = pa.schema(
+    [
+        pa.field("ref", pa.string(), nullable=False),
+        pa.field("session", pa.string(), nullable=False),
+        pa.field("sandbox", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("time_ns", pa.int64(), nullable=False),
+        pa.field("received_ns", pa.int64(), nullable=False),
+        pa.field("seq", pa.int64(), nullable=False),
+        pa.field("container", pa.string(), nullable=False),
+        pa.field("pid", pa.int64(), nullable=False),
+        pa.field("pid_start_ns", pa.int64(), nullable=False),
+        pa.field("tid", pa.int64(), nullable=False),
+        pa.field("ppid", pa.int64(), nullable=False),
+        pa.field("process", pa.string(), nullable=False),
+        pa.field("exe", pa.string(), nullable=False),
+        pa.field("cwd", pa.string(), nullable=False),
+        pa.field("uid", pa.int64()),
+        pa.field("gid", pa.int64()),
+        pa.field("object", pa.string(), nullable=False),
+        pa.field("result", pa.int64()),
+        pa.field("errno", pa.int32()),
+        pa.field("detail", pa.string(), nullable=False),
+        pa.field("n", pa.int32(), nullable=False),
+    ]
+)
+COLUMNS: tuple[str, ...] = tuple(SCHEMA.names)
+assert Event._fields == COLUMNS
+
+
+def to_table(rows: Iterable[Event | Sequence[Any]]) -> pa.Table:
+    """Rows in the order of the columns -> one table. Raises pyarrow.ArrowInvalid for an integer that does not fit."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(COLUMNS)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=SCHEMA)
