@@ -11,8 +11,6 @@ import contextlib
 import json
 import os
 import platform
-import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -25,6 +23,8 @@ from rich.table import Table
 
 from bench.readers import READERS, Received, Workshop
 from bench.sandbox import Run, Storm, compile_c
+from sandtrail.collector.runsc.binary import find, identify
+from sandtrail.collector.session.sendbuffer import WANTED
 from sandtrail.errors import MissingPartError, SandtrailError
 
 _WMEM = Path("/proc/sys/net/core/wmem_default")
@@ -62,9 +62,11 @@ def _options() -> argparse.Namespace:
         "--profile", choices=("default", "full"), default="default", help="trace points of all variants"
     )
     parser.add_argument("--only", nargs="+", choices=list(READERS), default=list(READERS), help="variants to run")
-    parser.add_argument("--runsc", type=Path, help="runtime to use (default: the one that make runsc built, then PATH)")
-    parser.add_argument("--platform", help="its platform (default: systrap, ptrace for the distribution's old package)")
-    parser.add_argument("--wmem", type=int, default=64 << 20, help="net.core.wmem_default meanwhile (default 64 MiB)")
+    parser.add_argument("--runsc", type=Path, help="runtime to use (default: the one that sandtrail record would use)")
+    parser.add_argument("--platform", default="", help="its platform (default: the first that starts here)")
+    parser.add_argument(
+        "--wmem", type=int, default=WANTED, help="net.core.wmem_default meanwhile (default %(default)s)"
+    )
     parser.add_argument(
         "--json", type=Path, default=Path("build/bench.json"), help="where the figures go (%(default)s)"
     )
@@ -85,25 +87,15 @@ def _send_buffer(size: int) -> Iterator[None]:
         _WMEM.write_text(before)
 
 
-def _find_runsc(given: Path | None) -> Path:
-    cache = Path(os.environ.get("SANDTRAIL_CACHE") or Path("~/.cache/sandtrail").expanduser())
-    on_path = shutil.which("runsc")
-    for candidate in (given, cache / "bin" / "runsc", Path(on_path) if on_path else None):
-        if candidate is not None and os.access(candidate, os.X_OK):
-            return candidate
-    raise MissingPartError("no gVisor runtime here: make runsc, or apt-get install runsc")
-
-
 def _measure(options: argparse.Namespace, folder: Path, console: Console) -> Result:
-    runsc = _find_runsc(options.runsc)
-    version = subprocess.run([str(runsc), "--version"], capture_output=True, text=True, check=True).stdout.split("\n")[
-        0
-    ]
-    engine = options.platform or ("ptrace" if "2022" in version else "systrap")
-    shop = Workshop(folder, runsc, compile_c("discard", folder), options.profile)
+    runsc = identify(find(options.runsc), only_platform=options.platform)
+    shop = Workshop(folder, runsc.metadata, compile_c("discard", folder), options.profile)
     sandboxes = 8 if options.eight else 1
     results: dict[str, list[Result]] = {name: [] for name in options.only}
-    with Storm(runsc, engine, folder / "storm", options.reads, options.execs) as storm, console.status("") as status:
+    with (
+        Storm(runsc.path, runsc.platform, folder / "storm", options.reads, options.execs) as storm,
+        console.status("") as status,
+    ):
         for number in range(options.rounds):
             turn = number % len(options.only)
             for name in options.only[turn:] + options.only[:turn]:
@@ -111,7 +103,7 @@ def _measure(options: argparse.Namespace, folder: Path, console: Console) -> Res
                 with READERS[name](shop, sandboxes) as opened:
                     runs = storm.run_together(opened.sessions)
                 results[name].append(_result(runs, opened.received))
-    machine = {"kernel": platform.release(), "cpus": os.cpu_count(), "runsc": version, "platform": engine}
+    machine = {"kernel": platform.release(), "cpus": os.cpu_count(), "runsc": runsc.version, "platform": runsc.platform}
     settings = {"reads": options.reads, "execs": options.execs, "rounds": options.rounds, "sandboxes": sandboxes}
     return {
         "machine": machine,
@@ -189,9 +181,9 @@ def _table(report: Result) -> Table:
     reads, execs = settings["reads"] // settings["sandboxes"], settings["execs"] // settings["sandboxes"]
     title = (
         f"{settings['sandboxes']} x ({reads:,} open/read/close + {execs:,} fork/exec), median of {settings['rounds']}\n"
-        f"{machine['runsc']}, {machine['platform']}, {machine['cpus']} CPUs, Linux {machine['kernel']}"
+        f"runsc {machine['runsc']}, {machine['platform']}, {machine['cpus']} CPUs, Linux {machine['kernel']}"
     )
-    table = Table(title=title)
+    table = Table(title=title, title_justify="left", min_width=72)
     table.add_column()
     for name in variants:
         table.add_column(name, justify="right")

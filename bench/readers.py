@@ -17,7 +17,7 @@ from typing import Any
 from bench.process import cpu_seconds, descendants
 from sandtrail.collector.control import Keeper
 from sandtrail.collector.runsc.points import Profile
-from sandtrail.collector.runsc.trace import parse_metadata, session
+from sandtrail.collector.runsc.trace import Metadata, session
 from sandtrail.errors import RecorderError
 from sandtrail.store.frames import Kind
 from sandtrail.store.reader import open_log
@@ -48,12 +48,11 @@ class Open:
 class Workshop:
     """What all readers share: a folder, the runtime's points, the compiled floor."""
 
-    def __init__(self, folder: Path, runsc: Path, discard: Path, profile: Profile) -> None:
+    def __init__(self, folder: Path, metadata: Metadata, discard: Path, profile: Profile) -> None:
         self.profile: Profile = profile
         self.folder = folder
         self.discard = discard
-        listing = subprocess.run([str(runsc), "trace", "metadata"], capture_output=True, text=True, check=True)
-        self._metadata = parse_metadata(listing.stdout)
+        self._metadata = metadata
         self._rounds = 0
 
     def new_folder(self) -> Path:
