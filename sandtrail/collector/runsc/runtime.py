@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Final
 
 from sandtrail.collector.runsc.binary import Runsc
 from sandtrail.errors import RuntimeFailedError
@@ -16,6 +16,7 @@ __all__ = ["Runtime"]
 
 _PATIENCE_S = 60.0
 _MAX_WORDS = 64 << 10
+_NOTHING: Final = (subprocess.DEVNULL,) * 3
 
 
 @dataclass(frozen=True)
@@ -56,25 +57,23 @@ class Runtime:
             raise RuntimeFailedError(f"runsc {' '.join(arguments[:2])}: {words[:2000]}")
         return done.stdout[:_MAX_WORDS]
 
-    def create(
-        self,
-        container: str,
-        bundle: Path,
-        *,
-        init_config: Path | None = None,
-        stdio: tuple[int | IO[bytes], int | IO[bytes], int | IO[bytes]] | None = None,
-    ) -> None:
-        """Create a container; it gets the three files of `stdio` (default: nothing to read, nowhere to write)."""
-        stdin, stdout, stderr = stdio or (subprocess.DEVNULL,) * 3
+    def create(self, container: str, bundle: Path, *, init_config: Path | None = None) -> None:
+        """Create a container; the root container's processes get nothing to read and nowhere to write."""
         flags = [f"--pod-init-config={init_config}"] if init_config else []
-        command = self.command("create", f"--bundle={bundle}", container, flags=flags)
+        self._attached("create", f"--bundle={bundle}", container, flags=flags, stdio=_NOTHING)
+
+    def start(self, container: str, *, stdio: tuple[int, int, int] = _NOTHING) -> None:
+        """Start what was created. A container that is not the root one gets the three files of `stdio`."""
+        self._attached("start", container, stdio=stdio)
+
+    def _attached(self, *arguments: str, stdio: tuple[int, int, int], flags: Sequence[str] = ()) -> None:
+        """Run a command whose own three files become the container's, so that they cannot carry its words."""
+        stdin, stdout, stderr = stdio
+        command = self.command(*arguments, flags=flags)
         done = subprocess.run(command, stdin=stdin, stdout=stdout, stderr=stderr, timeout=_PATIENCE_S, check=False)
         if done.returncode:
-            raise RuntimeFailedError(f"runsc create {container}: {self.words() or done.returncode}")
-
-    def start(self, container: str) -> None:
-        """Start what was created."""
-        self.run("start", container)
+            words = self.words() or f"exit status {done.returncode}"
+            raise RuntimeFailedError(f"runsc {arguments[0]} {arguments[-1]}: {words}")
 
     def waiting(self, container: str) -> subprocess.Popen[str]:
         """A process that ends when the container does, and then has printed its exit status (see `exit_status`)."""

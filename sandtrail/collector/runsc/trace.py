@@ -10,16 +10,24 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from sandtrail.collector.runsc import points
 from sandtrail.collector.runsc.points import SAFE, Profile
 from sandtrail.errors import RuntimeFailedError
 
-__all__ = ["Metadata", "Point", "Session", "parse_dropped", "parse_metadata", "session"]
+__all__ = ["ALWAYS_BLIND", "Metadata", "Point", "Session", "parse_dropped", "parse_metadata", "session"]
 
 _LINE = re.compile(r"^Name: ([^,\n]+), optional fields: \[([^\]\n]*)\], context fields: \[([^\]\n]*)\]$", re.MULTILINE)
 _DROPPED = re.compile(r'^\s*Sink: "remote", dropped: (\d+)$', re.MULTILINE)
+
+
+# What no version of gVisor reports, in words for whoever has to decide what "nothing was seen" is worth.
+ALWAYS_BLIND: Final = (
+    "contents that are read, written, sent or received",
+    "paths of unlink, rename, mkdir, rmdir, link, symlink, chmod, chown and truncate: registers only",
+    "a message with a text that is not valid UTF-8 is lost uncounted; the call itself shows as raw registers",
+)
 
 
 @dataclass(frozen=True)

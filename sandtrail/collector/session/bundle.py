@@ -1,0 +1,188 @@
+"""Writes the OCI bundles of a session: the pod, whose root container only waits, and the agent, which runs the command.
+
+Both live in one sandbox, told apart by the annotations that containerd uses. The pod outlives the command, so the
+runtime can still be asked about it. Specification: OCI runtime-spec 1.0, config.md; gVisor runsc/specutils/cri.go.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from sandtrail.collector.network.namespaces import NETNS
+from sandtrail.collector.network.wire import GATEWAY_PORT, WIRE_ADDRESS
+from sandtrail.collector.runsc.elf import pause_program
+from sandtrail.collector.session import rootfs
+from sandtrail.collector.session.options import RecordOptions, parse_user
+
+__all__ = ["AGENT", "CA_BUNDLE", "POD", "Bundles", "write"]
+
+POD: Final = "pod"
+AGENT: Final = "agent"
+CA_BUNDLE: Final = "/etc/ssl/certs/ca-certificates.crt"
+_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# What a container engine gives root by default, less raw sockets.
+_CAPABILITIES: Final = [
+    f"CAP_{name}"
+    for name in (
+        *("CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "SETGID", "SETUID", "SETPCAP"),
+        *("NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "SETFCAP", "AUDIT_WRITE"),
+    )
+]
+_CA_VARIABLES: Final = (
+    *("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "PIP_CERT"),
+    *("AWS_CA_BUNDLE", "DENO_CERT"),
+)
+
+
+@dataclass(frozen=True)
+class Bundles:
+    """The folders of the two bundles, and the environment and working folder that the command gets."""
+
+    pod: Path
+    agent: Path
+    environment: dict[str, str]
+    workdir: str
+
+
+def write(
+    folder: Path, options: RecordOptions, *, hostname: str, pod: str, namespace: str, ca: Path | None, cgroup: str
+) -> Bundles:
+    """Write both bundles under `folder`. `pod` is the root container's id, `namespace` the sandbox's network namespace,
+    `ca` the certificate that the gateway signs with, `cgroup` where the memory limit applies."""
+    environment = {**_environment(ca is not None), **options.env}
+    workdir = options.workdir or (rootfs.WORKDIR if options.rootfs is None else "/")
+    agent = folder / AGENT
+    agent.mkdir(parents=True)
+    if options.rootfs is None:
+        mounts = rootfs.build(agent / "root", hostname)
+        root = "root"
+        if ca is not None:
+            _ca_bundle(agent / "root" / CA_BUNDLE[1:], ca)
+    else:
+        mounts = _into_foreign_root(agent, options.rootfs, hostname, ca)
+        root = str(options.rootfs.absolute())
+    mounts += [rootfs.bind(m.source, m.target, writable=m.writable) for m in options.mounts]
+    if options.rootfs is None:
+        for mount in options.mounts:
+            _mount_point(agent / "root", mount.target, is_file=mount.source.is_file())
+        _mount_point(agent / "root", workdir, is_file=False)
+    process = {
+        "terminal": False,
+        "user": dict(zip(("uid", "gid"), parse_user(options.user), strict=True)),
+        "args": list(options.command),
+        "env": [f"{name}={value}" for name, value in environment.items()],
+        "cwd": workdir,
+        "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), _CAPABILITIES),
+        "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 65536, "hard": 65536}],
+        "noNewPrivileges": False,
+    }
+    common = {"hostname": hostname, "namespace": namespace}
+    spec = _spec(process, root, [*_system_mounts(), *mounts], _annotations("container", pod), **common)
+    (agent / "config.json").write_text(json.dumps(spec))
+    return Bundles(_pod(folder, options, common, cgroup), agent, environment, workdir)
+
+
+def _pod(folder: Path, options: RecordOptions, common: dict[str, str], cgroup: str) -> Path:
+    pod = folder / POD
+    (pod / "root").mkdir(parents=True)
+    program = pod / "root" / "pause"
+    program.write_bytes(pause_program())
+    program.chmod(0o755)
+    process: dict[str, Any] = {"user": {"uid": 0, "gid": 0}, "args": ["/pause"], "env": [], "cwd": "/"}
+    spec = _spec(process, "root", [], _annotations("sandbox", ""), **common)
+    if cgroup:
+        spec["linux"]["cgroupsPath"] = cgroup
+        spec["linux"]["resources"] = {"memory": {"limit": options.memory, "swap": options.memory}}
+    (pod / "config.json").write_text(json.dumps(spec))
+    return pod
+
+
+def _annotations(kind: str, pod: str) -> dict[str, str]:
+    belongs = {"io.kubernetes.cri.sandbox-id": pod} if pod else {}
+    return {"io.kubernetes.cri.container-type": kind, **belongs}
+
+
+def _spec(
+    process: dict[str, Any],
+    root: str,
+    mounts: list[dict[str, Any]],
+    annotations: dict[str, str],
+    *,
+    hostname: str,
+    namespace: str,
+) -> dict[str, Any]:
+    return {
+        "ociVersion": "1.0.0",
+        "process": process,
+        # Writable: what is written goes to the overlay in the sandbox's memory.
+        "root": {"path": root, "readonly": False},
+        "hostname": hostname,
+        "mounts": mounts,
+        "annotations": annotations,
+        "linux": {
+            "namespaces": [
+                *({"type": kind} for kind in ("pid", "mount", "ipc", "uts")),
+                {"type": "network", "path": str(NETNS / namespace)},
+            ]
+        },
+    }
+
+
+def _system_mounts() -> list[dict[str, Any]]:
+    # /dev is gVisor's own. A read-only /tmp makes coding agents hang without a word.
+    return [
+        {"destination": "/proc", "type": "proc", "source": "proc"},
+        {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro", "nosuid", "noexec", "nodev"]},
+        {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["mode=1777"]},
+    ]
+
+
+def _environment(with_ca: bool) -> dict[str, str]:
+    proxy = f"http://{WIRE_ADDRESS}:{GATEWAY_PORT}"
+    environment = {"PATH": _PATH, "HOME": rootfs.HOME, "LANG": "C.UTF-8", "TERM": "dumb"}
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        environment |= {name: proxy, name.lower(): proxy}
+    environment |= dict.fromkeys(("NO_PROXY", "no_proxy"), "localhost,127.0.0.1,::1")
+    # Node's own fetch takes the proxy only when it is told to.
+    environment["NODE_USE_ENV_PROXY"] = "1"
+    return environment | (dict.fromkeys(_CA_VARIABLES, CA_BUNDLE) if with_ca else {})
+
+
+def _ca_bundle(path: Path, ca: Path) -> None:
+    """The system's certificates and the gateway's, in one file."""
+    system = Path(CA_BUNDLE)
+    text = system.read_text(errors="replace") if system.exists() else ""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.write_text(f"{text.rstrip()}\n{ca.read_text().strip()}\n".lstrip())
+
+
+def _into_foreign_root(agent: Path, root: Path, hostname: str, ca: Path | None) -> list[dict[str, Any]]:
+    """Mounts that put the network's files and our certificate over those of a root that is not ours to write to."""
+    files = {"/etc/resolv.conf": rootfs.resolv_conf(), "/etc/hosts": rootfs.hosts(hostname)}
+    mounts = []
+    for target, text in files.items():
+        source = agent / Path(target).name
+        source.write_text(text)
+        if (root / target[1:]).is_file():
+            mounts.append(rootfs.bind(source, target))
+    if ca is not None:
+        source = agent / "ca-certificates.crt"
+        _ca_bundle(source, ca)
+        mounts.append(rootfs.bind(source, CA_BUNDLE))
+    return mounts
+
+
+def _mount_point(root: Path, target: str, *, is_file: bool) -> None:
+    """Make the place on which something is mounted, where it lies in our own root and not behind a link out of it."""
+    path = root / target.lstrip("/")
+    if path.exists() or any((root / part).is_symlink() for part in Path(target.lstrip("/")).parents):
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if is_file:
+        path.touch()
+    else:
+        path.mkdir()

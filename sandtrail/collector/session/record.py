@@ -1,0 +1,310 @@
+"""Runs a command in a fresh gVisor sandbox and records it from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sandtrail.collector.control import Keeper, run_folder
+from sandtrail.collector.network import wire as network
+from sandtrail.collector.network.wire import Wire
+from sandtrail.collector.runsc import binary, trace
+from sandtrail.collector.runsc.runtime import Runtime
+from sandtrail.collector.session import bundle, cgroup, sendbuffer
+from sandtrail.collector.session.cleanup import cleanup, remove
+from sandtrail.collector.session.lifecycle import Lifecycle
+from sandtrail.collector.session.options import RecordOptions
+from sandtrail.collector.session.orphans import Orphans, how_it_ended
+from sandtrail.collector.session.state import State, new_session_id
+from sandtrail.collector.session.watch import Signals, Watch
+from sandtrail.errors import MissingPartError, RuntimeFailedError, SandtrailError, UsageError
+
+__all__ = ["RecordResult", "record"]
+
+_INTERRUPTED = 130
+_MODULUS = 1 << 32  # of the sink's drop counter
+
+
+@dataclass(frozen=True)
+class RecordResult:
+    """What became of a recording: its id, the command's exit status (128 + n when signal n ended it), its home."""
+
+    session: str
+    exit_status: int
+    home: Path
+
+
+def record(options: RecordOptions) -> RecordResult:
+    """Record one command from its first instruction to its end; returns when nothing of its sandbox is left.
+
+    The command has this process's stdin, stdout and stderr. SIGINT is passed to it, a second one ends it; SIGTERM and
+    SIGHUP end it after five seconds. Raises SandtrailError when the sandbox cannot be made; what was made until then is
+    removed, and what was recorded stays.
+    """
+    if not options.command:
+        raise UsageError("nothing to record; write: sandtrail record -- COMMAND [ARGUMENT…]")
+    require_root("record")
+    runsc = binary.identify(binary.find(options.runsc), only_platform=options.platform, only_network=options.network)
+    cleanup(options.home)
+    session = options.name or new_session_id()
+    state = State(
+        options.home,
+        session,
+        "record",
+        sandbox=f"{session}-{bundle.POD}",
+        agent=f"{session}-{bundle.AGENT}",
+        runsc=runsc.path,
+        root=run_folder(options.home) / "runsc" / session,
+        network=True,
+        cgroup=cgroup.path_of(session) if options.memory else "",
+    )
+    if state.path.exists():
+        raise UsageError(f"session {session} runs already; choose another --name")
+    if not options.quiet:
+        how = f"gVisor {runsc.version}, platform {runsc.platform}, network {runsc.network}"
+        print(f"session {session} ({how})", file=sys.stderr, flush=True)
+    try:
+        with (
+            Signals() as signals,
+            Orphans(state.root) as orphans,
+            contextlib.closing(Keeper.connect(options.home)) as keeper,
+        ):
+            state.save()
+            status = _Recording(options, runsc, state, signals, orphans, keeper).run()
+    finally:
+        remove(state)
+    return RecordResult(session, status, options.home)
+
+
+def require_root(what: str) -> None:
+    """Raises MissingPartError for an ordinary user, saying what needs root."""
+    if os.geteuid() != 0:
+        raise MissingPartError(
+            f"`sandtrail {what}` needs root: it makes network namespaces and packet filter rules around the sandbox and"
+            " starts gVisor's runtime from outside of it. Run it with sudo. Without root: verify, timeline, serve, ui."
+        )
+
+
+class _Recording:
+    """One call of `record`, step by step; whatever fails, `remove(state)` takes everything away."""
+
+    def __init__(
+        self,
+        options: RecordOptions,
+        runsc: binary.Runsc,
+        state: State,
+        signals: Signals,
+        orphans: Orphans,
+        keeper: Keeper,
+    ) -> None:
+        self._options = options
+        self._runsc = runsc
+        self._state = state
+        self._signals = signals
+        self._orphans = orphans
+        self._keeper = keeper
+        self._runtime = Runtime(runsc, state.root, state.bundle, cgroups=bool(options.memory))
+        self._session = trace.session(runsc.metadata, "", profile=options.profile, env=options.record_env)
+        self._evicted = False
+        self._began_ns = time.time_ns()
+
+    def run(self) -> int:
+        state = self._state
+        facts: dict[str, Any] = {
+            "command": list(self._options.command),
+            "runtime": binary.describe(self._runsc),
+            # Without both, nothing proves that the sandbox was seen from its first instruction.
+            "expected": ["trace connection", "container/start"],
+        }
+        with Lifecycle(state.home, state.session, state.sandbox, **facts) as acts:
+            try:
+                endpoint = self._keeper.session(state.session, state.sandbox, self._gvisor())
+                self._connect_network()
+                self._create(acts, endpoint)
+                if caught := self._signals.pending():
+                    acts.act("runtime", event="interrupted", words=f"{caught[0].name} before the command was started")
+                    status = _INTERRUPTED
+                else:
+                    status = self._run_command(acts)
+            finally:
+                self._end(acts)
+        return status
+
+    # -- before --------------------------------------------------------------------------------------------------------
+
+    def _gvisor(self) -> dict[str, Any]:
+        blind = [*self._session.blind, *trace.ALWAYS_BLIND]
+        return {
+            "source": "gvisor",
+            "version": self._runsc.version,
+            "platform": self._runsc.platform,
+            "network": self._runsc.network,
+            "containers": {bundle.POD: self._state.sandbox, bundle.AGENT: self._state.agent},
+            "sees": self._session.sees,
+            "blind": blind,
+        }
+
+    def _connect_network(self) -> None:
+        name = self._state.session
+        with contextlib.closing(Wire.create(name)) as link:
+            common = {"link": link.wire, "sandbox_address": network.SANDBOX_ADDRESS, "address": network.WIRE_ADDRESS}
+            filtered = {"source": "netfilter", "sees": link.sees, "blind": link.blind, **common}
+            self._keeper.adopt(name, link.nflog.fileno(), filtered)
+            if link.conntrack is not None:
+                flows = {"source": "conntrack", "sees": ["flows that pass: beginning, end, volume"], **common}
+                self._keeper.adopt(name, link.conntrack.fileno(), {**flows, "blind": ["refused flows"]})
+            gateway = {"source": "gateway", "upstream": self._options.upstream, "rules": self._options.rules, **common}
+            given = {key: value for key, value in gateway.items() if value is not None}
+            self._keeper.listen(name, link.listener.fileno(), given)
+
+    def _create(self, acts: Lifecycle, endpoint: str) -> None:
+        state, options = self._state, self._options
+        bundles = bundle.write(
+            state.bundle,
+            options,
+            hostname=state.session,
+            pod=state.sandbox,
+            namespace=network.namespace_names(state.session)[0],
+            ca=_authority(options.home),
+            cgroup=state.cgroup,
+        )
+        config = trace.session(self._runsc.metadata, endpoint, profile=options.profile, env=options.record_env).config
+        init = state.bundle / "trace.json"
+        init.write_text(json.dumps(config))
+        state.root.mkdir(mode=0o711, parents=True, exist_ok=True)
+        with sendbuffer.raised() as send_buffer:
+            self._runtime.create(state.sandbox, bundles.pod, init_config=init)
+        self._orphans.look()
+        acts.act("create", container=state.sandbox, role=bundle.POD, send_buffer=send_buffer, trace=config)
+        self._runtime.start(state.sandbox)
+        acts.act("start", container=state.sandbox, role=bundle.POD)
+        self._runtime.create(state.agent, bundles.agent)
+        acts.act(
+            "create",
+            container=state.agent,
+            role=bundle.AGENT,
+            command=list(options.command),
+            workdir=bundles.workdir,
+            # Values hold secrets; the names tell which were there.
+            environment=sorted(bundles.environment),
+            user=options.user or "0:0",
+            rootfs=str(options.rootfs or "the host's system folders"),
+            mounts=[{"source": str(m.source), "target": m.target, "writable": m.writable} for m in options.mounts],
+            memory=options.memory,
+        )
+
+    # -- while ---------------------------------------------------------------------------------------------------------
+
+    def _run_command(self, acts: Lifecycle) -> int:
+        state = self._state
+        sentry = int(self._runtime.state(state.sandbox)["pid"])
+        self._runtime.start(state.agent, stdio=(0, 1, 2))
+        self._orphans.look()
+        acts.act("start", container=state.agent, role=bundle.AGENT, sentry_pid=sentry)
+        waiting = self._runtime.waiting(state.agent)
+
+        def kill(name: str) -> None:
+            acts.act("runtime", event="signal", container=state.agent, signal=name)
+            with contextlib.suppress(RuntimeFailedError):  # it ended in this very moment
+                self._runtime.kill(state.agent, name, everything=name == "KILL")
+
+        watch = Watch(waiting, sentry, self._signals, kill, lambda: self._check_trace(acts))
+        alive = watch.run()
+        if not alive:
+            waiting.kill()
+        words, errors = waiting.communicate()
+        if state.cgroup and (events := cgroup.memory_events(state.cgroup)).get("oom_kill"):
+            acts.act("oom", container=state.sandbox, limit=self._options.memory, **events)
+        try:
+            status = int(json.loads(words)["exitStatus"])
+        except (ValueError, KeyError, TypeError):
+            return self._sentry_died(acts, sentry, errors)
+        acts.act("exit", container=state.agent, exit_status=status, words=words.strip())
+        return status
+
+    def _sentry_died(self, acts: Lifecycle, sentry: int, words: str) -> int:
+        for _ in range(100):
+            if (result := self._orphans.ended(sentry)) is not None:
+                break
+            time.sleep(0.01)
+        ended = how_it_ended(result)
+        said = self._runtime.panic() or words.strip()
+        acts.act("runtime", event="died", container=self._state.sandbox, sentry_pid=sentry, words=said, **ended)
+        acts.gap("the sandbox's kernel died under the command", None, time.time_ns(), time.time_ns())
+        number = ended.get("signal")
+        return 128 + number if isinstance(number, int) else 255
+
+    def _check_trace(self, acts: Lifecycle) -> None:
+        """A trace connection that ended while its sandbox runs was taken by somebody else."""
+        if self._evicted:
+            return
+        mine = (s for s in self._keeper.status().get("streams", []) if s["session"] == self._state.session)
+        if any(stream["source"] == "gvisor" for stream in mine):
+            return
+        with contextlib.suppress(RuntimeFailedError):
+            words = self._runtime.run("trace", "list", self._state.sandbox)
+            self._evicted = True
+            acts.evicted(container=self._state.sandbox, words=words)
+
+    # -- after ---------------------------------------------------------------------------------------------------------
+
+    def _end(self, acts: Lifecycle) -> None:
+        """Ask the runtime what it still knows, end the sandbox, then the session. Goes on after each failure: this is
+        the only chance to learn the rest."""
+        state = self._state
+        dropped = self._ask_dropped(acts)
+        for container in (state.agent, state.sandbox):
+            with self._tolerating(acts, "delete", container):
+                self._orphans.look()
+                self._runtime.delete(container)
+                acts.act("delete", container=container)
+        with self._tolerating(acts, "filter", state.sandbox):
+            acts.act("runtime", event="filter", counters=network.finish(state.session))
+            time.sleep(0.05)  # the kernel holds packets back for at most 20 ms before it reports them
+        with self._tolerating(acts, "end", state.sandbox):
+            streams = self._keeper.end(state.session)
+            acts.act("runtime", event="streams", streams=streams)
+            self._compare_drops(acts, dropped, streams)
+
+    def _ask_dropped(self, acts: Lifecycle) -> int | None:
+        try:
+            words = self._runtime.run("trace", "list", self._state.sandbox)
+        except RuntimeFailedError as error:
+            acts.act("runtime", event="trace-list", dropped=None, words=str(error))
+            return None
+        dropped = trace.parse_dropped(words)
+        acts.act("runtime", event="trace-list", dropped=dropped, words=words)
+        return dropped
+
+    def _compare_drops(self, acts: Lifecycle, dropped: int | None, streams: list[dict[str, Any]]) -> None:
+        """Drops after the last message travel in no message; the runtime's own count has them."""
+        known = [s.get("dropped") or 0 for s in streams if s.get("source") == "gvisor"]
+        if not known:
+            acts.gap("the sandbox never connected its trace", None, self._began_ns, time.time_ns())
+        elif dropped is None:
+            acts.gap(
+                "the runtime could not be asked how much was dropped at the end", None, self._began_ns, time.time_ns()
+            )
+        elif trailing := (dropped - known[-1]) % _MODULUS:
+            acts.gap("dropped after the last message", trailing, self._began_ns, time.time_ns())
+
+    @contextlib.contextmanager
+    def _tolerating(self, acts: Lifecycle, event: str, container: str) -> Iterator[None]:
+        try:
+            yield
+        except (SandtrailError, OSError) as error:
+            acts.act("runtime", event=f"{event} failed", container=container, words=str(error))
+
+
+def _authority(home: Path) -> Path | None:
+    """The certificate with which the gateway signs."""
+    from sandtrail.collector.gateway.ca import ensure_ca
+
+    return ensure_ca(home)
