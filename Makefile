@@ -24,10 +24,8 @@ test: setup  ## the whole test suite; what cannot run here is skipped with the c
 	@.venv/bin/python -m pytest
 
 lint: setup  ## format, rules, types, import contracts
-	@.venv/bin/ruff format --check .
-	@.venv/bin/ruff check .
-	@.venv/bin/mypy
-	@.venv/bin/lint-imports
+	@failed=0; for check in "ruff format --check ." "ruff check ." mypy "lint-imports --no-logo"; do \
+	.venv/bin/$$check || failed=1; done; exit $$failed
 
 bench: need-root setup  ## what recording costs: tracing off, null sink, C floor, Sandtrail, with replay
 	@.venv/bin/python -m bench $(ARGS)

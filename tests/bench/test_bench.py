@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,14 @@ import pytest
 
 from tests.parts import CHECKOUT
 
-pytestmark = pytest.mark.needs("root", "runsc-2026-09", "cc", "ip")
+pytestmark = pytest.mark.needs("root", "runsc-2026-09", "cc", "ip", "make")
 
 
 def bench(folder: Path, *arguments: str) -> dict[str, Any]:
-    """Run `python -m bench` as `make bench` does; its JSON."""
+    """Run `make bench`; its JSON."""
     out = folder / "bench.json"
     done = subprocess.run(
-        [sys.executable, "-m", "bench", "--json", str(out), *arguments],
+        ["make", "bench", f"ARGS={shlex.join(['--json', str(out), *arguments])}"],
         cwd=CHECKOUT,
         capture_output=True,
         text=True,
