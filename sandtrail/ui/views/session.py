@@ -1,0 +1,230 @@
+"""The session's page: facts, findings, the strip of turns, the navigator."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Any
+
+from sandtrail.ui.address import UNEXPLAINED, Address
+from sandtrail.ui.client import Finding, Gap, Session, Timeline, Turn
+from sandtrail.ui.markup import Child, Markup, disclosure, join, link, tag
+from sandtrail.ui.text import as_text, clock, day, duration, plain
+from sandtrail.ui.views.turn import Scene, gap_line, gist
+
+__all__ = [
+    "began",
+    "complete",
+    "crumbs",
+    "facts",
+    "findings_panel",
+    "gaps_in",
+    "gaps_panel",
+    "navigator",
+    "state",
+    "strip",
+]
+
+_REFS_SHOWN = 12
+_GAPS_SHOWN = 5
+_NAVIGATOR_TURNS = 400
+_STRIP_BINS = 240
+
+
+def state(session: Session) -> Markup:
+    """Returns whether it still runs, and how it ended."""
+    if session["state"] == "recording":
+        return tag("span", "recording", cls="pill live")
+    status = session["exit_status"]
+    return tag("span", "ended" if status is None else f"exit {status}", cls="pill" if not status else "pill warn")
+
+
+def complete(session: Session) -> Markup:
+    """Returns whether the record begins with the first instruction."""
+    known = session.get("completeness")
+    if not known:
+        return tag("span", "completeness unknown", cls="pill gap")
+    first, reason = known["from_first_instruction"], plain(known["reason"], 400)
+    label = "complete from the first instruction" if first else "not complete from the first instruction"
+    return tag("span", label, cls="pill good" if first else "pill gap", title=reason)
+
+
+def facts(session: Session) -> Markup:
+    """Returns the header: what ran, when, how much was seen, by what, and what that is blind to."""
+    started, ended = session["started_ns"], session["ended_ns"]
+    took = duration(ended - started) if ended is not None and started is not None else "running"
+    known = session.get("completeness")
+    cells = [
+        ("started", f"{day(started)} {clock(started, 0)} UTC"),
+        ("took", took),
+        ("turns", f"{session['turns']:,}"),
+        ("events", f"{session['events']:,}"),
+        ("gaps", f"{session['gaps']:,}"),
+        ("sandbox", session["sandbox"]),
+        ("session", session["id"]),
+    ]
+    grid = [
+        tag("div", tag("dt", name), tag("dd", value), cls="warn" if name == "gaps" and session["gaps"] else "")
+        for name, value in cells
+    ]
+    return tag(
+        "header",
+        tag("h1", " ".join(session["command"]) or "(no command)", cls="command"),
+        tag(
+            "div",
+            state(session),
+            complete(session),
+            tag("span", known["reason"] if known else "", cls="dim"),
+            cls="badges",
+        ),
+        tag("dl", grid, cls="facts"),
+        _sources(session.get("sources") or []),
+        cls="session",
+    )
+
+
+def _sources(sources: Sequence[dict[str, Any]]) -> Markup | None:
+    if not sources:
+        return None
+    rows = [
+        tag(
+            "tr",
+            tag("th", f"{source.get('source', '?')} {as_text(source.get('version'))}"),
+            tag("td", _listed(source.get("sees"))),
+            tag("td", _listed(source.get("blind")), cls="gap"),
+        )
+        for source in sources
+    ]
+    table = tag("table", tag("tr", tag("th", "source"), tag("th", "sees"), tag("th", "is blind to")), rows)
+    names = ", ".join(plain(source.get("source", "?"), 30) for source in sources)
+    return disclosure(f"{len(sources)} sources: {names} — what each sees and is blind to", table, cls="sources")
+
+
+def _listed(value: object) -> str:
+    return ", ".join(map(as_text, value)) if isinstance(value, list) else as_text(value)
+
+
+def findings_panel(findings: Sequence[Finding], address: Address) -> Markup | None:
+    """Returns every finding in plain words with links to its turn and its evidence."""
+    if not findings:
+        return None
+    cards = [tag("article", _finding(finding, address), cls=f"finding {_severity(finding)}") for finding in findings]
+    plural = "s" if len(findings) > 1 else ""
+    return tag("section", tag("h3", f"{len(findings)} finding{plural} to look at"), cards, cls="findings")
+
+
+def _severity(finding: Finding) -> str:
+    return "low" if finding["severity"] in {"low", "info", "notice"} else "high"
+
+
+def _finding(finding: Finding, address: Address) -> Child:
+    refs = [link(address.to_evidence(ref), ref, cls="ref") for ref in finding["refs"][:_REFS_SHOWN]]
+    rest = len(finding["refs"]) - len(refs)
+    turn = finding["turn"]
+    where = link(address.to_turn(turn), f"turn {turn}", cls="ref") if turn is not None else None
+    verdict = tag("span", finding["verdict"].replace("_", " ").lower(), cls="pill bad")
+    title = tag("div", verdict, tag("b", finding["title"]), tag("span", finding["severity"], cls="dim"), cls="title")
+    more = f"and {rest:,} more" if rest > 0 else None
+    return title, tag("p", finding["explanation"]), tag("div", where, tag("span", "evidence"), refs, more, cls="links")
+
+
+def gaps_panel(gaps: Sequence[Gap], scene: Scene) -> Markup | None:
+    """Returns what is known to be missing from this session."""
+    if not gaps:
+        return None
+    rows = [gap_line(gap, scene) for gap in gaps]
+    rest = (
+        disclosure(f"{len(rows) - _GAPS_SHOWN:,} more gaps", tag("div", rows[_GAPS_SHOWN:], cls="lines"))
+        if len(rows) > _GAPS_SHOWN
+        else None
+    )
+    title = tag("h3", f"{len(gaps)} gap{'s' if len(gaps) > 1 else ''}: evidence that is known to be missing")
+    return tag("section", title, tag("div", rows[:_GAPS_SHOWN], cls="lines"), rest, cls="gaps")
+
+
+def strip(timeline: Timeline, address: Address) -> Markup:
+    """Returns the scrubber: one bar a turn (or a run of turns), tall as its events are many, red where a finding is."""
+    turns = timeline["turns"]
+    step = max(1, -(-len(turns) // _STRIP_BINS))
+    bins = [turns[n : n + step] for n in range(0, len(turns), step)]
+    most = max((sum(t["events_total"] for t in some) for some in bins), default=1) or 1
+    flagged = {finding["turn"] for finding in timeline["findings"]}
+    bars = [_bar(some, most, flagged, address) for some in bins]
+    return tag("nav", bars, cls="strip", aria_label="turns")
+
+
+def _bar(some: Sequence[Turn], most: int, flagged: set[int | None], address: Address) -> Markup:
+    events = sum(turn["events_total"] for turn in some)
+    bad = any(turn["index"] in flagged for turn in some)
+    first, last = some[0]["index"], some[-1]["index"]
+    label = f"turn {first}" if first == last else f"turns {first}–{last}"
+    height = max(8, round(100 * (events / most) ** 0.5))
+    bar = tag("span", cls="bar", style=f"height:{height}%")
+    return link(address.to_turn(first), bar, cls="bad" if bad else "", title=f"{label}: {events:,} events")
+
+
+def navigator(timeline: Timeline, turns: Sequence[Turn], address: Address, current: int | None) -> Markup:
+    """Returns the list of the turns that pass the filter, each with what it is about; a long one around the current."""
+    flagged = {finding["turn"] for finding in timeline["findings"]}
+    middle = next((n for n, turn in enumerate(turns) if turn["index"] == current), 0)
+    start = max(0, min(middle - _NAVIGATOR_TURNS // 2, len(turns) - _NAVIGATOR_TURNS))
+    near = turns[start : start + _NAVIGATOR_TURNS]
+    rows = [_entry(turn, address, turn["index"] in flagged, turn["index"] == current) for turn in near]
+    if len(near) < len(turns):
+        rows.append(tag("div", f"turns {near[0]['index']}–{near[-1]['index']} of {len(turns):,}", cls="note"))
+    if timeline["unexplained"]:
+        odd = tag("b", "?"), tag("span", "Not explained"), tag("i", f"{len(timeline['unexplained']):,}", cls="n")
+        rows.append(link(address.to_turn(UNEXPLAINED), *odd, cls="odd"))
+    return tag("nav", rows, cls="navigator")
+
+
+def _entry(turn: Turn, address: Address, bad: bool, here: bool) -> Markup:
+    cls = " ".join(name for name, on in (("bad", bad), ("here", here)) if on)
+    return link(
+        address.to_turn(turn["index"]),
+        tag("b", turn["index"]),
+        tag("span", plain(gist(turn), 80)),
+        tag("i", f"{turn['events_total']:,}", cls="n"),
+        cls=cls,
+    )
+
+
+def began(turn: Turn) -> int | None:
+    """Returns when a turn began: when its model call was made, else when its first line happened."""
+    for part in (turn["input"], turn["decision"], *turn["outputs"][:1]):
+        if part:
+            return part["time_ns"]
+    return None
+
+
+def gaps_in(turn: Turn, timeline: Timeline, starts: Sequence[int]) -> list[Gap]:
+    """Returns the gaps that begin in this turn's time; `starts` are the beginnings of all turns, ascending."""
+    start = began(turn)
+    if start is None:
+        return []
+    after = bisect_right(starts, start)
+    end = starts[after] if after < len(starts) else None
+    first = start == starts[0]
+    return [
+        gap
+        for gap in timeline["gaps"]
+        if (when := gap["from_ns"]) is not None and (first or when >= start) and (end is None or when < end)
+    ]
+
+
+def crumbs(address: Address, session: Session | None) -> Markup:
+    """Returns where the reader is, each step a link."""
+    steps: list[Child] = [link(Address().href(), "Sessions")]
+    if session is not None:
+        label = plain(" ".join(session["command"]), 60) or session["id"]
+        steps.append(link(Address(session=session["id"]).href(), label))
+    if address.evidence:
+        steps.append(tag("span", f"evidence {plain(address.evidence, 40)}"))
+    elif address.events:
+        steps.append(tag("span", "single events"))
+    parted: list[Child] = []
+    for step in steps:
+        parted += [tag("span", "›", cls="dim"), step]
+    log = link(Markup("log"), "Log")
+    brand = link(Address().href(), "Sandtrail", cls="brand")
+    return tag("div", brand, join(parted), tag("span", cls="grow"), log, cls="crumbs")
