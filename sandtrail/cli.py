@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from sandtrail import __version__
-from sandtrail.errors import SandtrailError
+from sandtrail.errors import SandtrailError, UsageError
 from sandtrail.settings import load_settings
 
 __all__ = ["app", "main"]
@@ -77,6 +77,128 @@ def _print_report(report: Any) -> None:
         out.print(f"    {escape(finding.consequence)}")
     verdict = "[bold green]verified[/]" if report.ok else f"[bold red]NOT verified[/]: {len(report.findings)} findings"
     out.print(verdict)
+
+
+@app.command(context_settings={"ignore_unknown_options": False})
+def record(
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND [ARGUMENT]...", help="What to run and record.")],
+    home: Home = None,
+    name: Annotated[str, typer.Option(help="The session's id; default: a new one.")] = "",
+    rootfs: Annotated[Path | None, typer.Option(help="A root filesystem; default: this system's folders.")] = None,
+    mount: Annotated[list[str] | None, typer.Option(help="SRC:DST[:ro|rw], read-only by default.")] = None,
+    env: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, or NAME for this process's own value.")] = None,
+    workdir: Annotated[str, typer.Option(help="The command's working folder.")] = "",
+    user: Annotated[str, typer.Option(help="UID[:GID] inside of the sandbox.")] = "",
+    upstream: Annotated[
+        list[str] | None, typer.Option(help="HOST=URL: where the gateway sends that host's calls.")
+    ] = None,
+    allow: Annotated[
+        list[str] | None, typer.Option(help="Hosts (globs) that the gateway lets through; default all.")
+    ] = None,
+    deny: Annotated[list[str] | None, typer.Option(help="Hosts (globs) that the gateway refuses.")] = None,
+    memory: Annotated[str, typer.Option(help="A limit, for example 2G.")] = "",
+    runsc: Annotated[str, typer.Option(help="The runsc to use; default: PATH, then what `make runsc` built.")] = "",
+    platform: Annotated[str, typer.Option(help="Force gVisor's platform.")] = "",
+    network: Annotated[str, typer.Option(help="Force gVisor's network mode.")] = "",
+    profile: Annotated[str, typer.Option(help="Which trace points: default or full.")] = "default",
+    record_env: Annotated[
+        bool, typer.Option(help="Also record environment variables; they often hold secrets.")
+    ] = False,
+    timeline: Annotated[bool, typer.Option(help="Print the timeline at the end.")] = True,
+    quiet: Annotated[bool, typer.Option(help="Leave out our own lines on stderr.")] = False,
+) -> None:
+    """Run a command in a fresh gVisor sandbox, record it from outside, print its timeline, pass on its exit status."""
+    from sandtrail.collector.session.options import (
+        RecordOptions,
+        parse_environment,
+        parse_memory,
+        parse_mount,
+        parse_user,
+    )
+    from sandtrail.collector.session.record import record as run
+
+    if profile not in ("default", "full"):
+        raise UsageError(f"--profile {profile}: write default or full")
+    parse_user(user)
+    rules = {key: hosts for key, hosts in (("allow", allow), ("deny", deny)) if hosts}
+    result = run(
+        RecordOptions(
+            home=_home(home),
+            command=tuple(command),
+            name=name,
+            rootfs=rootfs,
+            mounts=tuple(map(parse_mount, mount or [])),
+            env=parse_environment(env or []),
+            workdir=workdir,
+            user=user,
+            upstream=_upstreams(upstream or []),
+            rules=rules or None,
+            memory=parse_memory(memory) if memory else None,
+            runsc=runsc,
+            platform=platform,
+            network=network,
+            profile="full" if profile == "full" else "default",
+            record_env=record_env,
+            quiet=quiet,
+        )
+    )
+    if timeline:
+        _show_recorded(result.home, result.session)
+    raise typer.Exit(result.exit_status)
+
+
+def _upstreams(items: list[str]) -> dict[str, str] | None:
+    found = {}
+    for item in items:
+        host, equals, url = item.partition("=")
+        if not host or not equals or not url.startswith(("http://", "https://")):
+            raise UsageError(f"--upstream {item}: write HOST=URL, for example api.openai.com=http://127.0.0.1:8080")
+        found[host] = url
+    return found or None
+
+
+def _show_recorded(home: Path, session: str) -> None:
+    """Print the timeline of a recording that has just ended, once all of it is signed."""
+    from sandtrail.store.position import wait_sealed
+
+    wait_sealed(home)
+    _show_timeline(home, session, as_json=False)
+
+
+@app.command()
+def timeline(
+    session: Annotated[str, typer.Argument(help="The session's id; default: the newest.")] = "",
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Print a session's timeline: input, decision and output of every turn."""
+    _show_timeline(_home(home), session, as_json=as_json)
+
+
+def _show_timeline(home: Path, session: str, *, as_json: bool) -> None:
+    from sandtrail.replay.timeline import read_timeline
+    from sandtrail.replay.timeline_text import render
+
+    found = read_timeline(home, session)
+    if as_json:
+        _print_json(found)
+    else:
+        render(found, Console(soft_wrap=False, highlight=False))
+
+
+@app.command()
+def demo(
+    serve: Annotated[bool, typer.Option(help="Then leave API and page up until Ctrl-C.")] = False,
+    pace: Annotated[float, typer.Option(help="Seconds that the scripted model takes for an answer.")] = 1.0,
+) -> None:
+    """Record the demonstration: a public agent, a scripted model, an incident worth reviewing."""
+    try:
+        from deploy.demo.run import main as run
+    except ModuleNotFoundError:
+        raise UsageError(
+            "the demonstration is part of a checkout, not of the package; run it there: make run"
+        ) from None
+    raise typer.Exit(run([*(["--serve"] if serve else []), f"--pace={pace}"]))
 
 
 @app.command()
