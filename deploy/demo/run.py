@@ -30,7 +30,7 @@ waits a second, and three more answers follow the turn that started it."""
 
 def sandtrail(*arguments: str) -> list[str]:
     """The command line of our own front door, run by this interpreter."""
-    return [sys.executable, "-m", "sandtrail.cli", *arguments]
+    return [sys.executable, "-m", "sandtrail", *arguments]
 
 
 @contextmanager
@@ -86,7 +86,7 @@ def stage(pace_s: float = PACE_S) -> Iterator[tuple[list[str], dict[str, str]]]:
             *(f"--env={name}={value}" for name, value in environment.items()),
             *(f"--env={name}" for name in secrets),
             *(f"--upstream={host}={url}" for host, url in upstreams.items()),
-            f"--cwd={story.WORKSPACE}",
+            f"--workdir={story.WORKSPACE}",
         ]
         task = ["--yolo", "--exit-immediately", "--cost-limit=0", f"--model=openai/{model}", f"--task={story.TASK}"]
         yield [*arguments, "--", str(installed.command), *task], secrets
