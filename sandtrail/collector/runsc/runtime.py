@@ -43,8 +43,8 @@ class Runtime:
         """The command line of a runsc command on this state folder."""
         return [str(self.runsc.path), *self._flags(), *flags, *arguments]
 
-    def run(self, *arguments: str, timeout: float = _PATIENCE_S) -> str:
-        """Run a command that prints and ends; what it printed."""
+    def run(self, *arguments: str, timeout: float = _PATIENCE_S, limit: int = _MAX_WORDS) -> str:
+        """Run a command that prints and ends; what it printed, up to `limit` characters."""
         command = self.command(*arguments)
         try:
             done = subprocess.run(
@@ -55,7 +55,7 @@ class Runtime:
         if done.returncode:
             words = done.stderr.strip() or f"exit status {done.returncode}"
             raise RuntimeFailedError(f"runsc {' '.join(arguments[:2])}: {words[:2000]}")
-        return done.stdout[:_MAX_WORDS]
+        return done.stdout[:limit]
 
     def create(self, container: str, bundle: Path, *, init_config: Path | None = None) -> None:
         """Create a container; the root container's processes get nothing to read and nowhere to write."""

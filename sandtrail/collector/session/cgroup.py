@@ -52,3 +52,5 @@ def remove(cgroup: str) -> None:
     for root in roots:
         with contextlib.suppress(OSError):
             (root / cgroup.lstrip("/")).rmdir()
+        with contextlib.suppress(OSError):
+            (root / cgroup.lstrip("/")).parent.rmdir()  # ours too, once the last session has left it

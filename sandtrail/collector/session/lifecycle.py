@@ -11,7 +11,8 @@ from sandtrail.store.spool import SpoolWriter
 
 __all__ = ["Lifecycle"]
 
-_MAX_WORDS = 256 << 10
+# JSON may make six of one, and a record of the spool holds 32 MiB.
+_MAX_WORDS = 5 << 20
 
 
 class Lifecycle:
@@ -27,7 +28,7 @@ class Lifecycle:
         self._stream = self._spool.open({"source": "lifecycle", **self._common, "part": part, "sees": sees, **facts})
 
     def act(self, act: str, **facts: Any) -> None:
-        """Record one act. Texts beyond 256 KiB are cut and say so."""
+        """Record one act. Texts beyond 5 Mi characters are cut and say so."""
         for name, value in facts.items():
             if isinstance(value, str) and len(value) > _MAX_WORDS:
                 facts[name] = value[:_MAX_WORDS]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sandtrail.collector.control import Keeper, run_folder
+from sandtrail.collector.gateway.ca import ensure_ca
 from sandtrail.collector.network import wire as network
 from sandtrail.collector.network.wire import Wire
 from sandtrail.collector.runsc import binary, trace
@@ -22,14 +22,15 @@ from sandtrail.collector.session.cleanup import cleanup, remove
 from sandtrail.collector.session.lifecycle import Lifecycle
 from sandtrail.collector.session.options import RecordOptions
 from sandtrail.collector.session.orphans import Orphans, how_it_ended
+from sandtrail.collector.session.privilege import require_root
 from sandtrail.collector.session.state import State, new_session_id
+from sandtrail.collector.session.traced import Traced
 from sandtrail.collector.session.watch import Signals, Watch
-from sandtrail.errors import MissingPartError, RuntimeFailedError, SandtrailError, UsageError
+from sandtrail.errors import RuntimeFailedError, SandtrailError, UsageError
 
 __all__ = ["RecordResult", "record"]
 
 _INTERRUPTED = 130
-_MODULUS = 1 << 32  # of the sink's drop counter
 
 
 @dataclass(frozen=True)
@@ -83,15 +84,6 @@ def record(options: RecordOptions) -> RecordResult:
     return RecordResult(session, status, options.home)
 
 
-def require_root(what: str) -> None:
-    """Raises MissingPartError for an ordinary user, saying what needs root."""
-    if os.geteuid() != 0:
-        raise MissingPartError(
-            f"`sandtrail {what}` needs root: it makes network namespaces and packet filter rules around the sandbox and"
-            " starts gVisor's runtime from outside of it. Run it with sudo. Without root: verify, timeline, serve, ui."
-        )
-
-
 class _Recording:
     """One call of `record`, step by step; whatever fails, `remove(state)` takes everything away."""
 
@@ -112,8 +104,6 @@ class _Recording:
         self._keeper = keeper
         self._runtime = Runtime(runsc, state.root, state.bundle, cgroups=bool(options.memory))
         self._session = trace.session(runsc.metadata, "", profile=options.profile, env=options.record_env)
-        self._evicted = False
-        self._began_ns = time.time_ns()
 
     def run(self) -> int:
         state = self._state
@@ -124,6 +114,7 @@ class _Recording:
             "expected": ["trace connection", "container/start"],
         }
         with Lifecycle(state.home, state.session, state.sandbox, **facts) as acts:
+            traced = Traced(acts, self._runtime, self._keeper, state)
             try:
                 endpoint = self._keeper.session(state.session, state.sandbox, self._gvisor())
                 self._connect_network()
@@ -132,9 +123,9 @@ class _Recording:
                     acts.act("runtime", event="interrupted", words=f"{caught[0].name} before the command was started")
                     status = _INTERRUPTED
                 else:
-                    status = self._run_command(acts)
+                    status = self._run_command(acts, traced)
             finally:
-                self._end(acts)
+                self._end(acts, traced)
         return status
 
     # -- before --------------------------------------------------------------------------------------------------------
@@ -202,10 +193,13 @@ class _Recording:
 
     # -- while ---------------------------------------------------------------------------------------------------------
 
-    def _run_command(self, acts: Lifecycle) -> int:
+    def _run_command(self, acts: Lifecycle, traced: Traced) -> int:
         state = self._state
         sentry = int(self._runtime.state(state.sandbox)["pid"])
-        self._runtime.start(state.agent, stdio=(0, 1, 2))
+        try:
+            self._runtime.start(state.agent, stdio=(0, 1, 2))
+        except RuntimeFailedError as error:
+            return self._not_started(acts, str(error))
         self._orphans.look()
         acts.act("start", container=state.agent, role=bundle.AGENT, sentry_pid=sentry)
         waiting = self._runtime.waiting(state.agent)
@@ -215,7 +209,7 @@ class _Recording:
             with contextlib.suppress(RuntimeFailedError):  # it ended in this very moment
                 self._runtime.kill(state.agent, name, everything=name == "KILL")
 
-        watch = Watch(waiting, sentry, self._signals, kill, lambda: self._check_trace(acts))
+        watch = Watch(waiting, sentry, self._signals, kill, traced.check)
         alive = watch.run()
         if not alive:
             waiting.kill()
@@ -227,6 +221,14 @@ class _Recording:
         except (ValueError, KeyError, TypeError):
             return self._sentry_died(acts, sentry, errors)
         acts.act("exit", container=state.agent, exit_status=status, words=words.strip())
+        return status
+
+    def _not_started(self, acts: Lifecycle, words: str) -> int:
+        """The command itself cannot be started: that is its result, with the statuses that a shell has for it."""
+        missing = any(hint in words for hint in ("no such file", "not found", "error finding executable"))
+        status = 127 if missing else 126
+        acts.act("exit", container=self._state.agent, exit_status=status, started=False, words=words)
+        print(f"sandtrail: {words}", file=sys.stderr)
         return status
 
     def _sentry_died(self, acts: Lifecycle, sentry: int, words: str) -> int:
@@ -241,25 +243,13 @@ class _Recording:
         number = ended.get("signal")
         return 128 + number if isinstance(number, int) else 255
 
-    def _check_trace(self, acts: Lifecycle) -> None:
-        """A trace connection that ended while its sandbox runs was taken by somebody else."""
-        if self._evicted:
-            return
-        mine = (s for s in self._keeper.status().get("streams", []) if s["session"] == self._state.session)
-        if any(stream["source"] == "gvisor" for stream in mine):
-            return
-        with contextlib.suppress(RuntimeFailedError):
-            words = self._runtime.run("trace", "list", self._state.sandbox)
-            self._evicted = True
-            acts.evicted(container=self._state.sandbox, words=words)
-
     # -- after ---------------------------------------------------------------------------------------------------------
 
-    def _end(self, acts: Lifecycle) -> None:
+    def _end(self, acts: Lifecycle, traced: Traced) -> None:
         """Ask the runtime what it still knows, end the sandbox, then the session. Goes on after each failure: this is
         the only chance to learn the rest."""
         state = self._state
-        dropped = self._ask_dropped(acts)
+        traced.ask_dropped()
         for container in (state.agent, state.sandbox):
             with self._tolerating(acts, "delete", container):
                 self._orphans.look()
@@ -269,31 +259,7 @@ class _Recording:
             acts.act("runtime", event="filter", counters=network.finish(state.session))
             time.sleep(0.05)  # the kernel holds packets back for at most 20 ms before it reports them
         with self._tolerating(acts, "end", state.sandbox):
-            streams = self._keeper.end(state.session)
-            acts.act("runtime", event="streams", streams=streams)
-            self._compare_drops(acts, dropped, streams)
-
-    def _ask_dropped(self, acts: Lifecycle) -> int | None:
-        try:
-            words = self._runtime.run("trace", "list", self._state.sandbox)
-        except RuntimeFailedError as error:
-            acts.act("runtime", event="trace-list", dropped=None, words=str(error))
-            return None
-        dropped = trace.parse_dropped(words)
-        acts.act("runtime", event="trace-list", dropped=dropped, words=words)
-        return dropped
-
-    def _compare_drops(self, acts: Lifecycle, dropped: int | None, streams: list[dict[str, Any]]) -> None:
-        """Drops after the last message travel in no message; the runtime's own count has them."""
-        known = [s.get("dropped") or 0 for s in streams if s.get("source") == "gvisor"]
-        if not known:
-            acts.gap("the sandbox never connected its trace", None, self._began_ns, time.time_ns())
-        elif dropped is None:
-            acts.gap(
-                "the runtime could not be asked how much was dropped at the end", None, self._began_ns, time.time_ns()
-            )
-        elif trailing := (dropped - known[-1]) % _MODULUS:
-            acts.gap("dropped after the last message", trailing, self._began_ns, time.time_ns())
+            traced.end()
 
     @contextlib.contextmanager
     def _tolerating(self, acts: Lifecycle, event: str, container: str) -> Iterator[None]:
@@ -303,8 +269,6 @@ class _Recording:
             acts.act("runtime", event=f"{event} failed", container=container, words=str(error))
 
 
-def _authority(home: Path) -> Path | None:
+def _authority(home: Path) -> Path:
     """The certificate with which the gateway signs."""
-    from sandtrail.collector.gateway.ca import ensure_ca
-
     return ensure_ca(home)
