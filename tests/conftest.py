@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -59,7 +60,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty SANDTRAIL_HOME with its own SANDTRAIL_RUN, both exported to child processes.
 
     The path is short because a Unix socket's may have 107 bytes. When the test is over, no process that names this
-    folder in its arguments may be left: such a process is ended and fails the test.
+    folder in its arguments may be left, and no mount below it: both are ended, and fail the test.
     """
     folder = Path(tempfile.mkdtemp(prefix="st-", dir="/tmp"))
     monkeypatch.setenv("SANDTRAIL_HOME", str(folder))
@@ -67,8 +68,10 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (folder / "run").mkdir(mode=0o700)
     yield folder
     left = _end_processes_of(folder)
+    mounted = _unmount_below(folder)
     shutil.rmtree(folder, ignore_errors=True)
     assert not left, f"the test left processes behind: {left}"
+    assert not mounted, f"the test left mounts behind: {mounted}"
 
 
 def _processes_of(folder: Path) -> dict[int, str]:
@@ -96,4 +99,13 @@ def _end_processes_of(folder: Path, patience_s: float = 5.0) -> dict[int, str]:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             continue
+    return left
+
+
+def _unmount_below(folder: Path) -> list[str]:
+    """Unmount, and return, what is still mounted below the folder."""
+    mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    left = [mount for mount in mounts if Path(mount).is_relative_to(folder)]
+    for mount in reversed(left):
+        subprocess.run(["umount", "--lazy", mount], check=False)
     return left
