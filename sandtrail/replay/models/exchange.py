@@ -28,6 +28,8 @@ class Exchange:
     status: int | None = None
     response_headers: list[Header] = field(default_factory=list)
     response_body: bytes = b""
+    chunks: bytearray = field(default_factory=bytearray)
+    """A streamed response's bytes as they passed."""
     response_cut: bool = False
     response_done: bool = False
     """The response's end was seen."""
@@ -44,6 +46,11 @@ class Exchange:
     end_ns: int = 0
     """When the last of the response arrived; 0 while nothing has."""
 
+    @property
+    def body(self) -> bytes:
+        """The response's bytes, as far as they came."""
+        return self.response_body or bytes(self.chunks)
+
 
 class Assembler:
     """Takes the gateway's frames of one session in order and keeps the exchanges that they make up.
@@ -56,8 +63,7 @@ class Assembler:
         self.exchanges: dict[tuple[str, str], Exchange] = {}
         self.ignored = 0
         self._limit = limit
-        self._clients: dict[str, tuple[str, int]] = {}
-        self._chunks: dict[tuple[str, str], bytearray] = {}
+        self.clients: dict[str, tuple[str, int]] = {}
 
     def feed(self, frame: dict[str, Any], ref: str, received_ns: int) -> Exchange | None:
         """Take one frame; the exchange that it belongs to, or None where it belongs to none."""
@@ -65,7 +71,7 @@ class Assembler:
         if kind == "connect":
             client = frame.get("client")
             if isinstance(client, list) and len(client) >= 2 and isinstance(client[1], int):
-                self._clients[flow] = (_text(client[0]), client[1])
+                self.clients[flow] = (_text(client[0]), client[1])
             return None
         if kind not in ("request", "response", "chunk", "error"):
             return None
@@ -91,7 +97,7 @@ class Assembler:
         if key not in self.exchanges:
             if len(self.exchanges) >= self._limit:
                 return None
-            self.exchanges[key] = Exchange(flow, ident, client=self._clients.get(flow))
+            self.exchanges[key] = Exchange(flow, ident, client=self.clients.get(flow))
         return self.exchanges[key]
 
     def _request(self, to: Exchange, frame: dict[str, Any], ref: str, received_ns: int) -> None:
@@ -106,12 +112,8 @@ class Assembler:
         to.response_ref = ref
         to.status = _int(frame.get("status")) or None
         to.response_headers = _headers(frame.get("headers"))
-        body, cut = _body(frame.get("body"))
-        chunks = self._chunks.pop((to.flow, to.id), None)
         # A streamed response's bytes came as chunks; its own frame may come before or after them.
-        to.response_body = bytes(chunks) if chunks and not body else body
-        if frame.get("stream") and not body:
-            self._chunks[to.flow, to.id] = chunks if chunks is not None else bytearray()
+        to.response_body, cut = _body(frame.get("body"))
         to.response_cut = to.response_cut or cut or bool(frame.get("cut"))
         to.first_ns = to.first_ns or _int(frame.get("start_ns")) or received_ns
         end_ns = _int(frame.get("end_ns"))
@@ -119,20 +121,14 @@ class Assembler:
         to.end_ns = max(to.end_ns, end_ns or received_ns)
 
     def _chunk(self, to: Exchange, frame: dict[str, Any], received_ns: int) -> None:
-        held = self._chunks.setdefault((to.flow, to.id), bytearray())
         data, cut = _body(frame.get("data"))
-        if len(held) + len(data) > MAX_BODY:
-            data, cut = data[: MAX_BODY - len(held)], True
-        held += data
+        room = MAX_BODY - len(to.chunks)
+        to.chunks += data[:room]
+        cut = cut or len(data) > room
         to.response_cut = to.response_cut or cut
         at_ns = _int(frame.get("at_ns")) or received_ns
         to.first_ns = to.first_ns or at_ns
         to.end_ns = max(to.end_ns, at_ns)
-
-    def body_of(self, exchange: Exchange) -> bytes:
-        """The response's bytes so far, chunks that are still coming in included."""
-        chunks = self._chunks.get((exchange.flow, exchange.id))
-        return bytes(chunks) if chunks else exchange.response_body
 
 
 def _text(value: object) -> str:

@@ -32,7 +32,7 @@ def decode_exchange(exchange: Exchange) -> ModelCall | None:
         return None
     body, problems = decode_body(exchange.request_body, exchange.request_headers)
     request, trouble = load_json(body) if body else (None, "it has no body")
-    response, more = decode_body(exchange.response_body, exchange.response_headers)
+    response, more = decode_body(exchange.body, exchange.response_headers)
     path = _path(exchange.url)
     for decoder in DECODERS:
         if decoder.matches(path, request, response):

@@ -89,7 +89,7 @@ class TestWholeAnswers:
         assert call.tool_calls[0].parsed == {"command": "ls -la"}
         assert call.finish_reason == "tool_calls"
         assert call.usage == ANSWER["usage"]
-        assert not (call.cut or call.streamed)
+        assert (call.cut, call.streamed) == (False, False)
         assert (call.problems, call.error) == ([], None)
 
     @pytest.mark.parametrize(

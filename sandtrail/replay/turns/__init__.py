@@ -1,0 +1,1 @@
+"""Turns: what the agent was told, what it decided, what it did, and what of it nobody decided."""

@@ -1,0 +1,109 @@
+"""Whole exchanges for the events that tell of them, read from the gateway's frames."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from sandtrail.errors import SandtrailError
+from sandtrail.replay.events import Event
+from sandtrail.replay.models import Assembler, Exchange
+from sandtrail.replay.turns.facts import details
+from sandtrail.store.frames import Frame, Ref
+from sandtrail.store.reader import LogReader
+
+__all__ = ["ExchangeReader", "Frames", "StoredFrames"]
+
+MAX_SEGMENTS = 2000
+
+
+class Frames(Protocol):
+    """Where frames come from."""
+
+    def frame(self, ref: str) -> bytes:
+        """A frame's payload. Raises SandtrailError where it cannot be had."""
+
+    def between(self, first: str, last: str) -> Iterator[tuple[str, bytes]]:
+        """References and payloads of the frames of one stream, from the first to the last named."""
+
+
+class StoredFrames:
+    """Frames of the store."""
+
+    def __init__(self, reader: LogReader) -> None:
+        self._reader = reader
+
+    def frame(self, ref: str) -> bytes:
+        """A frame's payload."""
+        return self._reader.frame(ref).payload
+
+    def between(self, first: str, last: str) -> Iterator[tuple[str, bytes]]:
+        """References and payloads of one stream; at most so many segments are read."""
+        begin, end = Ref.parse(first), Ref.parse(last)
+        stream = self._reader.frame(begin).stream
+        for segment in range(begin.segment, min(end.segment, begin.segment + MAX_SEGMENTS) + 1):
+            for frame in self._frames(segment):
+                if frame.stream == stream and begin <= (frame.segment, frame.place) <= end:
+                    yield frame.ref, frame.payload
+
+    def _frames(self, segment: int) -> list[Frame]:
+        return self._reader.segment_frames(segment)
+
+
+class ExchangeReader:
+    """Reads exchanges; what cannot be read is named in `problems` (capped), and the exchange has what there is."""
+
+    def __init__(self, frames: Frames) -> None:
+        self.problems: list[str] = []
+        self._frames = frames
+
+    def read(self, event: Event) -> Exchange:
+        """The exchange that an event of kind http.exchange tells of."""
+        detail = details(event)
+        assembler = Assembler(limit=1)
+        flow, ident = str(detail.get("flow") or ""), str(detail.get("id") or "")
+        found: Exchange | None = None
+        for ref, payload in self._payloads(event, detail):
+            frame = _map(payload)
+            if str(frame.get("flow")) == flow and str(frame.get("id")) == ident:
+                found = assembler.feed(frame, ref, event.received_ns) or found
+        found = found or Exchange(flow, ident, method=str(detail.get("method") or ""), url=str(detail.get("url") or ""))
+        found.request_ns = found.request_ns or _int(detail.get("start_ns")) or event.time_ns
+        found.first_ns = found.first_ns or _int(detail.get("first_ns"))
+        found.request_ref = found.request_ref or event.ref
+        client = detail.get("client")
+        if isinstance(client, list) and len(client) >= 2 and isinstance(client[1], int):
+            found.client = (str(client[0]), client[1])
+        return found
+
+    def _payloads(self, event: Event, detail: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
+        refs = detail.get("refs")
+        first, last = (str(refs[0]), str(refs[-1])) if isinstance(refs, list) and refs else (event.ref, event.ref)
+        parts = [_ref(detail.get("request")), _ref(detail.get("response"))]
+        try:
+            if detail.get("streamed") or detail.get("chunks") or not any(parts):
+                yield from self._frames.between(first, last)
+            else:
+                for ref in dict.fromkeys(part for part in parts if part):
+                    yield ref, self._frames.frame(ref)
+        except SandtrailError as error:
+            if len(self.problems) < 50:
+                self.problems.append(f"{event.ref}: {error}")
+
+
+def _ref(part: object) -> str:
+    ref = part.get("ref") if isinstance(part, dict) else None
+    return ref if isinstance(ref, str) else ""
+
+
+def _map(payload: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(payload)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _int(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0

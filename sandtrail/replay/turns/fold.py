@@ -1,0 +1,286 @@
+"""The events of a session taken in order of time and put under the decisions that led to them.
+
+Who did it decides, in this order:
+
+1. A process whose argv is a decided command belongs to that decision, and so do its descendants, whatever the time: a
+   process left behind in turn 3 that acts during turn 5 belongs to turn 3.
+2. A process that receives decisions (it holds the connection to the model) acts for the last one that it received.
+3. A helper that the agent started before any decision, or a shell that reads its lines from the agent, acts for the
+   last decision that the agent received.
+4. What began before the first decision belongs to the operator's command, turn 0.
+
+Whatever else there is stays unexplained. Every step is causal: it looks at nothing that comes later, so events may be
+folded in as they arrive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from sandtrail.replay.events import Event
+from sandtrail.replay.turns.buckets import Bucket, Edge, Group
+from sandtrail.replay.turns.entries import entries
+from sandtrail.replay.turns.exchanges import Frames
+from sandtrail.replay.turns.facts import CHANGES, argv_of, details
+from sandtrail.replay.turns.lineage import TOLERANCE_NS, Lineage
+from sandtrail.replay.turns.modelturns import Turn
+from sandtrail.replay.turns.named import credential, ordinary_write, persistence
+from sandtrail.replay.turns.process import Process, Program
+from sandtrail.replay.turns.traffic import Traffic
+
+__all__ = ["Fold"]
+
+MAX_SIGNALS = 40
+BEFORE_NS = 1_000_000_000
+"""What started this much before the first event was there before the recording."""
+_STRENGTH = {"file.open": 1, "file.write": 2, "file.create": 3}
+KEEP_REFS = 8
+
+
+class Fold:
+    """The state of a session after the events so far.
+
+    `frames` gives the gateway's frames, from which model calls are read. `keep` is how many references each group of
+    events keeps.
+    """
+
+    def __init__(self, frames: Frames, keep: int = KEEP_REFS) -> None:
+        self.turns: list[Turn] = [Turn(0)]
+        self.unexplained: dict[object, Bucket] = {}
+        self.unexplained_events = 0
+        self.gaps: list[tuple[Event, Process | None]] = []
+        self.lineage = Lineage(self.turns)
+        self.keep = keep
+        self.events = 0
+        self.first_ns = 0
+        self.last_ns = 0
+        self.traffic = Traffic(self, frames)
+
+    def feed(self, events: Iterable[Event]) -> None:
+        """Take events, each batch in any order, batches in about the order of time."""
+        for at_ns, _, fact, phase in entries(events):
+            if phase != "answer":
+                self.events += 1
+            self.first_ns = self.first_ns or at_ns
+            self.last_ns = max(self.last_ns, at_ns)
+            kind = fact.kind
+            if kind == "file.open":
+                self._open(fact)
+            elif kind in CHANGES:
+                self._change(fact)
+            elif kind.startswith("process."):
+                self._process(fact)
+            elif kind.startswith(("net.", "http.", "model.")):
+                self.traffic.take(fact, phase)
+            elif kind == "gap":
+                self._gap(fact)
+            elif kind.startswith("lifecycle."):
+                self._lifecycle(fact)
+            elif fact.pid:
+                self.count(self._who(fact), fact)
+
+    # processes
+
+    def _who(self, fact: Event) -> Process:
+        process = self.lineage.processes.get(fact.container, fact.pid, fact.pid_start_ns)
+        if fact.process:
+            process.comm = fact.process
+        if process.known or process.parent is not None:
+            return process
+        if fact.pid == 1:
+            self.lineage.begin(process, "the operator's command")
+        elif fact.pid_start_ns and fact.pid_start_ns < self.first_ns - BEFORE_NS:
+            self.lineage.begin(process, "it ran before the recording began", 0.5)
+        elif fact.ppid:
+            # Its clone was not seen; a later runsc says at least who the parent is.
+            parent = self.lineage.processes.find(fact.container, fact.ppid, 0)
+            if parent is not None and parent is not process:
+                self.lineage.clone(parent, process.key, fact.time_ns)
+        return process
+
+    def _process(self, fact: Event) -> None:
+        if fact.kind == "process.exec":
+            self._exec(fact)
+            return
+        process = self._who(fact)
+        if fact.kind == "process.clone":
+            detail = details(fact)
+            pid, start = _int(detail.get("child_pid")), _int(detail.get("child_start_ns"))
+            if pid and pid != process.pid and not detail.get("thread"):
+                self.lineage.clone(process, (fact.container, pid, start), fact.time_ns)
+        elif fact.kind == "process.exit" and not details(fact).get("thread"):
+            self._exit(process, fact)
+        self.count(process, fact)
+
+    def _exit(self, process: Process, fact: Event) -> None:
+        process.ended_ns = max(process.ended_ns or 0, fact.time_ns)
+        process.status = fact.result if process.status is None else process.status
+        if process.programs:
+            process.programs[-1].end_ns, process.programs[-1].status = process.ended_ns, process.status
+
+    def _exec(self, fact: Event) -> None:
+        process = self._who(fact)
+        if fact.errno or (fact.result or 0) < 0:
+            self.count(process, fact)  # a shell that looks along its PATH
+            return
+        detail = details(fact)
+        via = str(detail.get("via") or "sentry")
+        last = process.programs[-1] if process.programs else None
+        if last is not None and via != "sentry" and via not in last.told_by:
+            # The sentry's message, the syscall's and the registers are three tellings of one exec.
+            last.told_by.add(via)
+            self._place(process, last, ("exec", last.ref), fact)
+            return
+        program = self.lineage.exec(
+            process,
+            fact.ref,
+            fact.n,
+            fact.time_ns,
+            argv_of(detail),
+            fact.exe or fact.object,
+            fact.cwd or _cwd(process),
+        )
+        program.told_by.add(via)
+        group = self._place(process, program, ("exec", fact.ref), fact)
+        group.program = program
+        if detail.get("hidden"):
+            group.flags.add("hidden")
+
+    def _lifecycle(self, fact: Event) -> None:
+        if fact.pid:
+            process = self._who(fact)
+            if fact.kind in ("lifecycle.container_start", "lifecycle.start", "lifecycle.processes"):
+                self.lineage.begin(process, "the operator's command")
+            self.count(process, fact)
+
+    # files
+
+    def _open(self, fact: Event) -> None:
+        process = self._who(fact)
+        if details(fact).get("write") and (fact.result is None or fact.result >= 0):
+            self._change(fact)
+            return
+        secret = credential(fact.object, fact.result is None or fact.result >= 0) if fact.object else None
+        if secret is not None:
+            group = self._place(process, process.program, ("read", fact.object, fact.errno), fact)
+            group.flags.add("credential")
+            group.summary = secret
+            self.signal(process, "credential", f"{secret}, {fact.object}", fact.ref)
+            return
+        bucket = self._bucket(process, process.program, fact)[1]
+        bucket.reads += 1
+        bucket.read_first_ns = bucket.read_first_ns or fact.time_ns
+        if len(bucket.read_refs) < self.keep:
+            bucket.read_refs.append(fact.ref)
+
+    def _change(self, fact: Event) -> None:
+        process = self._who(fact)
+        path = fact.object
+        if fact.kind == "file.write" and not path.startswith("/"):
+            self.count(process, fact)  # a pipe, a socket or a terminal
+            return
+        program = process.program
+        # Creating a file, opening it to write and writing to it are one change of it.
+        what = "content" if path and fact.kind in ("file.create", "file.open", "file.write") else fact.kind
+        group = self._place(process, program, (what, path, bool(fact.errno)), fact)
+        if _STRENGTH.get(fact.kind, 0) > _STRENGTH.get(group.kind, 0):
+            group.kind = fact.kind
+        if fact.errno or not path:
+            return
+        if persistence(path):
+            self.signal(process, "persistence", path, fact.ref)
+        elif program is not None and not program.named:
+            root = program.origin.root
+            if not ordinary_write(path, root.trees if root else [program.cwd]):
+                self.signal(process, "write", path, fact.ref)
+
+    # gaps
+
+    def _gap(self, fact: Event) -> None:
+        process = self._who(fact) if fact.pid else None
+        self.gaps.append((fact, process))
+        if process is not None and self.gap_of(fact)["cause"] == "unencodable":
+            group = self._place(process, process.program, ("gap", fact.ref), fact)
+            group.flags.add("hidden")
+
+    @staticmethod
+    def gap_of(fact: Event) -> dict[str, Any]:
+        """A gap's cause, count and bounds."""
+        detail = details(fact)
+        return {
+            "ref": fact.ref,
+            "cause": str(detail.get("cause") or fact.object or "unknown"),
+            "count": detail.get("count") if isinstance(detail.get("count"), int) else None,
+            "from_ns": _int(detail.get("from_ns")) or fact.time_ns,
+            "to_ns": _int(detail.get("to_ns")) or fact.time_ns,
+            "stream": str(detail.get("stream") or fact.source),
+        }
+
+    # placing
+
+    def _bucket(self, process: Process | None, program: Program | None, fact: Event) -> tuple[Turn | None, Bucket]:
+        """The bucket that an act falls into; counts the event."""
+        index, edge = self.lineage.place(process, fact.time_ns) if process is not None else (None, None)
+        return self.bucket(index, edge, process, program)
+
+    def bucket(
+        self, index: int | None, edge: Edge | None, process: Process | None, program: Program | None
+    ) -> tuple[Turn | None, Bucket]:
+        """The bucket of a process's program in a turn (None: unexplained), made where needed; counts one event."""
+        turn = None if index is None else self.turns[index]
+        buckets = self.unexplained if turn is None else turn.buckets
+        key = (process.key if process else None, program.ref if program and program.process is process else "")
+        held = buckets.get(key)
+        if held is None:
+            own = program if program is not None and program.process is process else None
+            held = buckets[key] = Bucket(process, own, edge)
+        held.events += 1
+        if turn is None:
+            self.unexplained_events += 1
+        else:
+            turn.events += 1
+        return turn, held
+
+    def count(self, process: Process, fact: Event) -> None:
+        """An event that makes no row of its own."""
+        self._bucket(process, process.program, fact)
+
+    def _place(self, process: Process, program: Program | None, key: object, fact: Event) -> Group:
+        index, edge = self.lineage.place(process, fact.time_ns)
+        turn, bucket = self.bucket(index, edge, process, program)
+        return self.add(turn, bucket, key, fact, edge)
+
+    def add(self, turn: Turn | None, bucket: Bucket, key: object, fact: Event, edge: Edge | None) -> Group:
+        """Put an event into its group, made where there is none."""
+        group = bucket.groups.get(key)
+        if group is None:
+            group = bucket.groups[key] = Group(fact.ref, fact.kind, fact.time_ns, fact.object, edge, fact.result)
+            group.errno = fact.errno
+        group.count += 1
+        group.last_ns = fact.time_ns
+        if len(group.refs) < self.keep:
+            group.refs.append(fact.ref)
+        self.mark_late(turn, bucket, group, fact.time_ns)
+        return group
+
+    def mark_late(self, turn: Turn | None, bucket: Bucket, group: Group, time_ns: int) -> None:
+        """Say so where a process left behind acts after its turn is over."""
+        over = turn is not None and turn.closed_ns is not None and time_ns > turn.closed_ns + TOLERANCE_NS
+        if over and bucket.process is not None and not bucket.process.agent:
+            group.flags.add("acts after its turn")
+
+    def signal(self, process: Process, kind: str, what: str, ref: str) -> None:
+        """Note an act that matters where no decision asked for the program behind it."""
+        program = process.program
+        if program is not None and not program.named and len(program.signals) < MAX_SIGNALS:
+            program.signals.append((kind, what, ref))
+
+
+def _cwd(process: Process) -> str:
+    program = process.program
+    return program.cwd if program else ""
+
+
+def _int(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0

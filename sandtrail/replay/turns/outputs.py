@@ -1,0 +1,253 @@
+"""Rows for people: the acts of a turn as a tree of programs, folded so that what matters is not buried."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+from typing import Any
+
+from sandtrail.replay.turns.buckets import Bucket, Edge, Group
+from sandtrail.replay.turns.facts import CHANGES
+from sandtrail.replay.turns.process import Program, shown
+
+__all__ = ["rows"]
+
+MAX_ROWS_PER_KIND = 25
+"""So many changes or connections of one program are shown one by one; the rest are folded into a row with a count."""
+MAX_OBJECT = 4000
+
+Row = dict[str, Any]
+
+_SAYS = {
+    "file.create": "created",
+    "file.write": "wrote",
+    "file.open": "opened for writing",
+    "file.rename": "renamed",
+    "file.unlink": "removed",
+    "file.mkdir": "made the folder",
+    "file.link": "linked",
+    "file.chmod": "changed the mode of",
+    "file.truncate": "truncated",
+    "net.connect": "connected to",
+    "net.flow": "sent packets to",
+    "net.flow_end": "sent packets to",
+    "net.dns": "looked up",
+    "net.listen": "listens on",
+    "net.bind": "bound",
+    "http.connect": "reached the gateway",
+}
+
+
+def rows(buckets: Iterable[Bucket]) -> list[Row]:
+    """The rows of a turn, programs in the order of a process tree, each followed by what it did."""
+    held = list(buckets)
+    here = {bucket.program: bucket for bucket in held if bucket.program is not None}
+    children: dict[Bucket | None, list[Bucket]] = {}
+    for bucket in held:
+        children.setdefault(_above(bucket, here), []).append(bucket)
+    for siblings in children.values():
+        siblings.sort(key=_began)
+    out: list[Row] = []
+    # A stack and not recursion: a chain of ten thousand processes is a hostile sandbox's to make.
+    stack = [(bucket, 0) for bucket in reversed(children.get(None, []))]
+    while stack:
+        bucket, depth = stack.pop()
+        deeper = _bucket_rows(out, bucket, depth)
+        stack += [(below, deeper) for below in reversed(children.get(bucket, []))]
+    return out
+
+
+def _above(bucket: Bucket, here: dict[Program, Bucket]) -> Bucket | None:
+    """The bucket of the nearest program above that acts in the same turn."""
+    program = bucket.program
+    if program is None:
+        process = bucket.process
+        start = process.started_by if process is not None and not process.programs else None
+        candidates = [start, *start.above()] if start is not None else []
+    else:
+        candidates = list(program.above())
+    return next((found for p in candidates if (found := here.get(p)) is not None and found is not bucket), None)
+
+
+def _began(bucket: Bucket) -> tuple[int, int]:
+    times = [group.time_ns for group in bucket.groups.values()]
+    if bucket.reads:
+        times.append(bucket.read_first_ns)
+    return (min(times, default=0), bucket.process.pid if bucket.process else 0)
+
+
+def _bucket_rows(out: list[Row], bucket: Bucket, depth: int) -> int:
+    """Append a bucket's rows; the depth at which programs below it stand."""
+    groups = sorted(bucket.groups.values(), key=lambda g: g.time_ns)
+    execs = [g for g in groups if g.program is not None]
+    for group in execs:
+        out.append(_exec_row(group, bucket, depth))
+    deeper = depth + 1 if execs else depth
+    carried = {g.connection.number for g in groups if g.connection and g.kind in ("http.exchange", "model.call")}
+    shown_by_kind: dict[str, list[Group]] = {}
+    for group in groups:
+        if group.program is None and not _carries(group, carried):
+            shown_by_kind.setdefault(_class(group), []).append(group)
+    acts: list[Row] = []
+    for kind, members in shown_by_kind.items():
+        members.sort(key=lambda g: (not g.flags, g.time_ns))
+        keep = members if len(members) <= MAX_ROWS_PER_KIND + 1 else members[:MAX_ROWS_PER_KIND]
+        acts += [_act_row(group, bucket, deeper, groups) for group in keep]
+        if len(members) > len(keep):
+            acts.append(_folded_row(kind, members[len(keep) :], bucket, deeper))
+    acts.sort(key=lambda row: (row["kind"] == "folded", row["time_ns"]))
+    out += acts
+    if bucket.reads:
+        out.append(_reads_row(bucket, deeper))
+    return deeper
+
+
+def _carries(group: Group, carried: set[int]) -> bool:
+    """Whether a connection's row would say again what the rows of its exchanges say."""
+    return (
+        group.connection is not None
+        and group.connection.number in carried
+        and group.kind not in ("http.exchange", "model.call")
+    )
+
+
+def _class(group: Group) -> str:
+    if group.kind in CHANGES or (group.kind == "file.open" and "credential" not in group.flags):
+        return "file changes"
+    if group.kind in ("model.call", "gap") or group.flags & {"credential", "hidden"}:
+        return group.kind
+    return "connections" if group.connection is not None else group.kind
+
+
+def _row(ref: str, kind: str, time_ns: int, bucket: Bucket, depth: int, edge: Edge | None) -> Row:
+    process = bucket.process
+    edge = edge or bucket.edge
+    return {
+        "ref": ref,
+        "kind": kind,
+        "time_ns": time_ns,
+        "pid": process.pid if process else 0,
+        "pid_start_ns": process.key[2] if process else 0,
+        "depth": depth,
+        "process": bucket.program.name if bucket.program else process.name if process else "",
+        "object": "",
+        "summary": "",
+        "result": None,
+        "errno": None,
+        "count": 1,
+        "edge": {"reason": edge.reason, "confidence": round(edge.confidence, 3)} if edge else None,
+        "flags": [],
+        "refs": [],
+    }
+
+
+def _exec_row(group: Group, bucket: Bucket, depth: int) -> Row:
+    program = group.program
+    assert program is not None
+    row = _row(group.ref, "process.exec", group.time_ns, bucket, depth, group.edge)
+    row["object"] = shown(program.argv, program.exe)[:MAX_OBJECT]
+    row["summary"] = _ended(program)
+    row["result"] = program.status
+    row["count"], row["refs"] = 1, list(group.refs)
+    flags = set(group.flags)
+    if program.origin.root is program:
+        flags.add("decided")
+    elif not program.named:
+        flags.add("not named by the decision")
+    row["flags"] = sorted(flags)
+    return row
+
+
+def _ended(program: Program) -> str:
+    if program.end_ns is None:
+        return "its end was not seen"
+    took = (program.end_ns - program.time_ns) / 1e9
+    if program.status is None:
+        return f"ran something else in its place after {took:.2f} s"
+    status = program.status
+    word = f"ended with {status}" if status >= 0 else f"killed by signal {-status}"
+    return f"{word} after {took:.2f} s"
+
+
+def _act_row(group: Group, bucket: Bucket, depth: int, groups: list[Group]) -> Row:
+    row = _row(group.ref, group.kind, group.time_ns, bucket, depth, group.edge)
+    connection = group.connection
+    row["object"] = group.object[:MAX_OBJECT]
+    row["count"], row["refs"], row["result"], row["errno"] = group.count, list(group.refs), group.result, group.errno
+    flags = set(group.flags)
+    if connection is not None and group.kind not in ("http.exchange", "model.call"):
+        row["object"] = ", ".join(connection.names)[:MAX_OBJECT] or str(connection.peer)
+        row["kind"] = "net.dns" if connection.names else "net.connect" if connection.connect_ref else "net.flow"
+        row["summary"] = _connection_words(group, flags)
+        row["result"], row["errno"] = connection.result, connection.errno
+    elif connection is not None:
+        # The exchange's row stands for its connection as well: it carries the references of both.
+        own = next((g for g in groups if g.connection is connection and g is not group and g.program is None), None)
+        if own is not None and own.kind not in ("http.exchange", "model.call"):
+            row["refs"] = (row["refs"] + own.refs)[:16]
+        row["summary"] = f"answered {group.result}" if group.result else "no answer was seen"
+    elif group.summary:
+        row["summary"] = f"read {group.summary}"
+    else:
+        row["summary"] = _file_words(group)
+    row["flags"] = sorted(flags)
+    return row
+
+
+def _file_words(group: Group) -> str:
+    verb = _SAYS.get(group.kind, group.kind)
+    what = PurePosixPath(group.object).name if group.object else "something whose name was not carried"
+    times = f", {group.count} times" if group.count > 1 else ""
+    failed = f", refused with errno {group.errno}" if group.errno else ""
+    return f"{verb} {what[:200]}{times}{failed}"
+
+
+def _connection_words(group: Group, flags: set[str]) -> str:
+    connection = group.connection
+    assert connection is not None
+    verb = "looked up" if connection.names else "tried to reach" if connection.errno else "connected to"
+    what = f"{verb} {', '.join(connection.names)[:200] or connection.peer}"
+    if connection.verdict == "reject":
+        flags.add("refused")
+        what += ", refused by the packet filter"
+    elif connection.verdict == "allow":
+        flags.add("gateway")
+        what += ", the gateway"
+    elif connection.peer.is_local:
+        flags.add("local")
+        what += ", inside the sandbox"
+    elif not connection.flow_ref:
+        what += ", no packet of it was seen"
+    return what
+
+
+def _folded_row(kind: str, members: list[Group], bucket: Bucket, depth: int) -> Row:
+    row = _row(members[0].ref, "folded", members[0].time_ns, bucket, depth, members[0].edge)
+    row["count"] = sum(group.count for group in members)
+    row["refs"] = [group.ref for group in members[:16]]
+    row["summary"] = f"{len(members)} more: {kind}"
+    row["object"] = kind
+    row["flags"] = ["folded"]
+    return row
+
+
+def _reads_row(bucket: Bucket, depth: int) -> Row:
+    row = _row(bucket.read_refs[0], "file.open", bucket.read_first_ns, bucket, depth, None)
+    row["count"], row["refs"] = bucket.reads, list(bucket.read_refs)
+    row["summary"] = f"opened {bucket.reads} file{'' if bucket.reads == 1 else 's'} for reading"
+    row["flags"] = ["folded"]
+    return row
+
+
+def counts(buckets: Iterable[Bucket]) -> dict[str, int]:
+    """How many execs, file changes and connections a turn holds."""
+    out = {"process": 0, "file": 0, "net": 0}
+    for bucket in buckets:
+        for group in bucket.groups.values():
+            if group.program is not None:
+                out["process"] += 1
+            elif _class(group) == "file changes":
+                out["file"] += group.count
+            elif group.connection is not None and group.kind not in ("http.exchange", "model.call"):
+                out["net"] += 1
+    return out

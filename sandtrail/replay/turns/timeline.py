@@ -1,0 +1,134 @@
+"""A session's timeline as data (docs/architecture.md, "Timeline"), from the state that a fold has reached."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sandtrail.replay.models.call import scrub
+from sandtrail.replay.turns.buckets import Bucket
+from sandtrail.replay.turns.findings import Finding, bypasses, hidden, undecided_actions, unexplained
+from sandtrail.replay.turns.fold import Fold
+from sandtrail.replay.turns.modelturns import Turn
+from sandtrail.replay.turns.outputs import Row, counts, rows
+from sandtrail.replay.turns.said import false_claims, result_mismatches
+
+__all__ = ["MAX_OUTPUTS", "View"]
+
+MAX_OUTPUTS = 500
+"""Rows of one turn in one answer; the rest is asked for by itself."""
+MAX_TEXT = 20_000
+MAX_MESSAGES = 200
+_SEVERITY = {"high": 0, "medium": 1, "low": 2}
+
+
+class View:
+    """What a fold has to show. Rows of turns in which nothing happened since the last look are kept."""
+
+    def __init__(self, fold: Fold) -> None:
+        self.fold = fold
+        self._rows: dict[int, tuple[int, list[Row]]] = {}
+        self._findings: tuple[object, list[Finding]] = (None, [])
+
+    def outputs(self, turn: int | None) -> list[Row]:
+        """All rows of a turn, or of what is unexplained."""
+        buckets, events = self._held(turn)
+        key = -1 if turn is None else turn
+        if self._rows.get(key, (-1,))[0] != events:
+            self._rows[key] = (events, rows(buckets.values()))
+        return self._rows[key][1]
+
+    def _held(self, turn: int | None) -> tuple[dict[object, Bucket], int]:
+        if turn is None:
+            return self.fold.unexplained, self.fold.unexplained_events
+        found = self.fold.turns[turn]
+        return found.buckets, found.events
+
+    def findings(self, complete: bool, why: str) -> list[Finding]:
+        """The session's findings, gravest first. `complete` and `why` say whether its record has holes."""
+        fold = self.fold
+        state = (fold.events, complete, why, sum(t.dirty for t in fold.turns))
+        if self._findings[0] != state:
+            found = [
+                *undecided_actions(fold),
+                *unexplained(fold),
+                *hidden(fold),
+                *bypasses(fold),
+                *false_claims(fold, complete, why),
+                *result_mismatches(fold),
+            ]
+            found.sort(key=lambda f: (_SEVERITY.get(f.severity, 3), -1 if f.turn is None else f.turn))
+            self._findings = (state, found)
+        return self._findings[1]
+
+    def as_dict(self, session: dict[str, Any], complete: bool, why: str, offset: int, limit: int) -> dict[str, Any]:
+        """The timeline: turns `offset` to `offset + limit`, everything else whole but for the caps."""
+        fold = self.fold
+        found = self.findings(complete, why)
+        return {
+            "session": session,
+            "turns": [self.turn(turn) for turn in fold.turns[offset : offset + limit]],
+            "turns_total": len(fold.turns),
+            "unexplained": self.outputs(None)[:MAX_OUTPUTS],
+            "unexplained_total": len(self.outputs(None)),
+            "findings": [finding.as_dict() for finding in found],
+            "gaps": [fold.gap_of(fact) for fact, _ in fold.gaps[:MAX_OUTPUTS]],
+            "gaps_total": len(fold.gaps),
+        }
+
+    def turn(self, turn: Turn) -> dict[str, Any]:
+        """One turn."""
+        outputs = self.outputs(turn.index)
+        return {
+            "index": turn.index,
+            "kind": "model" if turn.exchange is not None else "start",
+            "thread": turn.place.thread,
+            "note": turn.place.note,
+            "input": _input(turn),
+            "decision": _decision(turn),
+            "outputs": outputs[:MAX_OUTPUTS],
+            "outputs_total": len(outputs),
+            "counts": counts(turn.buckets.values()),
+            "events_total": turn.events,
+        }
+
+
+def _input(turn: Turn) -> dict[str, Any] | None:
+    exchange, call = turn.exchange, turn.call
+    if exchange is None or call is None:
+        return None
+    new = call.messages[turn.place.new_from :]
+    return {
+        "ref": exchange.request_ref,
+        "time_ns": exchange.request_ns,
+        "model": call.model,
+        "messages_total": len(call.messages),
+        "new_messages": [
+            {"role": m.role, "text": _cut(m.text), "tool_call_id": m.tool_call_id} for m in new[-MAX_MESSAGES:]
+        ],
+        "cut": call.input_cut or len(new) > MAX_MESSAGES or any(len(m.text) > MAX_TEXT for m in new),
+    }
+
+
+def _decision(turn: Turn) -> dict[str, Any] | None:
+    exchange, call = turn.exchange, turn.call
+    if exchange is None or call is None or not (exchange.first_ns or call.error):
+        return None
+    return {
+        "ref": exchange.response_ref or (exchange.refs[-1] if exchange.refs else ""),
+        "time_ns": exchange.first_ns or exchange.end_ns,
+        "text": _cut(call.text),
+        "refusal": call.refusal,
+        "tool_calls": [
+            {"id": c.id, "name": c.name, "arguments": _cut(c.arguments)} for c in call.tool_calls[:MAX_MESSAGES]
+        ],
+        "commands": [_cut(scrub(c.text)) for c in turn.commands],
+        "finish_reason": call.finish_reason,
+        "streamed": call.streamed,
+        "cut": call.cut,
+        "error": call.error,
+        "problems": call.problems,
+    }
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}… ({len(text)} characters in all)"
