@@ -5,6 +5,9 @@ its own working directory and its own name, so each of these fields lets the san
 Hence a point asks for a name only where the name is what the point is for:
 
 * ``EVERY``: every context field. Points whose strings are the evidence anyway.
+* ``PLACED``: without ``process_name``. The calls that open a file: a relative path says nothing without ``cwd``. Its
+  price is that a process can hide its opens in a directory with such a name; the raw chdir that led there shows. The
+  profile ``full`` also asks for the opens' enter points, without ``cwd``, which show them for half as much again.
 * ``SAFE``: everything but ``cwd`` and ``process_name``, numbers and the container's id, which the recorder chose. The
   process tree, connections and identity changes cannot be silenced.
 * ``RAW``: the same fields on ``syscall/sysno/N/exit``, registers only. For calls without a schema, and beside calls
@@ -33,7 +36,8 @@ SAFE: Final = (
     "parent_thread_group_id",
     "is_exec_session",
 )
-EVERY: Final = (*SAFE, "cwd", "process_name")
+PLACED: Final = (*SAFE, "cwd")
+EVERY: Final = (*PLACED, "process_name")
 
 # env and envv hold secrets; they are added only on request (see trace.session).
 _SENTRY: Final[dict[str, tuple[str, ...]]] = {
@@ -45,7 +49,8 @@ _SENTRY: Final[dict[str, tuple[str, ...]]] = {
     "sentry/exit_notify_parent": SAFE,
     "sentry/task_exit": SAFE,
 }
-_NAMED: Final = ("open", "openat", "creat", "chdir", "fchdir", "chroot")
+_OPENS: Final = ("open", "openat", "creat")
+_NAMED: Final = ("chdir", "fchdir", "chroot")
 _UNNAMED: Final = (
     *("execve", "execveat"),
     *("socket", "socketpair", "connect", "bind", "listen", "accept", "accept4"),
@@ -130,9 +135,11 @@ def typed_points(profile: Profile) -> dict[str, tuple[str, ...]]:
     """The typed points that `profile` wants: point name -> context fields wanted."""
     points = dict(_SENTRY)
     points |= {f"syscall/{name}/exit": EVERY for name in _NAMED}
+    points |= {f"syscall/{name}/exit": PLACED for name in _OPENS}
     points |= {f"syscall/{name}/exit": SAFE for name in _UNNAMED}
     if profile == "full":
         points["sentry/mmap"] = SAFE
+        points |= {f"syscall/{name}/enter": SAFE for name in _OPENS}
         points |= {f"syscall/{name}/exit": SAFE for name in _FULL}
     return points
 

@@ -24,6 +24,7 @@ from sandtrail.collector.session.options import RecordOptions
 from sandtrail.collector.session.orphans import Orphans, how_it_ended
 from sandtrail.collector.session.privilege import require_root
 from sandtrail.collector.session.state import State, new_session_id
+from sandtrail.collector.session.stdio import Stdio
 from sandtrail.collector.session.traced import Traced
 from sandtrail.collector.session.watch import Signals, Watch
 from sandtrail.errors import RuntimeFailedError, SandtrailError, UsageError
@@ -75,10 +76,11 @@ def record(options: RecordOptions) -> RecordResult:
         with (
             Signals() as signals,
             Orphans(state.root) as orphans,
+            Stdio() as stdio,
             contextlib.closing(Keeper.connect(options.home)) as keeper,
         ):
             state.save()
-            status = _Recording(options, runsc, state, signals, orphans, keeper).run()
+            status = _Recording(options, runsc, state, signals, orphans, keeper, stdio).run()
     finally:
         remove(state)
     return RecordResult(session, status, options.home)
@@ -95,6 +97,7 @@ class _Recording:
         signals: Signals,
         orphans: Orphans,
         keeper: Keeper,
+        stdio: Stdio,
     ) -> None:
         self._options = options
         self._runsc = runsc
@@ -102,6 +105,7 @@ class _Recording:
         self._signals = signals
         self._orphans = orphans
         self._keeper = keeper
+        self._stdio = stdio
         self._runtime = Runtime(runsc, state.root, state.bundle, cgroups=bool(options.memory))
         self._session = trace.session(runsc.metadata, "", profile=options.profile, env=options.record_env)
 
@@ -197,7 +201,8 @@ class _Recording:
         state = self._state
         sentry = int(self._runtime.state(state.sandbox)["pid"])
         try:
-            self._runtime.start(state.agent, stdio=(0, 1, 2))
+            self._runtime.start(state.agent, stdio=self._stdio.fds)
+            self._stdio.handed_over()
         except RuntimeFailedError as error:
             return self._not_started(acts, str(error))
         self._orphans.look()
