@@ -126,7 +126,7 @@ def turn_of(timeline: Timeline, ref: str) -> int | None:
 
 def shorten(outputs: Sequence[Output], want: Filter, keep: int = LINES_A_TURN) -> list[Output | int]:
     """Returns the first lines and every marked one after them; a number stands for that many lines left out there."""
-    if len(outputs) <= keep:
+    if len(outputs) <= keep + keep // 2:  # a fold that hides a handful costs more than it saves
         return list(outputs)
     shown: list[Output | int] = list(outputs[:keep])
     for output in outputs[keep:]:

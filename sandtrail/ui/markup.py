@@ -66,7 +66,7 @@ def href(page: str = "./", *, anchor: str = "", **query: str | int | None) -> Ma
     """Returns a relative address of this page; parameters that are None or empty are left out."""
     given = {k: v for k, v in query.items() if v not in (None, "")}
     mark = f"#{anchor}" if anchor else ""
-    return Markup(f"{page}{'?' if given else ''}{urlencode(given)}{mark}")
+    return Markup(f"{page}{'?' if given else ''}{urlencode(given, errors='replace')}{mark}")
 
 
 def link(where: Markup, *children: Child, cls: str = "", title: str | None = None) -> Markup:
@@ -81,7 +81,8 @@ def block(value: object, cls: str = "") -> Markup:
     string = string[:_HARD_CAP]
     head = "\n".join(string[:_LONG_CHARS].split("\n")[:_LONG_LINES])
     rest = string[len(head) :]
-    shown = text(head, "\n\t")
+    # HTML drops a line break right after <pre>; ours is there to be dropped, the string's own is kept.
+    shown = join(Markup("\n"), text(head, "\n\t"))
     note = tag("div", f"{cut:,} more characters: open the evidence", cls="note") if cut > 0 else None
     if len(rest.strip()) < 200 and not note:
         return tag("pre", shown, text(rest, "\n\t"), cls=cls)

@@ -128,7 +128,7 @@ def _hashes(label: str, hashes: Sequence[object]) -> Markup:
 def fields_panel(evidence: Evidence) -> Markup:
     """Returns the decoded message as a tree, and the events that replay made of it."""
     events = [
-        disclosure(as_text(row.get("kind") or "event"), _tree(_said(row), opened=1), opened=n == 0)
+        disclosure(as_text(row.get("kind") or "event"), _tree(_said(row), opened=3), opened=n == 0)
         for n, row in enumerate(evidence["decoded"])
     ]
     nothing = tag("p", "Nothing could be decoded; the bytes below are what was received.", cls="note")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sandtrail.ui.address import UNEXPLAINED, Address
-from sandtrail.ui.choose import LINES_A_TURN, QUIET_FLAGS, Filter, category, shorten
+from sandtrail.ui.choose import QUIET_FLAGS, Filter, category, shorten
 from sandtrail.ui.client import Decision, Finding, Gap, Input, Output, ToolCall, Turn
 from sandtrail.ui.markup import Child, Markup, block, disclosure, join, link, tag
 from sandtrail.ui.text import as_text, clock, json_lines, offset, plain
@@ -157,14 +157,14 @@ def _happened(outputs: Sequence[Output], scene: Scene, turn: int | str, gaps: Se
         shown = outputs[first : first + LINES_ALONE]
     else:
         shown = shorten(outputs, scene.want)
-    more = tag("div", _leaf(outputs, scene, turn, first), cls="leaf") if len(outputs) > LINES_A_TURN else None
+    more = tag("div", _leaf(outputs, scene, turn, first), cls="leaf") if alone or len(shown) != len(outputs) else None
     body = lines(shown, scene, turn, gaps) if outputs or gaps else tag("div", "nothing was seen", cls="note")
     return _part("Output", "what then happened", join(body, more), "output")
 
 
 def _leaf(outputs: Sequence[Output], scene: Scene, turn: int | str, first: int) -> Markup:
     """Returns how to see the rest of a turn too long for its page."""
-    if not scene.address.whole:
+    if scene.address.turn != str(turn) or not scene.address.whole:
         return link(scene.address.to_turn(turn, whole=True), f"show all {len(outputs):,} lines of this turn")
     last = min(first + LINES_ALONE, len(outputs))
     back = link(scene.address.to_turn(turn, True, max(first - LINES_ALONE, 0) + 1), "‹ previous") if first else None
