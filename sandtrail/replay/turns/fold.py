@@ -265,10 +265,10 @@ class Fold:
         return group
 
     def mark_late(self, turn: Turn | None, bucket: Bucket, group: Group, time_ns: int) -> None:
-        """Say so where a process left behind acts after its turn is over."""
+        """Flag an act as late where a process left behind does it after its turn is over."""
         over = turn is not None and turn.closed_ns is not None and time_ns > turn.closed_ns + TOLERANCE_NS
         if over and bucket.process is not None and not bucket.process.agent:
-            group.flags.add("acts after its turn")
+            group.flags.add("late")
 
     def signal(self, process: Process, kind: str, what: str, ref: str) -> None:
         """Note an act that matters where no decision asked for the program behind it."""

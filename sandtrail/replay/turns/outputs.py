@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import PurePosixPath
 from typing import Any
 
 from sandtrail.replay.turns.buckets import Bucket, Edge, Group
 from sandtrail.replay.turns.facts import CHANGES
+from sandtrail.replay.turns.network import Connection
 from sandtrail.replay.turns.process import Program, shown
 
 __all__ = ["rows"]
@@ -18,6 +18,7 @@ MAX_OBJECT = 4000
 
 Row = dict[str, Any]
 
+_EXCHANGES = frozenset({"http.exchange", "model.call"})
 _SAYS = {
     "file.create": "created",
     "file.write": "wrote",
@@ -61,8 +62,8 @@ def _above(bucket: Bucket, here: dict[Program, Bucket]) -> Bucket | None:
     """The bucket of the nearest program above that acts in the same turn."""
     program = bucket.program
     if program is None:
-        process = bucket.process
-        start = process.started_by if process is not None and not process.programs else None
+        # A process that acts before it runs a program of its own, such as a shell's fork that redirects.
+        start = bucket.process.started_by if bucket.process is not None else None
         candidates = [start, *start.above()] if start is not None else []
     else:
         candidates = list(program.above())
@@ -83,20 +84,21 @@ def _bucket_rows(out: list[Row], bucket: Bucket, depth: int) -> int:
     for group in execs:
         out.append(_exec_row(group, bucket, depth))
     deeper = depth + 1 if execs else depth
-    carried = {g.connection.number for g in groups if g.connection and g.kind in ("http.exchange", "model.call")}
+    carried = {g.connection.number for g in groups if g.connection and g.kind in _EXCHANGES}
     shown_by_kind: dict[str, list[Group]] = {}
     for group in groups:
         if group.program is None and not _carries(group, carried):
             shown_by_kind.setdefault(_class(group), []).append(group)
     acts: list[Row] = []
+    more: list[Row] = []
     for kind, members in shown_by_kind.items():
         members.sort(key=lambda g: (not g.flags, g.time_ns))
         keep = members if len(members) <= MAX_ROWS_PER_KIND + 1 else members[:MAX_ROWS_PER_KIND]
         acts += [_act_row(group, bucket, deeper, groups) for group in keep]
         if len(members) > len(keep):
-            acts.append(_folded_row(kind, members[len(keep) :], bucket, deeper))
-    acts.sort(key=lambda row: (row["kind"] == "folded", row["time_ns"]))
-    out += acts
+            more.append(_folded_row(kind, members[len(keep) :], bucket, deeper))
+    out += sorted(acts, key=lambda row: row["time_ns"])
+    out += more
     if bucket.reads:
         out.append(_reads_row(bucket, deeper))
     return deeper
@@ -104,11 +106,7 @@ def _bucket_rows(out: list[Row], bucket: Bucket, depth: int) -> int:
 
 def _carries(group: Group, carried: set[int]) -> bool:
     """Whether a connection's row would say again what the rows of its exchanges say."""
-    return (
-        group.connection is not None
-        and group.connection.number in carried
-        and group.kind not in ("http.exchange", "model.call")
-    )
+    return group.connection is not None and group.connection.number in carried and group.kind not in _EXCHANGES
 
 
 def _class(group: Group) -> str:
@@ -146,27 +144,21 @@ def _exec_row(group: Group, bucket: Bucket, depth: int) -> Row:
     assert program is not None
     row = _row(group.ref, "process.exec", group.time_ns, bucket, depth, group.edge)
     row["object"] = shown(program.argv, program.exe)[:MAX_OBJECT]
-    row["summary"] = _ended(program)
+    row["summary"] = row["object"] + _ended(program)
     row["result"] = program.status
-    row["count"], row["refs"] = 1, list(group.refs)
-    flags = set(group.flags)
-    if program.origin.root is program:
-        flags.add("decided")
-    elif not program.named:
-        flags.add("not named by the decision")
-    row["flags"] = sorted(flags)
+    row["refs"] = list(group.refs)
+    if program.origin.decided and not program.named and row["edge"] is not None:
+        row["edge"]["reason"] += ", not named by the decision"
+    row["flags"] = sorted(group.flags)
     return row
 
 
 def _ended(program: Program) -> str:
-    if program.end_ns is None:
-        return "its end was not seen"
-    took = (program.end_ns - program.time_ns) / 1e9
-    if program.status is None:
-        return f"ran something else in its place after {took:.2f} s"
     status = program.status
-    word = f"ended with {status}" if status >= 0 else f"killed by signal {-status}"
-    return f"{word} after {took:.2f} s"
+    if program.end_ns is None or not status:
+        return ""
+    took = (program.end_ns - program.time_ns) / 1e9
+    return f" \N{EN DASH} {f'ended with {status}' if status > 0 else f'killed by signal {-status}'} after {took:.2f} s"
 
 
 def _act_row(group: Group, bucket: Bucket, depth: int, groups: list[Group]) -> Row:
@@ -175,19 +167,21 @@ def _act_row(group: Group, bucket: Bucket, depth: int, groups: list[Group]) -> R
     row["object"] = group.object[:MAX_OBJECT]
     row["count"], row["refs"], row["result"], row["errno"] = group.count, list(group.refs), group.result, group.errno
     flags = set(group.flags)
-    if connection is not None and group.kind not in ("http.exchange", "model.call"):
+    if connection is not None and group.kind not in _EXCHANGES:
         row["object"] = ", ".join(connection.names)[:MAX_OBJECT] or str(connection.peer)
         row["kind"] = "net.dns" if connection.names else "net.connect" if connection.connect_ref else "net.flow"
-        row["summary"] = _connection_words(group, flags)
-        row["result"], row["errno"] = connection.result, connection.errno
-    elif connection is not None:
+        row["summary"] = _connection_words(connection, flags)
+        row["result"], row["errno"], row["count"] = connection.result, connection.errno, 1
+    elif group.kind in _EXCHANGES:
         # The exchange's row stands for its connection as well: it carries the references of both.
-        own = next((g for g in groups if g.connection is connection and g is not group and g.program is None), None)
-        if own is not None and own.kind not in ("http.exchange", "model.call"):
+        own = next((g for g in groups if g.connection is connection and g.kind not in _EXCHANGES), None)
+        if own is not None and connection is not None:
             row["refs"] = (row["refs"] + own.refs)[:16]
-        row["summary"] = f"answered {group.result}" if group.result else "no answer was seen"
+        row["count"] = 1
+        answer = f"answered {group.result}" if group.result else "no answer was seen"
+        row["summary"] = f"{row['object']} \N{EN DASH} {answer}"
     elif group.summary:
-        row["summary"] = f"read {group.summary}"
+        row["summary"] = f"{'read' if not group.errno else 'tried to read'} {group.summary}: {row['object']}"
     else:
         row["summary"] = _file_words(group)
     row["flags"] = sorted(flags)
@@ -196,22 +190,17 @@ def _act_row(group: Group, bucket: Bucket, depth: int, groups: list[Group]) -> R
 
 def _file_words(group: Group) -> str:
     verb = _SAYS.get(group.kind, group.kind)
-    what = PurePosixPath(group.object).name if group.object else "something whose name was not carried"
-    times = f", {group.count} times" if group.count > 1 else ""
-    failed = f", refused with errno {group.errno}" if group.errno else ""
-    return f"{verb} {what[:200]}{times}{failed}"
+    what = group.object[:500] or "something whose name was not carried"
+    return f"{verb} {what}{', which failed' if group.errno else ''}"
 
 
-def _connection_words(group: Group, flags: set[str]) -> str:
-    connection = group.connection
-    assert connection is not None
+def _connection_words(connection: Connection, flags: set[str]) -> str:
     verb = "looked up" if connection.names else "tried to reach" if connection.errno else "connected to"
-    what = f"{verb} {', '.join(connection.names)[:200] or connection.peer}"
+    what = f"{verb} {', '.join(connection.names)[:500] or connection.peer}"
     if connection.verdict == "reject":
         flags.add("refused")
         what += ", refused by the packet filter"
-    elif connection.verdict == "allow":
-        flags.add("gateway")
+    elif connection.verdict == "allow" or connection.gateway:
         what += ", the gateway"
     elif connection.peer.is_local:
         flags.add("local")
@@ -222,12 +211,11 @@ def _connection_words(group: Group, flags: set[str]) -> str:
 
 
 def _folded_row(kind: str, members: list[Group], bucket: Bucket, depth: int) -> Row:
-    row = _row(members[0].ref, "folded", members[0].time_ns, bucket, depth, members[0].edge)
+    row = _row(members[0].ref, members[0].kind, members[0].time_ns, bucket, depth, members[0].edge)
     row["count"] = sum(group.count for group in members)
     row["refs"] = [group.ref for group in members[:16]]
-    row["summary"] = f"{len(members)} more: {kind}"
+    row["summary"] = f"{len(members)} more {kind}"
     row["object"] = kind
-    row["flags"] = ["folded"]
     return row
 
 
@@ -235,7 +223,6 @@ def _reads_row(bucket: Bucket, depth: int) -> Row:
     row = _row(bucket.read_refs[0], "file.open", bucket.read_first_ns, bucket, depth, None)
     row["count"], row["refs"] = bucket.reads, list(bucket.read_refs)
     row["summary"] = f"opened {bucket.reads} file{'' if bucket.reads == 1 else 's'} for reading"
-    row["flags"] = ["folded"]
     return row
 
 
@@ -247,7 +234,8 @@ def counts(buckets: Iterable[Bucket]) -> dict[str, int]:
             if group.program is not None:
                 out["process"] += 1
             elif _class(group) == "file changes":
-                out["file"] += group.count
-            elif group.connection is not None and group.kind not in ("http.exchange", "model.call"):
+                # Where no path was carried, each act is a change of its own.
+                out["file"] += 1 if group.object else group.count
+            elif group.connection is not None and group.kind not in _EXCHANGES:
                 out["net"] += 1
     return out

@@ -112,21 +112,23 @@ class Traffic:
         self._spots[connection.number] = (turn, bucket, group)
         self._signal(connection)
 
-    def _move(self, loose: Spot, to: tuple[Turn | None, Bucket], key: object) -> Group:
-        """A flow that nothing explained has found its process."""
-        _, old, group = loose
+    def _move(self, spot: Spot, to: tuple[Turn | None, Bucket], key: object) -> Group:
+        """Put a connection's group under another turn, its events with it."""
+        turn, old, group = spot
         old.groups.pop(key, None)
+        old.events -= group.count
+        self._count(turn, -group.count)
         turn, bucket = to
-        moved = group.count
-        old.events -= moved
-        self.fold.unexplained_events -= moved
-        bucket.events += moved
-        if turn is None:
-            self.fold.unexplained_events += moved
-        else:
-            turn.events += moved
         bucket.groups[key] = group
+        bucket.events += group.count
+        self._count(turn, group.count)
         return group
+
+    def _count(self, turn: Turn | None, events: int) -> None:
+        if turn is None:
+            self.fold.unexplained_events += events
+        else:
+            turn.events += events
 
     # what the packet filter saw
 
@@ -170,10 +172,7 @@ class Traffic:
             group.refs.append(fact.ref)
         group.last_ns = fact.time_ns
         bucket.events += 1
-        if turn is None:
-            self.fold.unexplained_events += 1
-        else:
-            turn.events += 1
+        self._count(turn, 1)
 
     def _loose(self, connection: Connection | None, fact: Event, key: object) -> None:
         turn, bucket = self.fold.bucket(None, None, None, None)
@@ -243,7 +242,20 @@ class Traffic:
         group.connection = connection
         if turn is not None:
             group.flags.add("transport")
+            self._carries(connection, at, bucket)
         self._exchanges[key] = _Held((at, bucket, group), exchange, turn)
+
+    def _carries(self, connection: Connection | None, turn: Turn | None, bucket: Bucket) -> None:
+        """The connection that an agent opened for a model call belongs to that call's turn, not to the one before."""
+        if connection is None or connection.exchanges != 1 or connection.number not in self._spots:
+            return
+        old_turn, old, group = self._spots[connection.number]
+        if old.process is not None and not old.process.agent:
+            return
+        self._move((old_turn, old, group), (turn, bucket), ("connection", connection.number))
+        group.edge = _EXPLAINED_BY_CALL
+        group.flags.add("transport")
+        self._spots[connection.number] = (turn, bucket, group)
 
     def _begin_turn(self, exchange: Exchange, process: Process | None) -> Turn:
         call = decode_exchange(exchange)
@@ -271,10 +283,7 @@ class Traffic:
         if len(group.refs) < self.fold.keep:
             group.refs.append(fact.ref)
         bucket.events += 1
-        if turn is None:
-            self.fold.unexplained_events += 1
-        else:
-            turn.events += 1
+        self._count(turn, 1)
 
 
 def local_or_probe(connection: Connection) -> bool:

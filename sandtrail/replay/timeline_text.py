@@ -1,0 +1,206 @@
+"""A timeline for a terminal: what the agent was told, what it decided, what it did, each line with its evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console
+from rich.text import Text
+
+from sandtrail.replay.escape import csv_text, visible
+from sandtrail.replay.events import COLUMNS
+
+__all__ = ["events_csv", "render"]
+
+MAX_ROWS = 120
+"""Rows of one turn that are printed; all of them are in the data."""
+_COLOURS = {"high": "bold white on red", "medium": "bold black on yellow", "low": "bold cyan"}
+_STYLES = {"net": "blue", "http": "magenta", "file": "green"}
+_REF = 12
+
+
+def render(timeline: Mapping[str, Any], console: Console) -> None:
+    """Print a timeline (docs/architecture.md, "Timeline"). Reads well from 80 columns on."""
+    width = max(60, min(console.width, 140))
+    begin = timeline["session"].get("started_ns") or _first(timeline)
+    for line in _lines(timeline, width, begin):
+        console.print(line, no_wrap=True, overflow="crop", crop=False, highlight=False, soft_wrap=True)
+
+
+def events_csv(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Event rows as CSV whose cells are safe to open in a spreadsheet."""
+    return csv_text(rows, COLUMNS)
+
+
+def _first(timeline: Mapping[str, Any]) -> int:
+    times = [row["time_ns"] for turn in timeline["turns"] for row in turn["outputs"]]
+    return min(times, default=0)
+
+
+def _lines(timeline: Mapping[str, Any], width: int, begin: int) -> Iterable[Text]:
+    yield from _head(timeline, width)
+    yield Text()
+    yield from _findings(timeline["findings"], width)
+    judged = {ref: finding["verdict"] for finding in reversed(timeline["findings"]) for ref in finding["refs"]}
+    for turn in timeline["turns"]:
+        yield Text()
+        yield from _turn(turn, judged, width, begin)
+    if timeline["unexplained"]:
+        yield Text()
+        yield Text(_rule("not explained by any decision", width), "bold yellow")
+        yield from _rows(timeline["unexplained"], timeline.get("unexplained_total"), judged, width, begin)
+    if timeline["gaps"]:
+        yield Text()
+        yield Text(_rule("gaps in the record", width), "bold yellow")
+        for gap in timeline["gaps"]:
+            count = "an unknown number of" if gap["count"] is None else f"{gap['count']:,}"
+            yield _line(f"  {visible(gap['cause'])}: {count} messages", gap["ref"], width, "yellow")
+
+
+def _head(timeline: Mapping[str, Any], width: int) -> Iterable[Text]:
+    session = timeline["session"]
+    state = session.get("state") or ""
+    if session.get("exit_status") is not None:
+        state = f"ended with {session['exit_status']}"
+    title = Text("session ", "dim").append(visible(str(session.get("id") or "?")), "bold")
+    yield title.append(f"  {state}  {_clock(session.get('started_ns'))}", "dim")
+    command = " ".join(visible(word) for word in session.get("command") or [])
+    if command:
+        yield Text(f"  {_crop(command, width - 2)}")
+    counts = ", ".join(
+        f"{session[key]:,} {key}"
+        for key in ("turns", "events", "gaps", "findings")
+        if isinstance(session.get(key), int)
+    )
+    yield Text(f"  {counts}", "dim")
+    known = session.get("completeness")
+    if isinstance(known, Mapping):
+        complete = known.get("from_first_instruction")
+        words = "recorded from the first instruction" if complete else "not proven complete"
+        yield Text(f"  {words}: {visible(str(known.get('reason') or ''))}", "green" if complete else "yellow")
+
+
+def _findings(findings: list[Mapping[str, Any]], width: int) -> Iterable[Text]:
+    if not findings:
+        yield Text("no findings", "green")
+        return
+    yield Text(_rule(f"{len(findings)} finding{'' if len(findings) == 1 else 's'}", width), "bold red")
+    for finding in findings:
+        colour = _COLOURS.get(finding["severity"], "bold")
+        where = "unexplained" if finding["turn"] is None else f"turn {finding['turn']}"
+        head = Text(" ").append(f" {finding['severity'].upper()} ", colour)
+        head.append(f" {visible(finding['verdict'])}", "bold").append(f"  {where}  ", "dim")
+        yield head.append(" ".join(visible(ref) for ref in finding["refs"][:4]), "cyan")
+        for place, line in enumerate(_wrap(visible(finding["title"]), width - 4)):
+            yield Text(f"    {line}", "bold" if place < 3 else "")
+        for line in _wrap(visible(finding["explanation"]), width - 4):
+            yield Text(f"    {line}", "dim")
+
+
+def _turn(turn: Mapping[str, Any], judged: Mapping[str, str], width: int, begin: int) -> Iterable[Text]:
+    shown, decided = turn["input"], turn["decision"]
+    counts = turn["counts"]
+    name = (
+        "start: the operator's command" if turn["kind"] == "start" else visible((shown or {}).get("model") or "model")
+    )
+    thread = f", thread {turn['thread']}" if turn.get("thread") else ""
+    yield Text(_rule(f"turn {turn['index']}  {name}{thread}", width), "bold blue")
+    if turn.get("note"):
+        yield Text(f"  {visible(turn['note'])}", "yellow")
+    if shown:
+        for message in shown["new_messages"]:
+            yield from _said(f"told {visible(message['role'])}", message["text"], shown["ref"], width, "dim", 4)
+        if shown["cut"]:
+            yield _line("  … the input is cut here", shown["ref"], width, "yellow")
+    if decided:
+        yield from _said("decided", decided["text"], decided["ref"], width, "bold", 12)
+        for command in decided["commands"]:
+            for place, line in enumerate(command.split("\n")[:8]):
+                yield _line(f"  {'$' if place == 0 else '>'} {visible(line)}", decided["ref"], width, "bold green")
+        if decided.get("error"):
+            yield _line(f"  error: {visible(decided['error'])}", decided["ref"], width, "red")
+        if decided["cut"]:
+            yield _line("  … the answer was cut off here", decided["ref"], width, "yellow")
+    total = f"{counts['process']} processes, {counts['file']} file changes, {counts['net']} connections"
+    yield Text(f"  did: {total}, {turn['events_total']:,} events", "dim")
+    yield from _rows(turn["outputs"], turn.get("outputs_total"), judged, width, begin)
+
+
+def _said(who: str, text: str, ref: str, width: int, style: str, most: int) -> Iterable[Text]:
+    lines = [piece for line in text.split("\n") for piece in _wrap(visible(line), width - 18 - _REF)]
+    for place, line in enumerate(lines[:most]):
+        yield _line(f"  {who if place == 0 else '':<12.12} {line}", ref, width, style)
+    if len(lines) > most:
+        yield _line(f"  {'':<12} … {len(lines) - most} more lines", ref, width, "dim")
+
+
+def _rows(
+    rows: list[Mapping[str, Any]], total: int | None, judged: Mapping[str, str], width: int, begin: int
+) -> Iterable[Text]:
+    for row in rows[:MAX_ROWS]:
+        yield _row(row, judged, width, begin)
+    left = (total or len(rows)) - min(len(rows), MAX_ROWS)
+    if left > 0:
+        yield Text(f"  … {left:,} more rows: see the page, or --json", "dim")
+
+
+def _row(row: Mapping[str, Any], judged: Mapping[str, str], width: int, begin: int) -> Text:
+    verdict = next((judged[ref] for ref in (row["ref"], *row["refs"]) if ref in judged), "")
+    edge = row["edge"]
+    doubt = "why?" if not edge else f"~{edge['confidence']:.1f}" if edge["confidence"] < 0.9 else ""
+    flags = [flag for flag in row["flags"] if flag not in ("transport", "local")]
+    tail = "  ".join(visible(part) for part in (*flags, doubt, verdict) if part)
+    line = Text(f"{(row['time_ns'] - begin) / 1e9:>8.2f}s ", "dim").append("  " * min(row["depth"], 8))
+    room = width - _REF - cell_len(line.plain) - (cell_len(tail) + 2 if tail else 0)
+    what = visible(row["summary"] or row["object"])
+    if row["count"] > 1 and row["object"] and row["kind"].startswith("file."):
+        what += f", {row['count']:,} times"
+    style = (
+        "bold red" if verdict else "dim" if "transport" in row["flags"] else _STYLES.get(row["kind"].split(".")[0], "")
+    )
+    line.append(_crop(what, max(room, 12)), style)
+    if tail:
+        line.append("  ").append(tail, "bold red" if verdict else "yellow" if flags else "dim")
+    return _with_ref(line, row["ref"], width)
+
+
+def _line(text: str, ref: str, width: int, style: str) -> Text:
+    return _with_ref(Text(_crop(text, width - _REF - 1), style), ref, width)
+
+
+def _with_ref(line: Text, ref: str, width: int) -> Text:
+    gap = max(1, width - cell_len(line.plain) - len(ref))
+    return line.append(" " * gap).append(visible(ref), "cyan")
+
+
+def _rule(text: str, width: int) -> str:
+    return f"── {_crop(text, width - 6)} ".ljust(width, "─")
+
+
+def _crop(text: str, width: int) -> str:
+    if cell_len(text) <= width:
+        return text
+    return set_cell_size(text, max(width - 1, 0)).rstrip() + "…"
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    lines, line = [], ""
+    for word in text.split(" "):
+        while cell_len(word) > width:
+            lines.append(line) if line else None
+            head = set_cell_size(word, width).rstrip()
+            lines.append(head)
+            line, word = "", word[len(head) :]
+        if line and cell_len(line) + 1 + cell_len(word) > width:
+            lines.append(line)
+            line = word
+        else:
+            line = f"{line} {word}" if line else word
+    return [*lines, line]
+
+
+def _clock(ns: int | None) -> str:
+    return datetime.fromtimestamp(ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if ns else ""
