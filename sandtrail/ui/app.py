@@ -13,7 +13,7 @@ import streamlit as st
 
 from sandtrail.errors import SandtrailError
 from sandtrail.ui.address import UNEXPLAINED, Address
-from sandtrail.ui.choose import CATEGORIES, Filter, page_of, pages, turn_of
+from sandtrail.ui.choose import CATEGORIES, Filter, gaps_by_turn, page_of, pages, turn_of
 from sandtrail.ui.client import Api, Evidence, Session, Timeline, Turn
 from sandtrail.ui.markup import Child, join, link, tag
 from sandtrail.ui.text import plain
@@ -22,7 +22,8 @@ from sandtrail.ui.views import evidence as evidence_view
 from sandtrail.ui.views import log as log_view
 from sandtrail.ui.views import session as session_view
 from sandtrail.ui.views import sessions as sessions_view
-from sandtrail.ui.views.turn import Scene, turn_block, unexplained_block
+from sandtrail.ui.views.lines import Scene
+from sandtrail.ui.views.turn import turn_block, unexplained_block
 
 HERE = Path(__file__).parent
 LIVE_SECONDS = 2.0
@@ -155,8 +156,7 @@ def shown_turn(timeline: Timeline, address: Address) -> int | None:
 def draw_timeline(session: Session, timeline: Timeline, address: Address) -> None:
     """Lays a timeline out: one element a turn, so that what has not changed is not drawn again."""
     want = wanted(timeline, address)
-    judged = {ref: finding for finding in timeline["findings"] for ref in finding["refs"]}
-    scene = Scene(address, session["started_ns"], judged, want)
+    scene = Scene.of(timeline, address, want)
     show(session_view.facts(session))
     show(session_view.findings_panel(timeline["findings"], address))
     show(session_view.gaps_panel(timeline["gaps"], scene))
@@ -172,9 +172,9 @@ def draw_timeline(session: Session, timeline: Timeline, address: Address) -> Non
     if want:
         show(narrowed(len(turns), len(timeline["turns"]), address))
     show(turner(number, cut, address))
-    starts = [begin for turn in timeline["turns"] if (begin := session_view.began(turn)) is not None]
+    gaps = gaps_by_turn(timeline)
     for turn in cut[number]:
-        show(turn_block(turn, scene, session_view.gaps_in(turn, timeline, starts)))
+        show(turn_block(turn, scene, gaps.get(turn["index"], ())))
     show(turner(number, cut, address))
     if odd and (number == len(cut) - 1 or want):
         show(unexplained_block(odd, scene))

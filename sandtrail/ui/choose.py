@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from sandtrail.ui.client import Decision, Input, Output, Timeline, Turn
+from sandtrail.ui.client import Decision, Gap, Input, Output, Timeline, Turn
 from sandtrail.ui.text import as_text
 
-__all__ = ["CATEGORIES", "QUIET_FLAGS", "Filter", "category", "page_of", "pages", "shorten", "turn_of"]
+__all__ = [
+    "CATEGORIES",
+    "QUIET_FLAGS",
+    "Filter",
+    "began",
+    "category",
+    "gaps_by_turn",
+    "page_of",
+    "pages",
+    "shorten",
+    "turn_of",
+]
 
 CATEGORIES = ("model", "process", "file", "network", "other")
 _CATEGORY = {
@@ -19,7 +31,7 @@ _CATEGORY = {
     "http": "network",
     "model": "model",
 }
-QUIET_FLAGS = frozenset({"local", "transport"})
+QUIET_FLAGS = frozenset({"decided", "folded", "gateway", "local", "transport"})
 """Flags that explain a line and accuse nobody."""
 
 LINES_A_PAGE = 700
@@ -122,6 +134,25 @@ def turn_of(timeline: Timeline, ref: str) -> int | None:
         if ref in _spoken_refs(turn) or any(ref == o["ref"] or ref in o["refs"] for o in turn["outputs"]):
             return turn["index"]
     return None
+
+
+def began(turn: Turn) -> int | None:
+    """Returns when a turn began: when its model call was made, else when its first line happened."""
+    for part in (turn["input"], turn["decision"], *turn["outputs"][:1]):
+        if part:
+            return part["time_ns"]
+    return None
+
+
+def gaps_by_turn(timeline: Timeline) -> dict[int, list[Gap]]:
+    """Returns the gaps that begin in each turn's time, by the turn's index; the first turn has those before it too."""
+    known = [(start, turn["index"]) for turn in timeline["turns"] if (start := began(turn)) is not None]
+    held: dict[int, list[Gap]] = {}
+    for gap in timeline["gaps"]:
+        if known and gap["from_ns"] is not None:
+            nearest = max(bisect_right(known, gap["from_ns"], key=lambda pair: pair[0]) - 1, 0)
+            held.setdefault(known[nearest][1], []).append(gap)
+    return held
 
 
 def shorten(outputs: Sequence[Output], want: Filter, keep: int = LINES_A_TURN) -> list[Output | int]:

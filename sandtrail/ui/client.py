@@ -106,6 +106,9 @@ class Decision(TypedDict):
     finish_reason: str | None
     streamed: bool
     cut: bool
+    refusal: NotRequired[str | None]
+    error: NotRequired[str | None]
+    problems: NotRequired[list[str]]
 
 
 class Edge(TypedDict):
@@ -145,6 +148,9 @@ class Turn(TypedDict):
     outputs: list[Output]
     counts: dict[str, int]
     events_total: int
+    outputs_total: NotRequired[int]
+    thread: NotRequired[int | str | None]
+    note: NotRequired[str | None]
 
 
 class Finding(TypedDict):
@@ -179,6 +185,9 @@ class Timeline(TypedDict):
     unexplained: list[Output]
     findings: list[Finding]
     gaps: list[Gap]
+    turns_total: NotRequired[int]
+    unexplained_total: NotRequired[int]
+    gaps_total: NotRequired[int]
 
 
 class Check(TypedDict):
@@ -245,7 +254,7 @@ class Api:
         """Returns every turn of the session, page by page from the server."""
         whole = cast(Timeline, self._timeline(session, 0))
         page = whole
-        while len(page["turns"]) == _TURNS_A_PAGE:
+        while page["turns"] and len(whole["turns"]) < whole.get("turns_total", 0):
             page = cast(Timeline, self._timeline(session, len(whole["turns"])))
             whole["turns"] += page["turns"]
         return whole

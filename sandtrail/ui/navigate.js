@@ -32,6 +32,7 @@
   }
 
   const arrive = () => {
+    setTimeout(() => document.querySelector("nav.navigator .here")?.scrollIntoView({ block: "nearest" }), 1200);
     const at = new URLSearchParams(location.search).has("at");
     const anchor = location.hash.slice(1);
     if (at) hold(() => document.querySelector(".row.here"), () => innerHeight / 2.5);

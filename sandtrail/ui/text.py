@@ -20,7 +20,7 @@ _NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 # Printable by category, yet without ink: joiners, selectors, fillers, blank braille.
 _INKLESS = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 _MARKS_IN_A_ROW = 3
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "|", "%")
+_FORMULA = ("=", "+", "-", "@", "|", "%", "＝", "＋", "－", "＠", "\\t", "\\r", "\\n")
 
 
 def pieces(text: str, keep: str = "") -> Iterator[tuple[str, bool]]:
@@ -82,7 +82,7 @@ def as_text(value: object) -> str:
 def spreadsheet_cell(value: object) -> str:
     """Returns text that no spreadsheet takes for a formula: one that could be is led by an apostrophe."""
     text = plain(value)
-    return f"'{text}" if text.lstrip().startswith(_FORMULA) and not isinstance(value, int | float) else text
+    return f"'{text}" if text.lstrip(" '\"").startswith(_FORMULA) and not isinstance(value, int | float) else text
 
 
 def clock(ns: int | None, digits: int = 3) -> str:

@@ -41,7 +41,7 @@ def answer(story: Story, path: str, query: dict[str, str]) -> dict[str, Any] | N
         case ["v1", "sessions", name, "timeline"] if name in story.sessions:
             whole = story.sessions[name]
             first, count = int(query.get("offset", 0)), int(query.get("limit", 100))
-            return {**whole, "turns": whole["turns"][first : first + count]}
+            return {**whole, "turns": whole["turns"][first : first + count], "turns_total": len(whole["turns"])}
         case ["v1", "events"] if query.get("session") in story.sessions:
             whole = story.sessions[query["session"]]
             rows = [

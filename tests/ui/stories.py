@@ -21,7 +21,8 @@ HOSTILE = (
 )
 
 
-def output(n: int, kind: str, summary: str, at: float, **more: Any) -> dict[str, Any]:
+def output(n: int, kind: str, what: str, at: float, **more: Any) -> dict[str, Any]:
+    words = {"process.exec": "ended with 0 after 0.02 s", "net.connect": f"tried to reach {what}"}
     ref = more.pop("ref", f"12.{n}")
     return {
         "ref": ref,
@@ -31,8 +32,8 @@ def output(n: int, kind: str, summary: str, at: float, **more: Any) -> dict[str,
         "pid_start_ns": START,
         "depth": 1,
         "process": "bash",
-        "object": summary,
-        "summary": summary,
+        "object": what,
+        "summary": words.get(kind, "touched it"),
         "result": 0,
         "errno": 0,
         "count": 1,
@@ -127,31 +128,39 @@ def session(name: str, **more: Any) -> dict[str, Any]:
 def incident() -> dict[str, Any]:
     """A short story with findings, a gap and something unexplained."""
     listing = [
-        output(1, "process.exec", "bash -c 'ls -la && cat README.md'", 1.31, depth=0),
+        output(1, "process.exec", "bash -c 'ls -la && cat README.md'", 1.31, depth=0, flags=["decided"]),
         output(2, "process.exec", "ls -la", 1.33, process="ls"),
         output(3, "file.open", "/repo", 1.331, process="ls", depth=2),
         output(
             4,
-            "file.read",
-            "/usr/lib/python3.11 (214 files)",
+            "file.open",
+            "",
             1.34,
             process="ls",
             depth=2,
             count=812,
+            summary="opened 812 files for reading",
             refs=[f"12.{n}" for n in range(4, 12)],
         ),
         output(12, "process.exec", "cat README.md", 1.36, process="cat"),
         output(13, "file.open", "/repo/CHANGES", 1.361, process="cat", depth=2, errno=2, result=-1),
     ]
     edit = [
-        output(20, "process.exec", "bash -c \"sed -i 's/==/>=/' src/calc.py\"", 3.1, depth=0),
+        output(20, "process.exec", "bash -c \"sed -i 's/==/>=/' src/calc.py\"", 3.1, depth=0, flags=["decided"]),
         output(21, "process.exec", "sed -i s/==/>=/ src/calc.py", 3.12, process="sed"),
         output(22, "file.open", "/repo/src/calc.py", 3.13, process="sed", depth=2),
         output(23, "file.create", "/repo/src/sedXq81Ab", 3.14, process="sed", depth=2),
         output(24, "file.rename", "/repo/src/sedXq81Ab → /repo/src/calc.py", 3.15, process="sed", depth=2),
     ]
     fetch = [
-        output(30, "process.exec", "bash -c 'curl -s http://packages.example/requirements.txt'", 5.0, depth=0),
+        output(
+            30,
+            "process.exec",
+            "bash -c 'curl -s http://packages.example/requirements.txt'",
+            5.0,
+            depth=0,
+            flags=["decided"],
+        ),
         output(31, "process.exec", "curl -s http://packages.example/requirements.txt", 5.05, process="curl"),
         output(32, "http.exchange", "GET http://packages.example/requirements.txt → 200", 5.2, process="curl", depth=2),
         output(33, "process.exec", "bash ./tools/setup.sh", 5.4),
@@ -162,7 +171,7 @@ def incident() -> dict[str, Any]:
             5.5,
             depth=2,
             process="python3",
-            flags=["undecided"],
+            flags=["not named by the decision"],
             edge={"reason": "started by ./tools/setup.sh, which no decision names", "confidence": 0.8},
         ),
         output(
@@ -172,7 +181,7 @@ def incident() -> dict[str, Any]:
             5.6,
             depth=3,
             process="python3",
-            flags=["around_the_gateway"],
+            flags=["refused"],
             errno=110,
             result=-1,
         ),
@@ -199,7 +208,16 @@ def incident() -> dict[str, Any]:
                 depth=0,
                 process="python3",
             ),
-            output(101, "file.read", "/usr/lib/python3 (393 files)", 0.4, process="python3", count=393),
+            output(
+                101,
+                "file.open",
+                "",
+                0.4,
+                process="python3",
+                count=393,
+                summary="opened 393 files for reading",
+                flags=["folded"],
+            ),
         ],
     }
     findings = [
@@ -266,7 +284,7 @@ def hostile() -> dict[str, Any]:
             text,
             1 + n / 10,
             process=text[:15],
-            object=text,
+            summary="",
             flags=["odd"] if n == 0 else [],
             edge={"reason": text, "confidence": 0.5},
         )

@@ -5,7 +5,7 @@ from typing import Any, cast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandtrail.ui.choose import LINES_A_PAGE, LINES_A_TURN, Filter, page_of, pages, shorten, turn_of
+from sandtrail.ui.choose import LINES_A_PAGE, LINES_A_TURN, Filter, gaps_by_turn, page_of, pages, shorten, turn_of
 from sandtrail.ui.client import Output, Timeline, Turn
 from tests.ui import stories
 
@@ -35,7 +35,7 @@ def test_pages_hold_every_turn_once_and_are_bounded(counts: list[int]) -> None:
 def test_a_search_keeps_the_lines_that_say_it_and_the_turns_in_which_it_was_said() -> None:
     kept = Filter(q="calc.py").narrow(incident()["turns"])
     assert [turn["index"] for turn in kept] == [2]
-    assert all("calc.py" in output["summary"] for output in kept[0]["outputs"])
+    assert all("calc.py" in output["object"] for output in kept[0]["outputs"])
     spoken = Filter(q="14 tests passed").narrow(incident()["turns"])
     assert [turn["index"] for turn in spoken] == [4]
 
@@ -67,3 +67,12 @@ def test_a_long_turn_shows_its_first_lines_and_each_marked_one_and_counts_the_re
 def test_a_frame_is_found_in_its_turn_also_inside_of_a_folded_group() -> None:
     timeline = incident()
     assert [turn_of(timeline, ref) for ref in ("12.35", "12.9", "11.502", "99.1")] == [3, 1, 2, None]
+
+
+def test_a_gap_stands_in_the_turn_in_whose_time_it_begins() -> None:
+    timeline = incident()
+    early = {**timeline["gaps"][0], "ref": "0.0", "from_ns": 1}
+    unknown = {**timeline["gaps"][0], "ref": "0.1", "from_ns": None}
+    timeline["gaps"] += cast(Any, [early, unknown])
+    held = gaps_by_turn(timeline)
+    assert {turn: [gap["ref"] for gap in gaps] for turn, gaps in held.items()} == {3: ["13.7"], 0: ["0.0"]}

@@ -9,7 +9,7 @@ from sandtrail.ui.address import Address
 from sandtrail.ui.choose import category
 from sandtrail.ui.markup import Markup, join, link, tag
 from sandtrail.ui.text import as_text, clock, spreadsheet_cell
-from sandtrail.ui.views.turn import plain_or
+from sandtrail.ui.views.lines import plain_or
 
 __all__ = ["COLUMNS", "events_table", "spreadsheet"]
 

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sandtrail.ui.address import UNEXPLAINED, Address
+from sandtrail.ui.choose import gaps_by_turn
 from sandtrail.ui.client import Finding, Gap, Session, Timeline, Turn
 from sandtrail.ui.markup import Child, Markup, disclosure, join, link, tag
 from sandtrail.ui.text import as_text, clock, day, duration, plain
-from sandtrail.ui.views.turn import Scene, gap_line, gist
+from sandtrail.ui.views.lines import Scene, gap_line, verdicts
+from sandtrail.ui.views.turn import gist
 
 __all__ = [
-    "began",
     "complete",
     "crumbs",
     "facts",
     "findings_panel",
-    "gaps_in",
     "gaps_panel",
     "navigator",
     "state",
@@ -122,8 +121,9 @@ def _finding(finding: Finding, address: Address) -> Child:
     rest = len(finding["refs"]) - len(refs)
     turn = finding["turn"]
     where = link(address.to_turn(turn), f"turn {turn}", cls="ref") if turn is not None else None
-    verdict = tag("span", finding["verdict"].replace("_", " ").lower(), cls="pill bad")
-    title = tag("div", verdict, tag("b", finding["title"]), tag("span", finding["severity"], cls="dim"), cls="title")
+    title = tag(
+        "div", verdicts([finding]), tag("b", finding["title"]), tag("span", finding["severity"], cls="dim"), cls="title"
+    )
     more = f"and {rest:,} more" if rest > 0 else None
     return title, tag("p", finding["explanation"]), tag("div", where, tag("span", "evidence"), refs, more, cls="links")
 
@@ -143,24 +143,25 @@ def gaps_panel(gaps: Sequence[Gap], scene: Scene) -> Markup | None:
 
 
 def strip(timeline: Timeline, address: Address) -> Markup:
-    """Returns the scrubber: one bar a turn (or a run of turns), tall as its events are many, red where a finding is."""
+    """Returns the scrubber: one bar a turn (or a few), tall as its events are many, red: finding, amber: gap."""
     turns = timeline["turns"]
     step = max(1, -(-len(turns) // _STRIP_BINS))
     bins = [turns[n : n + step] for n in range(0, len(turns), step)]
     most = max((sum(t["events_total"] for t in some) for some in bins), default=1) or 1
-    flagged = {finding["turn"] for finding in timeline["findings"]}
-    bars = [_bar(some, most, flagged, address) for some in bins]
+    marks = dict.fromkeys(gaps_by_turn(timeline), "gap")
+    marks |= {finding["turn"]: "bad" for finding in timeline["findings"] if finding["turn"] is not None}
+    bars = [_bar(some, most, marks, address) for some in bins]
     return tag("nav", bars, cls="strip", aria_label="turns")
 
 
-def _bar(some: Sequence[Turn], most: int, flagged: set[int | None], address: Address) -> Markup:
+def _bar(some: Sequence[Turn], most: int, marks: Mapping[int, str], address: Address) -> Markup:
     events = sum(turn["events_total"] for turn in some)
-    bad = any(turn["index"] in flagged for turn in some)
+    mark = min((marks[turn["index"]] for turn in some if turn["index"] in marks), default="")  # "bad" before "gap"
     first, last = some[0]["index"], some[-1]["index"]
     label = f"turn {first}" if first == last else f"turns {first}–{last}"
     height = max(8, round(100 * (events / most) ** 0.5))
     bar = tag("span", cls="bar", style=f"height:{height}%")
-    return link(address.to_turn(first), bar, cls="bad" if bad else "", title=f"{label}: {events:,} events")
+    return link(address.to_turn(first), bar, cls=mark, title=f"{label}: {events:,} events")
 
 
 def navigator(timeline: Timeline, turns: Sequence[Turn], address: Address, current: int | None) -> Markup:
@@ -187,29 +188,6 @@ def _entry(turn: Turn, address: Address, bad: bool, here: bool) -> Markup:
         tag("i", f"{turn['events_total']:,}", cls="n"),
         cls=cls,
     )
-
-
-def began(turn: Turn) -> int | None:
-    """Returns when a turn began: when its model call was made, else when its first line happened."""
-    for part in (turn["input"], turn["decision"], *turn["outputs"][:1]):
-        if part:
-            return part["time_ns"]
-    return None
-
-
-def gaps_in(turn: Turn, timeline: Timeline, starts: Sequence[int]) -> list[Gap]:
-    """Returns the gaps that begin in this turn's time; `starts` are the beginnings of all turns, ascending."""
-    start = began(turn)
-    if start is None:
-        return []
-    after = bisect_right(starts, start)
-    end = starts[after] if after < len(starts) else None
-    first = start == starts[0]
-    return [
-        gap
-        for gap in timeline["gaps"]
-        if (when := gap["from_ns"]) is not None and (first or when >= start) and (end is None or when < end)
-    ]
 
 
 def crumbs(address: Address, session: Session | None) -> Markup:
