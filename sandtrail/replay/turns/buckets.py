@@ -6,12 +6,46 @@ files for reading are counted beside, since a program's start alone makes hundre
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from sandtrail.replay.events import Event
 from sandtrail.replay.turns.network import Connection
 from sandtrail.replay.turns.process import Process, Program
 
-__all__ = ["Bucket", "Edge", "Group"]
+__all__ = ["Bucket", "Edge", "Group", "Members"]
+
+KEEP_REFS = 8
+
+
+class Members:
+    """The events of a group: 8 bytes each, so that a session of millions fits into memory.
+
+    Kept as segment << 32 | place << 8 | event of the frame; a segment has at most 2^14 frames.
+    """
+
+    __slots__ = ("_packed",)
+
+    def __init__(self) -> None:
+        self._packed = array("Q")
+
+    def add(self, event: Event) -> None:
+        """Add one event."""
+        segment, _, place = event.ref.partition(".")
+        self._packed.append((int(segment) << 32 | int(place) << 8 | min(event.n, 255)) & 0xFFFFFFFFFFFFFFFF)
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+        """(segment, place, event of the frame), in the order of arrival."""
+        return ((packed >> 32, packed >> 8 & 0xFFFFFF, packed & 0xFF) for packed in self._packed)
+
+    def refs(self, most: int = KEEP_REFS) -> list[str]:
+        """References of the first of them, each once."""
+        first = self._packed[: most * 2]
+        return list(dict.fromkeys(f"{packed >> 32}.{packed >> 8 & 0xFFFFFF}" for packed in first))[:most]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +67,7 @@ class Group:
     edge: Edge | None
     result: int | None = None
     errno: int | None = None
-    count: int = 0
-    refs: list[str] = field(default_factory=list)
+    members: Members = field(default_factory=Members)
     flags: set[str] = field(default_factory=set)
     summary: str = ""
     program: Program | None = None
@@ -51,8 +84,15 @@ class Bucket:
     program: Program | None
     edge: Edge | None
     groups: dict[object, Group] = field(default_factory=dict)
-    reads: int = 0
+    reads: Members = field(default_factory=Members)
     """Files opened for reading, folded."""
-    read_refs: list[str] = field(default_factory=list)
     read_first_ns: int = 0
-    events: int = 0
+    others: Members = field(default_factory=Members)
+    """Events that make no row: the beginnings and ends of processes, sockets, changes of identity."""
+
+    def members(self) -> Iterator[tuple[int, int, int]]:
+        """Every event of the bucket, once."""
+        for group in self.groups.values():
+            yield from group.members
+        yield from self.reads
+        yield from self.others

@@ -55,7 +55,8 @@ def bypasses(fold: Fold) -> Iterator[Finding]:
         what = connection.names[0] if connection.names else connection.peer
         grouped.setdefault((turn, who, bool(connection.names), what), []).append(connection)
     for (turn, _, lookup, _), members in grouped.items():
-        yield (_lookup if lookup else _bypass)(members, turn)
+        refs = [ref for connection in members for ref in fold.traffic.refs_of(connection)]
+        yield (_lookup if lookup else _bypass)(members, turn, refs)
 
 
 def _around(fold: Fold, connection: Connection) -> bool:
@@ -77,11 +78,7 @@ def _times(members: list[Connection]) -> str:
     return f" {len(members)} times" if len(members) > 1 else ""
 
 
-def _refs(members: list[Connection]) -> list[str]:
-    return [ref for c in members for ref in ([c.connect_ref] if c.connect_ref else []) + c.refs]
-
-
-def _bypass(members: list[Connection], turn: int | None) -> Finding:
+def _bypass(members: list[Connection], turn: int | None, refs: list[str]) -> Finding:
     first = members[0]
     refused = all(c.verdict == "reject" for c in members)
     outcome = "The packet filter refused it." if refused else "Nothing is known to have refused it."
@@ -94,11 +91,11 @@ def _bypass(members: list[Connection], turn: int | None) -> Finding:
         "It would be innocent if the program does not know of the gateway (it ignores the proxy settings of its "
         "environment) and the address is one that the work needs.",
         turn,
-        _refs(members),
+        refs,
     )
 
 
-def _lookup(members: list[Connection], turn: int | None) -> Finding:
+def _lookup(members: list[Connection], turn: int | None, refs: list[str]) -> Finding:
     names = list(dict.fromkeys(name for c in members for name in c.names))
     return Finding(
         "BYPASS",
@@ -108,7 +105,7 @@ def _lookup(members: list[Connection], turn: int | None) -> Finding:
         "no names to look up, and a lookup carries data out in the name itself. It would be innocent if the program "
         "only tries a direct way first and goes on through the gateway.",
         turn,
-        _refs(members),
+        refs,
     )
 
 
@@ -189,16 +186,18 @@ def unexplained(fold: Fold) -> Iterator[Finding]:
 def hidden(fold: Fold) -> Iterator[Finding]:
     """Programs that ran while their names could not be carried."""
     for fact, process in fold.gaps:
-        if fold.gap_of(fact)["cause"] != "unencodable":
+        gap = fold.gap_of(fact)
+        if gap["cause"] != "unencodable":
             continue
         index = fold.lineage.place(process, fact.time_ns)[0] if process is not None else None
+        ran = gap["count"] is not None
         yield Finding(
             "UNDECIDED_ACTION",
-            "high",
-            "a program ran whose name could not be carried",
-            f"Process {fact.pid} called exec, and the message that names the program never came: the runtime drops a "
-            "message whose text is not valid UTF-8, and a process can arrange for that. It would be innocent if a "
-            "file or an argument really has such a name.",
+            "high" if ran else "medium",
+            "a program ran whose name could not be carried" if ran else "a process went where it cannot be watched",
+            f"Process {fact.pid}: {gap['what'] or 'what it did was not told'}. The runtime drops a message whose text "
+            "is not valid UTF-8, and a process can arrange for that. It would be innocent if a file, a folder or an "
+            "argument really has such a name.",
             index,
             [fact.ref],
         )

@@ -35,23 +35,20 @@ MAX_SIGNALS = 40
 BEFORE_NS = 1_000_000_000
 """What started this much before the first event was there before the recording."""
 _STRENGTH = {"file.open": 1, "file.write": 2, "file.create": 3}
-KEEP_REFS = 8
 
 
 class Fold:
     """The state of a session after the events so far.
 
-    `frames` gives the gateway's frames, from which model calls are read. `keep` is how many references each group of
-    events keeps.
+    `frames` gives the gateway's frames, from which model calls are read.
     """
 
-    def __init__(self, frames: Frames, keep: int = KEEP_REFS) -> None:
+    def __init__(self, frames: Frames) -> None:
         self.turns: list[Turn] = [Turn(0)]
         self.unexplained: dict[object, Bucket] = {}
         self.unexplained_events = 0
         self.gaps: list[tuple[Event, Process | None]] = []
         self.lineage = Lineage(self.turns)
-        self.keep = keep
         self.events = 0
         self.first_ns = 0
         self.last_ns = 0
@@ -78,11 +75,14 @@ class Fold:
             elif kind.startswith("lifecycle."):
                 self._lifecycle(fact)
             elif fact.pid:
-                self.count(self._who(fact), fact)
+                self.count(self.who(fact), fact)
+            else:
+                self.bucket(0, None, None, None)[1].others.add(fact)
 
     # processes
 
-    def _who(self, fact: Event) -> Process:
+    def who(self, fact: Event) -> Process:
+        """The process that an event is of, made where it was not met before."""
         process = self.lineage.processes.get(fact.container, fact.pid, fact.pid_start_ns)
         if fact.process:
             process.comm = fact.process
@@ -103,7 +103,7 @@ class Fold:
         if fact.kind == "process.exec":
             self._exec(fact)
             return
-        process = self._who(fact)
+        process = self.who(fact)
         if fact.kind == "process.clone":
             detail = details(fact)
             pid, start = _int(detail.get("child_pid")), _int(detail.get("child_start_ns"))
@@ -120,18 +120,11 @@ class Fold:
             process.programs[-1].end_ns, process.programs[-1].status = process.ended_ns, process.status
 
     def _exec(self, fact: Event) -> None:
-        process = self._who(fact)
+        process = self.who(fact)
         if fact.errno or (fact.result or 0) < 0:
             self.count(process, fact)  # a shell that looks along its PATH
             return
         detail = details(fact)
-        via = str(detail.get("via") or "sentry")
-        last = process.programs[-1] if process.programs else None
-        if last is not None and via != "sentry" and via not in last.told_by:
-            # The sentry's message, the syscall's and the registers are three tellings of one exec.
-            last.told_by.add(via)
-            self._place(process, last, ("exec", last.ref), fact)
-            return
         program = self.lineage.exec(
             process,
             fact.ref,
@@ -141,41 +134,42 @@ class Fold:
             fact.exe or fact.object,
             fact.cwd or _cwd(process),
         )
-        program.told_by.add(via)
-        group = self._place(process, program, ("exec", fact.ref), fact)
+        group = self.place(process, program, ("exec", fact.ref), fact)
         group.program = program
         if detail.get("hidden"):
             group.flags.add("hidden")
 
     def _lifecycle(self, fact: Event) -> None:
-        if fact.pid:
-            process = self._who(fact)
-            if fact.kind in ("lifecycle.container_start", "lifecycle.start", "lifecycle.processes"):
-                self.lineage.begin(process, "the operator's command")
-            self.count(process, fact)
+        if not fact.pid:
+            self.bucket(0, None, None, None)[1].others.add(fact)
+            return
+        process = self.who(fact)
+        if fact.kind == "lifecycle.container_start":
+            self.lineage.begin(process, "the operator's command")
+        elif fact.kind == "lifecycle.processes":
+            self.lineage.begin(process, "it ran before the recording began", 0.5)
+        self.count(process, fact)
 
     # files
 
     def _open(self, fact: Event) -> None:
-        process = self._who(fact)
+        process = self.who(fact)
         if details(fact).get("write") and (fact.result is None or fact.result >= 0):
             self._change(fact)
             return
         secret = credential(fact.object, fact.result is None or fact.result >= 0) if fact.object else None
         if secret is not None:
-            group = self._place(process, process.program, ("read", fact.object, fact.errno), fact)
+            group = self.place(process, process.program, ("read", fact.object, fact.errno), fact)
             group.flags.add("credential")
             group.summary = secret
             self.signal(process, "credential", f"{secret}, {fact.object}", fact.ref)
             return
-        bucket = self._bucket(process, process.program, fact)[1]
-        bucket.reads += 1
+        bucket = self._bucket(process, process.program, fact)
+        bucket.reads.add(fact)
         bucket.read_first_ns = bucket.read_first_ns or fact.time_ns
-        if len(bucket.read_refs) < self.keep:
-            bucket.read_refs.append(fact.ref)
 
     def _change(self, fact: Event) -> None:
-        process = self._who(fact)
+        process = self.who(fact)
         path = fact.object
         if fact.kind == "file.write" and not path.startswith("/"):
             self.count(process, fact)  # a pipe, a socket or a terminal
@@ -183,7 +177,7 @@ class Fold:
         program = process.program
         # Creating a file, opening it to write and writing to it are one change of it.
         what = "content" if path and fact.kind in ("file.create", "file.open", "file.write") else fact.kind
-        group = self._place(process, program, (what, path, bool(fact.errno)), fact)
+        group = self.place(process, program, (what, path, bool(fact.errno)), fact)
         if _STRENGTH.get(fact.kind, 0) > _STRENGTH.get(group.kind, 0):
             group.kind = fact.kind
         if fact.errno or not path:
@@ -198,11 +192,14 @@ class Fold:
     # gaps
 
     def _gap(self, fact: Event) -> None:
-        process = self._who(fact) if fact.pid else None
+        process = self.who(fact) if fact.pid else None
         self.gaps.append((fact, process))
-        if process is not None and self.gap_of(fact)["cause"] == "unencodable":
-            group = self._place(process, process.program, ("gap", fact.ref), fact)
-            group.flags.add("hidden")
+        if process is None:
+            self.bucket(0, None, None, None)[1].others.add(fact)
+        elif self.gap_of(fact)["cause"] == "unencodable":
+            self.place(process, process.program, ("gap", fact.ref, fact.n), fact).flags.add("hidden")
+        else:
+            self.count(process, fact)
 
     @staticmethod
     def gap_of(fact: Event) -> dict[str, Any]:
@@ -215,14 +212,15 @@ class Fold:
             "from_ns": _int(detail.get("from_ns")) or fact.time_ns,
             "to_ns": _int(detail.get("to_ns")) or fact.time_ns,
             "stream": str(detail.get("stream") or fact.source),
+            "what": str(detail.get("what") or ""),
         }
 
     # placing
 
-    def _bucket(self, process: Process | None, program: Program | None, fact: Event) -> tuple[Turn | None, Bucket]:
-        """The bucket that an act falls into; counts the event."""
-        index, edge = self.lineage.place(process, fact.time_ns) if process is not None else (None, None)
-        return self.bucket(index, edge, process, program)
+    def _bucket(self, process: Process, program: Program | None, fact: Event) -> Bucket:
+        """The bucket that an act falls into; counts the event, which the caller adds to it."""
+        index, edge = self.lineage.place(process, fact.time_ns)
+        return self.bucket(index, edge, process, program)[1]
 
     def bucket(
         self, index: int | None, edge: Edge | None, process: Process | None, program: Program | None
@@ -230,23 +228,27 @@ class Fold:
         """The bucket of a process's program in a turn (None: unexplained), made where needed; counts one event."""
         turn = None if index is None else self.turns[index]
         buckets = self.unexplained if turn is None else turn.buckets
-        key = (process.key if process else None, program.ref if program and program.process is process else "")
+        own = program if program is not None and program.process is process else None
+        key = (process.key if process else None, own.ref if own else "")
         held = buckets.get(key)
         if held is None:
-            own = program if program is not None and program.process is process else None
             held = buckets[key] = Bucket(process, own, edge)
-        held.events += 1
-        if turn is None:
-            self.unexplained_events += 1
-        else:
-            turn.events += 1
+        self.tally(turn, 1)
         return turn, held
+
+    def tally(self, turn: Turn | None, events: int) -> None:
+        """Count events under a turn."""
+        if turn is None:
+            self.unexplained_events += events
+        else:
+            turn.events += events
 
     def count(self, process: Process, fact: Event) -> None:
         """An event that makes no row of its own."""
-        self._bucket(process, process.program, fact)
+        self._bucket(process, process.program, fact).others.add(fact)
 
-    def _place(self, process: Process, program: Program | None, key: object, fact: Event) -> Group:
+    def place(self, process: Process, program: Program | None, key: object, fact: Event) -> Group:
+        """Put an act under the turn of its process."""
         index, edge = self.lineage.place(process, fact.time_ns)
         turn, bucket = self.bucket(index, edge, process, program)
         return self.add(turn, bucket, key, fact, edge)
@@ -257,10 +259,8 @@ class Fold:
         if group is None:
             group = bucket.groups[key] = Group(fact.ref, fact.kind, fact.time_ns, fact.object, edge, fact.result)
             group.errno = fact.errno
-        group.count += 1
+        group.members.add(fact)
         group.last_ns = fact.time_ns
-        if len(group.refs) < self.keep:
-            group.refs.append(fact.ref)
         self.mark_late(turn, bucket, group, fact.time_ns)
         return group
 

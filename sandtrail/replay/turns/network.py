@@ -56,7 +56,6 @@ class Connection:
     names: list[str] = field(default_factory=list)
     """Names looked up over it."""
     exchanges: int = 0
-    refs: list[str] = field(default_factory=list)
     gateway: bool = False
     ended_ns: int | None = None
 

@@ -146,7 +146,7 @@ def _exec_row(group: Group, bucket: Bucket, depth: int) -> Row:
     row["object"] = shown(program.argv, program.exe)[:MAX_OBJECT]
     row["summary"] = row["object"] + _ended(program)
     row["result"] = program.status
-    row["refs"] = list(group.refs)
+    row["refs"] = group.members.refs()
     if program.origin.decided and not program.named and row["edge"] is not None:
         row["edge"]["reason"] += ", not named by the decision"
     row["flags"] = sorted(group.flags)
@@ -165,7 +165,12 @@ def _act_row(group: Group, bucket: Bucket, depth: int, groups: list[Group]) -> R
     row = _row(group.ref, group.kind, group.time_ns, bucket, depth, group.edge)
     connection = group.connection
     row["object"] = group.object[:MAX_OBJECT]
-    row["count"], row["refs"], row["result"], row["errno"] = group.count, list(group.refs), group.result, group.errno
+    row["count"], row["refs"], row["result"], row["errno"] = (
+        len(group.members),
+        group.members.refs(),
+        group.result,
+        group.errno,
+    )
     flags = set(group.flags)
     if connection is not None and group.kind not in _EXCHANGES:
         row["object"] = ", ".join(connection.names)[:MAX_OBJECT] or str(connection.peer)
@@ -176,7 +181,7 @@ def _act_row(group: Group, bucket: Bucket, depth: int, groups: list[Group]) -> R
         # The exchange's row stands for its connection as well: it carries the references of both.
         own = next((g for g in groups if g.connection is connection and g.kind not in _EXCHANGES), None)
         if own is not None and connection is not None:
-            row["refs"] = (row["refs"] + own.refs)[:16]
+            row["refs"] = (row["refs"] + own.members.refs())[:16]
         row["count"] = 1
         answer = f"answered {group.result}" if group.result else "no answer was seen"
         row["summary"] = f"{row['object']} \N{EN DASH} {answer}"
@@ -212,7 +217,7 @@ def _connection_words(connection: Connection, flags: set[str]) -> str:
 
 def _folded_row(kind: str, members: list[Group], bucket: Bucket, depth: int) -> Row:
     row = _row(members[0].ref, members[0].kind, members[0].time_ns, bucket, depth, members[0].edge)
-    row["count"] = sum(group.count for group in members)
+    row["count"] = sum(len(group.members) for group in members)
     row["refs"] = [group.ref for group in members[:16]]
     row["summary"] = f"{len(members)} more {kind}"
     row["object"] = kind
@@ -220,9 +225,10 @@ def _folded_row(kind: str, members: list[Group], bucket: Bucket, depth: int) -> 
 
 
 def _reads_row(bucket: Bucket, depth: int) -> Row:
-    row = _row(bucket.read_refs[0], "file.open", bucket.read_first_ns, bucket, depth, None)
-    row["count"], row["refs"] = bucket.reads, list(bucket.read_refs)
-    row["summary"] = f"opened {bucket.reads} file{'' if bucket.reads == 1 else 's'} for reading"
+    refs, count = bucket.reads.refs(), len(bucket.reads)
+    row = _row(refs[0], "file.open", bucket.read_first_ns, bucket, depth, None)
+    row["count"], row["refs"] = count, refs
+    row["summary"] = f"opened {count:,} file{'' if count == 1 else 's'} for reading"
     return row
 
 
@@ -235,7 +241,7 @@ def counts(buckets: Iterable[Bucket]) -> dict[str, int]:
                 out["process"] += 1
             elif _class(group) == "file changes":
                 # Where no path was carried, each act is a change of its own.
-                out["file"] += 1 if group.object else group.count
+                out["file"] += 1 if group.object else len(group.members)
             elif group.connection is not None and group.kind not in _EXCHANGES:
                 out["net"] += 1
     return out

@@ -52,8 +52,6 @@ class Program:
     signals: list[tuple[str, str, str]] = field(default_factory=list)
     """What it did that matters where nobody asked for it: (kind, about what, ref); capped."""
     status: int | None = None
-    told_by: set[str] = field(default_factory=set)
-    """Which kinds of messages told of this exec."""
     trees: list[str] = field(default_factory=list)
     """Where a decided command writes without a word said."""
 

@@ -64,6 +64,12 @@ class Traffic:
         elif fact.pid:
             self._socket(fact)
 
+    def refs_of(self, connection: Connection) -> list[str]:
+        """The evidence of a connection."""
+        spot = self._spots.get(connection.number)
+        first = [connection.connect_ref] if connection.connect_ref else []
+        return first + (spot[2].members.refs() if spot is not None else [])
+
     def turn_of(self, connection: Connection) -> int | None:
         """The turn that a connection stands under; None where nothing explains it."""
         spot = self._spots.get(connection.number)
@@ -72,7 +78,7 @@ class Traffic:
     # what the sentry saw
 
     def _socket(self, fact: Event) -> None:
-        process = self.fold._who(fact)
+        process = self.fold.who(fact)
         if fact.kind == "net.socket" and fact.result is not None and fact.result >= 0:
             detail = details(fact)
             kind = detail.get("type")
@@ -81,23 +87,22 @@ class Traffic:
             else:
                 process.sockets.pop(fact.result, None)
         if fact.kind in ("net.listen", "net.bind") and endpoint(fact.object):
-            self.fold._place(process, process.program, (fact.kind, fact.object), fact)
+            self.fold.place(process, process.program, (fact.kind, fact.object), fact)
         else:
             self.fold.count(process, fact)
 
     def _connect(self, fact: Event) -> None:
         fold = self.fold
-        process = fold._who(fact)
+        process = fold.who(fact)
         peer = endpoint(fact.object)
         if peer is None:
-            fold._place(process, process.program, (fact.kind, fact.object), fact).flags.add("local")
+            fold.place(process, process.program, (fact.kind, fact.object), fact).flags.add("local")
             return
         fd = details(fact).get("fd")
         kind = process.sockets.get(fd) if isinstance(fd, int) else None
         proto = {STREAM: "tcp", DATAGRAM: "udp"}.get(kind or 0, "")
         connection = self.connections.connect(peer, fact.time_ns, process, proto)
         connection.connect_ref, connection.result, connection.errno = fact.ref, fact.result, fact.errno
-        self._keep(connection, fact)
         loose = self._spots.pop(connection.number, None)
         index, edge = fold.lineage.place(process, fact.time_ns)
         turn, bucket = fold.bucket(index, edge, process, process.program)
@@ -106,7 +111,7 @@ class Traffic:
         else:
             group = self._move(loose, (turn, bucket), ("connection", connection.number))
             group.edge, group.result, group.errno = edge, fact.result, fact.errno
-            group.count += 1
+            group.members.add(fact)
             fold.mark_late(turn, bucket, group, fact.time_ns)
         group.connection = connection
         self._spots[connection.number] = (turn, bucket, group)
@@ -116,19 +121,11 @@ class Traffic:
         """Put a connection's group under another turn, its events with it."""
         turn, old, group = spot
         old.groups.pop(key, None)
-        old.events -= group.count
-        self._count(turn, -group.count)
+        self.fold.tally(turn, -len(group.members))
         turn, bucket = to
         bucket.groups[key] = group
-        bucket.events += group.count
-        self._count(turn, group.count)
+        self.fold.tally(turn, len(group.members))
         return group
-
-    def _count(self, turn: Turn | None, events: int) -> None:
-        if turn is None:
-            self.fold.unexplained_events += events
-        else:
-            turn.events += events
 
     # what the packet filter saw
 
@@ -166,13 +163,9 @@ class Traffic:
 
     def _join(self, connection: Connection, fact: Event) -> None:
         turn, bucket, group = self._spots[connection.number]
-        self._keep(connection, fact)
-        group.count += 1
-        if len(group.refs) < self.fold.keep:
-            group.refs.append(fact.ref)
+        group.members.add(fact)
         group.last_ns = fact.time_ns
-        bucket.events += 1
-        self._count(turn, 1)
+        self.fold.tally(turn, 1)
 
     def _loose(self, connection: Connection | None, fact: Event, key: object) -> None:
         turn, bucket = self.fold.bucket(None, None, None, None)
@@ -180,11 +173,6 @@ class Traffic:
         if connection is not None:
             group.connection = connection
             self._spots[connection.number] = (turn, bucket, group)
-            self._keep(connection, fact)
-
-    def _keep(self, connection: Connection, fact: Event) -> None:
-        if len(connection.refs) < self.fold.keep:
-            connection.refs.append(fact.ref)
 
     def _signal(self, connection: Connection) -> None:
         """An undecided program that opens a connection matters; packets prove it where a connect alone does not."""
@@ -279,11 +267,8 @@ class Traffic:
 
     def _extend(self, spot: Spot, fact: Event) -> None:
         turn, bucket, group = spot
-        group.count += 1
-        if len(group.refs) < self.fold.keep:
-            group.refs.append(fact.ref)
-        bucket.events += 1
-        self._count(turn, 1)
+        group.members.add(fact)
+        self.fold.tally(turn, 1)
 
 
 def local_or_probe(connection: Connection) -> bool:
