@@ -71,7 +71,7 @@ def _ordinary_user_namespace() -> bool:
 
 def _package_index() -> bool:
     # The smallest thing that can be asked for; it answers from the cache when it has been asked before.
-    command = [CHECKOUT / "tools" / "uv", "pip", "compile", "--quiet", "-"]
+    command = [str(CHECKOUT / "tools" / "uv"), "pip", "compile", "--quiet", "-"]
     return subprocess.run(command, input=b"idna\n", capture_output=True, check=False).returncode == 0
 
 
