@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import base64
 import json
+import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -67,3 +71,33 @@ def test_without_streamlit_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
 def test_importing_the_room_does_not_import_streamlit() -> None:
     code = "import sys, sandtrail.ui; sys.exit('streamlit' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_command_becomes_the_server_and_ends_when_it_is_told_to() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "sandtrail", "ui", "--api-url", "http://127.0.0.1:9", "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+        deadline = time.monotonic() + 60
+        while not answers(port, "127.0.0.1"):
+            assert server.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert b"app.py" in Path(f"/proc/{server.pid}/cmdline").read_bytes(), "it was replaced, not kept beside"
+        assert not answers(port, "rebound.example"), "a foreign name was answered"
+        server.terminate()
+        assert server.wait(20) == 0
+
+
+def answers(port: int, name: str) -> bool:
+    """Whether a browser that believes the server to be called `name` gets a socket to it."""
+    key = base64.b64encode(b"0123456789abcdef").decode()
+    headers = {"Host": f"{name}:{port}", "Connection": "Upgrade", "Upgrade": "websocket"}
+    headers |= {"Sec-WebSocket-Key": key, "Sec-WebSocket-Version": "13"}
+    with socket.socket() as connection:
+        if connection.connect_ex(("127.0.0.1", port)):
+            return False
+        said = "".join(f"{field}: {value}\r\n" for field, value in headers.items())
+        connection.sendall(f"GET /_stcore/stream HTTP/1.1\r\n{said}\r\n".encode())
+        return connection.recv(4096).startswith(b"HTTP/1.1 101")
