@@ -18,6 +18,7 @@ __all__ = ["events_csv", "render"]
 MAX_ROWS = 120
 """Rows of one turn that are printed; all of them are in the data."""
 _COLOURS = {"high": "bold white on red", "medium": "bold black on yellow", "low": "bold cyan"}
+_QUIET = frozenset({"decided", "folded", "gateway", "local", "transport"})
 _STYLES = {"net": "blue", "http": "magenta", "file": "green"}
 _REF = 12
 
@@ -151,20 +152,27 @@ def _row(row: Mapping[str, Any], judged: Mapping[str, str], width: int, begin: i
     verdict = next((judged[ref] for ref in (row["ref"], *row["refs"]) if ref in judged), "")
     edge = row["edge"]
     doubt = "why?" if not edge else f"~{edge['confidence']:.1f}" if edge["confidence"] < 0.9 else ""
-    flags = [flag for flag in row["flags"] if flag not in ("transport", "local")]
+    flags = [flag for flag in row["flags"] if flag not in _QUIET]
     tail = "  ".join(visible(part) for part in (*flags, doubt, verdict) if part)
     line = Text(f"{(row['time_ns'] - begin) / 1e9:>8.2f}s ", "dim").append("  " * min(row["depth"], 8))
     room = width - _REF - cell_len(line.plain) - (cell_len(tail) + 2 if tail else 0)
-    what = visible(row["summary"] or row["object"])
-    if row["count"] > 1 and row["object"] and row["kind"].startswith("file."):
-        what += f", {row['count']:,} times"
-    style = (
-        "bold red" if verdict else "dim" if "transport" in row["flags"] else _STYLES.get(row["kind"].split(".")[0], "")
-    )
+    calm = "dim" if "transport" in row["flags"] else _STYLES.get(row["kind"].partition(".")[0], "")
+    style = "bold red" if verdict else "bold" if "decided" in row["flags"] else calm
+    what = _what(row)
     line.append(_crop(what, max(room, 12)), style)
     if tail:
         line.append("  ").append(tail, "bold red" if verdict else "yellow" if flags else "dim")
     return _with_ref(line, row["ref"], width)
+
+
+def _what(row: Mapping[str, Any]) -> str:
+    """The row in words: what was done, to what, how it ended."""
+    what, words, kind = visible(row["object"]), visible(row["summary"]), row["kind"]
+    if not what or kind.startswith(("net.", "folded")):
+        return words or what
+    if kind.startswith("file.") and "credential" not in row["flags"]:
+        return words + (f", {row['count']:,} times" if row["count"] > 1 else "")
+    return f"{what}  ({words})" if words else what
 
 
 def _line(text: str, ref: str, width: int, style: str) -> Text:

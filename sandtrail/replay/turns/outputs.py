@@ -144,21 +144,23 @@ def _exec_row(group: Group, bucket: Bucket, depth: int) -> Row:
     assert program is not None
     row = _row(group.ref, "process.exec", group.time_ns, bucket, depth, group.edge)
     row["object"] = shown(program.argv, program.exe)[:MAX_OBJECT]
-    row["summary"] = row["object"] + _ended(program)
+    row["summary"] = _ended(program)
     row["result"] = program.status
     row["refs"] = group.members.refs()
     if program.origin.decided and not program.named and row["edge"] is not None:
         row["edge"]["reason"] += ", not named by the decision"
-    row["flags"] = sorted(group.flags)
+    row["flags"] = sorted(group.flags | ({"decided"} if program.origin.root is program else set()))
     return row
 
 
 def _ended(program: Program) -> str:
     status = program.status
-    if program.end_ns is None or not status:
+    if program.end_ns is None or status is None:
         return ""
     took = (program.end_ns - program.time_ns) / 1e9
-    return f" \N{EN DASH} {f'ended with {status}' if status > 0 else f'killed by signal {-status}'} after {took:.2f} s"
+    if not status:
+        return f"took {took:.1f} s" if took >= 1 else ""
+    return f"{f'ended with {status}' if status > 0 else f'killed by signal {-status}'} after {took:.2f} s"
 
 
 def _act_row(group: Group, bucket: Bucket, depth: int, groups: list[Group]) -> Row:
@@ -183,10 +185,9 @@ def _act_row(group: Group, bucket: Bucket, depth: int, groups: list[Group]) -> R
         if own is not None and connection is not None:
             row["refs"] = (row["refs"] + own.members.refs())[:16]
         row["count"] = 1
-        answer = f"answered {group.result}" if group.result else "no answer was seen"
-        row["summary"] = f"{row['object']} \N{EN DASH} {answer}"
+        row["summary"] = f"answered {group.result}" if group.result else "no answer was seen"
     elif group.summary:
-        row["summary"] = f"{'read' if not group.errno else 'tried to read'} {group.summary}: {row['object']}"
+        row["summary"] = f"{'read' if not group.errno else 'tried to read'} {group.summary}"
     else:
         row["summary"] = _file_words(group)
     row["flags"] = sorted(flags)
@@ -206,6 +207,7 @@ def _connection_words(connection: Connection, flags: set[str]) -> str:
         flags.add("refused")
         what += ", refused by the packet filter"
     elif connection.verdict == "allow" or connection.gateway:
+        flags.add("gateway")
         what += ", the gateway"
     elif connection.peer.is_local:
         flags.add("local")
@@ -216,11 +218,11 @@ def _connection_words(connection: Connection, flags: set[str]) -> str:
 
 
 def _folded_row(kind: str, members: list[Group], bucket: Bucket, depth: int) -> Row:
-    row = _row(members[0].ref, members[0].kind, members[0].time_ns, bucket, depth, members[0].edge)
+    row = _row(members[0].ref, "folded", members[0].time_ns, bucket, depth, members[0].edge)
     row["count"] = sum(len(group.members) for group in members)
     row["refs"] = [group.ref for group in members[:16]]
     row["summary"] = f"{len(members)} more {kind}"
-    row["object"] = kind
+    row["object"], row["flags"] = kind, ["folded"]
     return row
 
 
@@ -229,6 +231,7 @@ def _reads_row(bucket: Bucket, depth: int) -> Row:
     row = _row(refs[0], "file.open", bucket.read_first_ns, bucket, depth, None)
     row["count"], row["refs"] = count, refs
     row["summary"] = f"opened {count:,} file{'' if count == 1 else 's'} for reading"
+    row["flags"] = ["folded"]
     return row
 
 
