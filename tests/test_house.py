@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -87,6 +89,34 @@ def test_smaller_locks_are_parts_of_the_largest() -> None:
 def test_collector_brings_neither_index_nor_page() -> None:
     pins = locked(CHECKOUT / "requirements" / "collector.lock")
     assert not {"streamlit", "pandas", "duckdb", "pyarrow", "fastapi", "sqlalchemy"} & set(pins)
+
+
+def imported(source: Path) -> set[str]:
+    """Top-level names that a file imports, wherever in it."""
+    names = set()
+    for node in ast.walk(ast.parse(source.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.split(".")[0])
+    return names - sys.stdlib_module_names - {"sandtrail"}
+
+
+@pytest.mark.parametrize("room", ["", "store", "collector", "replay", "migrations", "ui"])
+def test_what_a_room_imports_its_extra_declares(room: str) -> None:
+    extra = {"": [], "store": [], "migrations": ["replay"]}.get(room, [room])
+    declared = {canonicalize_name(one.name) for one in wanted(extra, [])}
+    # Who asks for pydantic-settings gets pydantic: the one is part of the other's interface.
+    declared.add(canonicalize_name("pydantic"))
+    brought_by = packages_distributions()
+    folder = CHECKOUT / "sandtrail" / room
+    for source in folder.rglob("*.py") if room else folder.glob("*.py"):
+        # A namespace such as `google` has many owners, and `demo` reaches for the checkout it is in.
+        for name in imported(source) - {"deploy"}:
+            owners = {canonicalize_name(one) for one in brought_by.get(name, [])}
+            assert owners & declared, (
+                f"{source.relative_to(CHECKOUT)} imports {name}, which {extra or 'core'} does not declare"
+            )
 
 
 def test_versions_agree() -> None:
