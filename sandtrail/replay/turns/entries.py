@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from sandtrail.replay.events import Event
-from sandtrail.replay.turns.facts import details
+from sandtrail.replay.turns.facts import details, whole
 
 __all__ = ["Entry", "entries"]
 
@@ -21,21 +21,24 @@ class Entry(NamedTuple):
     order: int
     event: Event
     phase: str
-    """`ask` or `answer` for the two steps of an exchange, empty for everything else."""
+    """`ask`, `answer` and `told` for the steps of an exchange, empty for everything else."""
 
 
 def entries(events: Iterable[Event]) -> list[Entry]:
     """Events -> steps in order. A time that lies after its receipt is a clock gone wrong: the receipt's is taken."""
     out: list[Entry] = []
     for order, event in enumerate(events):
-        if event.kind != "http.exchange":
-            out.append(Entry(min(event.time_ns, event.received_ns or event.time_ns), order, event, ""))
-            continue
-        detail = details(event)
-        start, first = detail.get("start_ns"), detail.get("first_ns") or detail.get("end_ns")
-        asked = start if isinstance(start, int) and start else event.time_ns
-        out.append(Entry(asked, order, event, "ask"))
-        if isinstance(first, int) and first:
-            out.append(Entry(max(asked, first - LEAD_NS), order, event, "answer"))
+        at = min(event.time_ns, event.received_ns or event.time_ns)
+        if event.kind == "http.exchange":
+            detail = details(event)
+            asked = whole(detail.get("start_ns")) or at
+            end = max(whole(detail.get("end_ns")), asked)
+            first = whole(detail.get("first_ns"))
+            out.append(Entry(asked, order, event, "ask"))
+            if first:
+                out.append(Entry(max(asked, first - LEAD_NS), order, event, "answer"))
+            out.append(Entry(max(end, first), order, event, "told"))
+        else:
+            out.append(Entry(at, order, event, "ask" if event.kind == "http.request" else ""))
     out.sort(key=lambda entry: entry[:2])
     return out

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from sandtrail.errors import SandtrailError
 from sandtrail.replay.events import Event
 from sandtrail.replay.models import Assembler, Exchange
-from sandtrail.replay.turns.facts import details
+from sandtrail.replay.turns.facts import details, whole
 from sandtrail.store.frames import Frame, Ref
 from sandtrail.store.reader import LogReader
 
@@ -69,8 +69,8 @@ class ExchangeReader:
             if str(frame.get("flow")) == flow and str(frame.get("id")) == ident:
                 found = assembler.feed(frame, ref, event.received_ns) or found
         found = found or Exchange(flow, ident, method=str(detail.get("method") or ""), url=str(detail.get("url") or ""))
-        found.request_ns = found.request_ns or _int(detail.get("start_ns")) or event.time_ns
-        found.first_ns = found.first_ns or _int(detail.get("first_ns"))
+        found.request_ns = found.request_ns or whole(detail.get("start_ns")) or event.time_ns
+        found.first_ns = found.first_ns or whole(detail.get("first_ns"))
         found.request_ref = found.request_ref or event.ref
         client = detail.get("client")
         if isinstance(client, list) and len(client) >= 2 and isinstance(client[1], int):
@@ -103,7 +103,3 @@ def _map(payload: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _int(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0

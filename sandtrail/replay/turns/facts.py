@@ -7,7 +7,7 @@ from typing import Any
 
 from sandtrail.replay.events import Event
 
-__all__ = ["CHANGES", "argv_of", "details"]
+__all__ = ["CHANGES", "argv_of", "details", "whole"]
 
 CHANGES = frozenset(
     {
@@ -39,3 +39,8 @@ def argv_of(detail: dict[str, Any]) -> list[str]:
     """The words of an exec."""
     argv = detail.get("argv")
     return [str(word) for word in argv] if isinstance(argv, list) else []
+
+
+def whole(value: object, otherwise: int = 0) -> int:
+    """A whole number as it is; `otherwise` for anything else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else otherwise

@@ -28,6 +28,7 @@ from sandtrail.replay.turns.modelturns import Turn
 from sandtrail.replay.turns.named import credential, ordinary_write, persistence
 from sandtrail.replay.turns.process import Process, Program
 from sandtrail.replay.turns.traffic import Traffic
+from sandtrail.replay.turns.web import Web
 
 __all__ = ["Fold"]
 
@@ -52,13 +53,13 @@ class Fold:
         self.events = 0
         self.first_ns = 0
         self.last_ns = 0
-        self.traffic = Traffic(self, frames)
+        self.traffic = Traffic(self)
+        self.web = Web(self, self.traffic, frames)
 
     def feed(self, events: Iterable[Event]) -> None:
         """Take events, each batch in any order, batches in about the order of time."""
         for at_ns, _, fact, phase in entries(events):
-            if phase != "answer":
-                self.events += 1
+            self.events += phase != "answer" and not (phase == "ask" and fact.kind == "http.exchange")
             self.first_ns = self.first_ns or at_ns
             self.last_ns = max(self.last_ns, at_ns)
             kind = fact.kind
@@ -68,8 +69,10 @@ class Fold:
                 self._change(fact)
             elif kind.startswith("process."):
                 self._process(fact)
-            elif kind.startswith(("net.", "http.", "model.")):
-                self.traffic.take(fact, phase)
+            elif kind.startswith("net."):
+                self.traffic.take(fact)
+            elif kind.startswith("http."):
+                self.web.take(fact, phase)
             elif kind == "gap":
                 self._gap(fact)
             elif kind.startswith("lifecycle."):
@@ -77,7 +80,7 @@ class Fold:
             elif fact.pid:
                 self.count(self.who(fact), fact)
             else:
-                self.bucket(0, None, None, None)[1].others.add(fact)
+                self.count(None, fact)
 
     # processes
 
@@ -141,7 +144,7 @@ class Fold:
 
     def _lifecycle(self, fact: Event) -> None:
         if not fact.pid:
-            self.bucket(0, None, None, None)[1].others.add(fact)
+            self.count(None, fact)
             return
         process = self.who(fact)
         if fact.kind == "lifecycle.container_start":
@@ -164,9 +167,7 @@ class Fold:
             group.summary = secret
             self.signal(process, "credential", f"{secret}, {fact.object}", fact.ref)
             return
-        bucket = self._bucket(process, process.program, fact)
-        bucket.reads.add(fact)
-        bucket.read_first_ns = bucket.read_first_ns or fact.time_ns
+        self.count(process, fact, read=True)
 
     def _change(self, fact: Event) -> None:
         process = self.who(fact)
@@ -195,7 +196,7 @@ class Fold:
         process = self.who(fact) if fact.pid else None
         self.gaps.append((fact, process))
         if process is None:
-            self.bucket(0, None, None, None)[1].others.add(fact)
+            self.count(None, fact)
         elif self.gap_of(fact)["cause"] == "unencodable":
             self.place(process, process.program, ("gap", fact.ref, fact.n), fact).flags.add("hidden")
         else:
@@ -217,15 +218,10 @@ class Fold:
 
     # placing
 
-    def _bucket(self, process: Process, program: Program | None, fact: Event) -> Bucket:
-        """The bucket that an act falls into; counts the event, which the caller adds to it."""
-        index, edge = self.lineage.place(process, fact.time_ns)
-        return self.bucket(index, edge, process, program)[1]
-
     def bucket(
         self, index: int | None, edge: Edge | None, process: Process | None, program: Program | None
     ) -> tuple[Turn | None, Bucket]:
-        """The bucket of a process's program in a turn (None: unexplained), made where needed; counts one event."""
+        """The bucket of a process's program in a turn (None: unexplained), made where needed."""
         turn = None if index is None else self.turns[index]
         buckets = self.unexplained if turn is None else turn.buckets
         own = program if program is not None and program.process is process else None
@@ -233,7 +229,6 @@ class Fold:
         held = buckets.get(key)
         if held is None:
             held = buckets[key] = Bucket(process, own, edge)
-        self.tally(turn, 1)
         return turn, held
 
     def tally(self, turn: Turn | None, events: int) -> None:
@@ -243,9 +238,16 @@ class Fold:
         else:
             turn.events += events
 
-    def count(self, process: Process, fact: Event) -> None:
-        """An event that makes no row of its own."""
-        self._bucket(process, process.program, fact).others.add(fact)
+    def count(self, process: Process | None, fact: Event, read: bool = False) -> None:
+        """An event that makes no row of its own; what is of no process belongs to the session as a whole."""
+        index, edge = self.lineage.place(process, fact.time_ns) if process is not None else (0, None)
+        turn, bucket = self.bucket(index, edge, process, process.program if process else None)
+        self.tally(turn, 1)
+        if not read:
+            bucket.others.add(fact)
+            return
+        bucket.reads.add(fact)
+        bucket.read_first_ns = bucket.read_first_ns or fact.time_ns
 
     def place(self, process: Process, program: Program | None, key: object, fact: Event) -> Group:
         """Put an act under the turn of its process."""
@@ -259,10 +261,15 @@ class Fold:
         if group is None:
             group = bucket.groups[key] = Group(fact.ref, fact.kind, fact.time_ns, fact.object, edge, fact.result)
             group.errno = fact.errno
+        self.extend(turn, bucket, group, fact)
+        return group
+
+    def extend(self, turn: Turn | None, bucket: Bucket, group: Group, fact: Event) -> None:
+        """Put one more event into a group."""
         group.members.add(fact)
         group.last_ns = fact.time_ns
+        self.tally(turn, 1)
         self.mark_late(turn, bucket, group, fact.time_ns)
-        return group
 
     def mark_late(self, turn: Turn | None, bucket: Bucket, group: Group, time_ns: int) -> None:
         """Flag an act as late where a process left behind does it after its turn is over."""

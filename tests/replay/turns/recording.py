@@ -167,6 +167,13 @@ class Recording:
                 "end_ns": self.now,
             }
         ).encode()
+        self.add(
+            "http.request",
+            source="gateway",
+            object=f"{method} {url}",
+            time_ns=start,
+            detail={**frame, "client": client, "refs": [asked], "request": {"ref": asked}, "start_ns": start},
+        )
         detail = {
             **frame,
             "method": method,
@@ -179,7 +186,9 @@ class Recording:
             "first_ns": first,
             "end_ns": self.now,
         }
-        return self.add("http.exchange", source="gateway", object=f"{method} {url}", result=status, detail=detail)
+        return self.add(
+            "http.exchange", source="gateway", object=f"{method} {url}", result=status, detail=detail, time_ns=start
+        )
 
     # the model
 

@@ -1,0 +1,151 @@
+"""The gateway's part of the fold: exchanges under the processes that made them, model calls as turns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sandtrail.replay.events import Event
+from sandtrail.replay.models import Exchange, decode_exchange
+from sandtrail.replay.turns.buckets import Bucket, Edge, Group
+from sandtrail.replay.turns.conversation import Threads
+from sandtrail.replay.turns.exchanges import ExchangeReader, Frames
+from sandtrail.replay.turns.facts import details
+from sandtrail.replay.turns.modelturns import Turn
+from sandtrail.replay.turns.network import Connection
+from sandtrail.replay.turns.traffic import Spot, Traffic
+
+if TYPE_CHECKING:
+    from sandtrail.replay.turns.fold import Fold
+
+__all__ = ["Web"]
+
+_CARRIED = Edge("it carried this turn's model call", 1.0)
+
+Key = tuple[str, str]
+
+
+@dataclass(slots=True)
+class _Held:
+    """An exchange and where it stands."""
+
+    spot: Spot
+    exchange: Exchange
+    connection: Connection | None
+    turn: Turn | None = None
+    answered: bool = False
+
+
+class Web:
+    """Takes the events of the gateway."""
+
+    def __init__(self, fold: Fold, traffic: Traffic, frames: Frames) -> None:
+        self.fold = fold
+        self.threads = Threads()
+        self.reader = ExchangeReader(frames)
+        self._traffic = traffic
+        self._held: dict[Key, _Held] = {}
+        self._flows: dict[str, Connection] = {}
+        self._last: dict[int, Turn] = {}
+
+    def take(self, fact: Event, phase: str) -> None:
+        """Take one event. An exchange is taken in steps: `ask` and `answer` by their times, `told` where it counts."""
+        detail = details(fact)
+        flow = str(detail.get("flow") or "")
+        if fact.kind not in ("http.request", "http.exchange"):
+            self._beside(fact, detail, flow)
+            return
+        key = (flow, str(detail.get("id") or ""))
+        held = self._held.get(key)
+        if held is None:
+            held = self._held[key] = self._ask(key, self.reader.read(fact), fact)
+        elif phase != "ask":
+            self._update(held, fact)
+        if fact.kind == "http.request" or phase == "told":
+            self.fold.extend(*held.spot, fact)
+        if phase == "answer":
+            self._answer(held)
+
+    def _beside(self, fact: Event, detail: dict[str, Any], flow: str) -> None:
+        """Connects, handshakes and ends."""
+        connection = self._flows.get(flow) or self._of_client(detail.get("client"), fact.time_ns)
+        if connection is not None:
+            self._flows[flow] = connection
+        if connection is None or not self._traffic.join(connection, fact):
+            self._traffic.loose(None, fact, ("http", flow))
+
+    def _of_client(self, client: object, time_ns: int) -> Connection | None:
+        if isinstance(client, list | tuple) and len(client) >= 2 and isinstance(client[1], int):
+            return self._traffic.connections.client(client[1], time_ns)
+        return None
+
+    def _ask(self, key: Key, exchange: Exchange, fact: Event) -> _Held:
+        connection = self._flows.get(key[0]) or self._of_client(exchange.client, fact.time_ns)
+        process = connection.process if connection is not None else None
+        if connection is not None:
+            connection.exchanges += 1
+        fold = self.fold
+        index, edge = fold.lineage.place(process, fact.time_ns) if process is not None else (None, None)
+        turn, bucket = fold.bucket(index, edge, process, process.program if process else None)
+        group = bucket.groups[("http", *key)] = Group(
+            fact.ref, "http.exchange", exchange.request_ns, f"{exchange.method} {exchange.url}", edge, exchange.status
+        )
+        group.connection = connection
+        fold.mark_late(turn, bucket, group, fact.time_ns)
+        held = _Held((turn, bucket, group), exchange, connection)
+        if decode_exchange(exchange) is not None:
+            self._becomes_turn(key, held)
+        return held
+
+    def _update(self, held: _Held, fact: Event) -> None:
+        """A later event of the same exchange knows more of it."""
+        if held.answered:
+            return
+        held.answered = True
+        held.exchange = self.reader.read(fact)
+        held.spot[2].result = held.exchange.status
+        if held.turn is not None:
+            held.turn.exchange, held.turn.dirty = held.exchange, True
+        elif decode_exchange(held.exchange) is not None:
+            # Only the answer shows what it is, where the path does not.
+            self._becomes_turn((held.exchange.flow, held.exchange.id), held)
+
+    def _becomes_turn(self, key: Key, held: _Held) -> None:
+        call = decode_exchange(held.exchange)
+        process = held.connection.process if held.connection is not None else None
+        place = self.threads.add(call.messages if call else [])
+        turn = Turn(len(self.fold.turns), held.exchange, place, process, request_ns=held.exchange.request_ns)
+        before = self._last.get(place.thread)
+        if before is not None and before.closed_ns is None:
+            before.closed_ns = turn.request_ns
+        self._last[place.thread] = held.turn = turn
+        self.fold.turns.append(turn)
+        if process is not None:
+            self.fold.lineage.asks(process)
+        _, bucket = self.fold.bucket(turn.index, _CARRIED, process, process.program if process else None)
+        group = self._traffic.move(held.spot, (turn, bucket), ("http", *key))
+        group.kind, group.edge = "model.call", _CARRIED
+        group.flags |= {"transport"}
+        group.flags.discard("late")
+        held.spot = (turn, bucket, group)
+        self._carries(held.connection, turn, bucket)
+
+    def _carries(self, connection: Connection | None, turn: Turn, bucket: Bucket) -> None:
+        """The connection that an agent opened for a model call belongs to that call's turn, not to the one before."""
+        spot = self._traffic.spots.get(connection.number) if connection is not None else None
+        if connection is None or spot is None or connection.exchanges != 1:
+            return
+        if spot[1].process is not None and not spot[1].process.agent:
+            return
+        group = self._traffic.move(spot, (turn, bucket), ("connection", connection.number))
+        group.edge = _CARRIED
+        group.flags.add("transport")
+        self._traffic.spots[connection.number] = (turn, bucket, group)
+
+    def _answer(self, held: _Held) -> None:
+        turn, exchange = held.turn, held.exchange
+        if turn is None or turn.decided_ns:
+            return
+        turn.decided_ns = exchange.first_ns or exchange.end_ns or exchange.request_ns
+        if turn.receiver is not None:
+            turn.receiver.receives.append(turn.index)
