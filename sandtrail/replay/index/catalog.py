@@ -1,0 +1,57 @@
+"""Opening the catalog: SQLite beside the evidence, or any database that SQLAlchemy reaches."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.exc import DatabaseError
+
+from sandtrail.errors import StoreError
+
+__all__ = ["alembic_config", "open_catalog", "upgrade"]
+
+_MIGRATIONS = Path(__file__).parents[2] / "migrations"
+
+
+def open_catalog(home: Path, url: str = "") -> Engine:
+    """Open the catalog of `home`, its schema brought up to date. Raises StoreError when the database refuses."""
+    url = url or os.environ.get("SANDTRAIL_CATALOG", "") or f"sqlite:///{home / 'catalog.db'}"
+    engine = create_engine(url, pool_pre_ping=True)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _sqlite_settings)
+    try:
+        upgrade(home, engine)
+    except DatabaseError as error:
+        raise StoreError(
+            f"the catalog cannot be used ({error.orig}); it is derived: move {home / 'catalog.db'} away and run again"
+        ) from error
+    return engine
+
+
+def _sqlite_settings(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    for setting in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=10000", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {setting}")
+    cursor.close()
+
+
+def alembic_config(engine: Engine) -> Config:
+    """The configuration under which migrations run on `engine`."""
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.attributes["engine"] = engine
+    return config
+
+
+def upgrade(home: Path, engine: Engine) -> None:
+    """Bring the schema up to date; one process at a time."""
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (home / "catalog.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        command.upgrade(alembic_config(engine), "head")
