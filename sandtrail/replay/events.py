@@ -6,45 +6,55 @@ readers may rely on (others may come, and any may be missing where the source di
 ====================  ==================================================================================================
 kind                  object; result; keys of detail
 ====================  ==================================================================================================
-process.exec          image path; 0 or -1 with errno; ``argv`` list, ``argc``, ``via`` ("sentry" | "execve" | "execveat"
-                      | "raw"), ``execfn``, ``sha256``, ``stdin`` ``stdout`` ``stderr`` {"path"?, "peer"?, "mode"},
-                      ``hidden`` true where only raw registers tell of it
+process.exec          image path; 0, -1 where it failed, None where nothing tells; ``argv`` list, ``argc``, ``via``
+                      ("sentry" | "execve" | "execveat" | "raw" | "container"), ``execfn``, ``sha256``, ``outcome``
+                      ("loaded" | "failed" | "unknown") where the sentry did not report it, ``envc``, ``memfd``,
+                      ``stdin`` ``stdout`` ``stderr`` {"path", "mode", "peer"?}; ``hidden`` true where a name that is
+                      not UTF-8 kept back the rest (argv too where ``via`` is "raw")
 process.clone         ""; child's thread id; ``child_pid`` ``child_tid`` ``child_start_ns`` ``flags`` ``thread`` bool
-process.exit          ""; exit code, or -signal; ``status`` (wait status), ``via`` ("notify_parent" | "task_exit"),
-                      ``thread`` true where only one thread of the process ended
-process.kill          ""; result of the call; ``target`` pid or tid, ``signal``
-file.open file.create absolute path ("" where unknown); fd or -1; ``fd`` ``pathname`` ``flags`` ``names`` ``write`` bool
-                      ``mode``
-file.read file.write  path of the descriptor; bytes; ``fd`` ``bytes`` ``offset``
+process.exit          ""; exit code, or -signal; ``status`` (wait status), ``via`` ("notify_parent" | "task_exit")
+process.thread_exit   likewise: one thread ended, or a process that has yet to notify its parent
+process.kill          target; result of the call; ``target`` pid or tid, ``signal``
+file.open file.create absolute path ("" where unknown); fd or -1; ``fd`` ``flags`` ``write`` bool (opened to write),
+                      ``mode``, ``pathname`` where it was given otherwise; create: opened with O_CREAT, new or not
+file.read file.write  path of the descriptor, or "pipe:[1]" …; bytes or -1; ``fd`` ``bytes`` ``asked`` ``offset``
 other file.*          "" (registers only: the path is in the sandbox's memory); result; ``syscall`` ``args`` [u64 × 6]
-dir.change            the new working folder; result; ``pathname``, ``hidden`` true where only raw registers tell of it
-net.socket            "inet/stream/0" …; fd; ``domain`` ``type`` ``protocol`` (numbers) ``fd``
+dir.change            the new working folder; result; ``pathname``; ``hidden`` true where only raw registers tell of it
+net.socket            "inet/stream/0" …; fd; ``domain`` ``type`` ``protocol`` (numbers) ``fd`` or ``fds``
 net.connect net.bind  "ip:port", "[ip6]:port", "unix:/path", "unix:@name"; result; ``fd`` ``family`` ``ip`` ``port``
 net.listen net.accept likewise (accept: the peer); result or new fd; ``fd``
-net.send              the descriptor's name, or ""; bytes; ``fd`` ``bytes`` or ``syscall`` ``args``
+net.send net.receive  "socket:[n]" or ""; bytes or -1; ``fd`` ``bytes``, ``syscall`` ``args`` where only registers tell
 net.flow              "ip:port" of the far end; None; ``via`` ("nflog" | "conntrack"), ``verdict`` ("allow" | "reject" |
-                      "inbound" | "invalid" | "ether" | "query" | "answer" | ""), ``proto`` ("tcp" | "udp" | "icmp" …),
-                      ``src`` ``sport`` ``dst`` ``dport`` ``bytes``, ``sni``, ``icmp_type`` ``tcp_flags``
+                      "inbound" | "invalid" | "ether" | "answer" | ""), ``prefix`` (the filter's own word), ``proto``
+                      ("tcp" | "udp" | "icmp" …), ``src`` ``sport`` ``dst`` ``dport`` ``bytes``, ``sni``,
+                      ``icmp_type`` ``tcp_flags``
 net.flow_end          likewise; bytes sent; ``sent`` {"packets", "bytes"}, ``received`` {…}, ``start_ns`` ``stop_ns``
 net.dns               the name looked up; rcode of an answer; ``type`` ``id`` ``answer`` bool, ``answers`` [str],
-                      and those of net.flow
+                      ``peer`` ("ip:port" of the server), and those of net.flow
 http.connect          "host:port"; None; ``flow`` ``client`` [ip, port] ``host`` ``port`` ``sni``
+http.request          "METHOD url"; None; what http.exchange has, as far as it is known when the request is there
 http.exchange         "METHOD url"; status or None; ``flow`` ``id`` ``method`` ``url`` ``status`` ``client`` [ip, port]
                       ``request`` {"bytes", "sha256", "cut", "ref"} ``response`` {the same} ``streamed`` ``chunks``
-                      ``refs`` [first and last of its frames] ``start_ns`` ``first_ns`` ``end_ns`` ``error``
-identity.*            the new id; result; ``syscall`` and its arguments by name
-lifecycle.*           sandbox; exit status where there is one; the frame's own map
-gap                   cause; count or None; ``cause`` ``count`` ``after_seq`` ``before_seq`` ``from_ns`` ``to_ns``
-                      ``stream`` (hex) ``source``
-stream.open           the stream's source; the descriptor, and ``stream`` (hex)
-stream.close          the reason; frames; the CLOSE map, and ``stream``
-note.*                cause or ""; the NOTE map, and ``stream``
-syscall.raw           name of the call; result; ``syscall`` ``sysno`` ``args``
-unknown               why it was not understood; ``type`` ``reason`` ``bytes`` ``head`` (hex of the first bytes)
+                      ``refs`` [first and last of its frames] ``start_ns`` ``asked_ns`` ``first_ns`` ``end_ns``
+                      ``error``
+http.tls http.close   the server's name; None; ``flow``, ``established`` ``message``
+identity.*            the new id; result; ``syscall`` or ``sysno``, and the arguments
+lifecycle.*           container, or sandbox; exit status where there is one; the frame's own map
+lifecycle.container_start  container; None; ``argv`` ``cwd``, ``message``: which message of its trace it was, from 1
+collector.*           likewise, of the recorder itself
+gap                   cause; count or None; ``cause`` ``count`` ``after_seq`` ``before_seq`` ``from_ns`` ``to_ns`` (None
+                      where open) ``stream`` (hex) ``source``, ``what`` in words; of a process where it has a pid
+stream.open           the stream's source; None; the descriptor, and ``stream`` (hex)
+stream.close          the reason; frames; the CLOSE map, ``stream``, ``unknown`` {what was not understood: how often}
+note.*                cause or ""; None; the NOTE map, ``stream`` and ``source``
+syscall.*             name of the call, or a path; result; ``syscall`` ``sysno`` ``args``, or the arguments by name
+unknown               why it was not understood; None; ``type`` ``reason`` ``bytes`` ``head`` (hex of the first bytes)
 ====================  ==================================================================================================
 
-Anything cut has ``cut``: {key: true size}. Text from a sandbox is valid Unicode: bytes that are not UTF-8 are written
-as ``\\xNN``, and a literal backslash as it is.
+Anything cut has ``cut``: {key: true size}. Text from a sandbox is valid Unicode: bytes that are not UTF-8, and NUL, are
+written as ``\\xNN``, and a literal backslash as it is. A failed call has result -1 and its errno. An event may come of
+several frames: it has the ref of one of them, and may be told a second of the log's time after it. The log's own gaps
+have the ref ``log:<index>``.
 """
 
 from __future__ import annotations
@@ -93,33 +103,32 @@ class Event(NamedTuple):
     """Which event of the frame."""
 
 
-SCHEMA = pa.schema(
-    [
-        pa.field("ref", pa.string(), nullable=False),
-        pa.field("session", pa.string(), nullable=False),
-        pa.field("sandbox", pa.string(), nullable=False),
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("kind", pa.string(), nullable=False),
-        pa.field("time_ns", pa.int64(), nullable=False),
-        pa.field("received_ns", pa.int64(), nullable=False),
-        pa.field("seq", pa.int64(), nullable=False),
-        pa.field("container", pa.string(), nullable=False),
-        pa.field("pid", pa.int64(), nullable=False),
-        pa.field("pid_start_ns", pa.int64(), nullable=False),
-        pa.field("tid", pa.int64(), nullable=False),
-        pa.field("ppid", pa.int64(), nullable=False),
-        pa.field("process", pa.string(), nullable=False),
-        pa.field("exe", pa.string(), nullable=False),
-        pa.field("cwd", pa.string(), nullable=False),
-        pa.field("uid", pa.int64()),
-        pa.field("gid", pa.int64()),
-        pa.field("object", pa.string(), nullable=False),
-        pa.field("result", pa.int64()),
-        pa.field("errno", pa.int32()),
-        pa.field("detail", pa.string(), nullable=False),
-        pa.field("n", pa.int32(), nullable=False),
-    ]
-)
+_FIELDS: list[pa.Field[Any]] = [
+    pa.field("ref", pa.string(), nullable=False),
+    pa.field("session", pa.string(), nullable=False),
+    pa.field("sandbox", pa.string(), nullable=False),
+    pa.field("source", pa.string(), nullable=False),
+    pa.field("kind", pa.string(), nullable=False),
+    pa.field("time_ns", pa.int64(), nullable=False),
+    pa.field("received_ns", pa.int64(), nullable=False),
+    pa.field("seq", pa.int64(), nullable=False),
+    pa.field("container", pa.string(), nullable=False),
+    pa.field("pid", pa.int64(), nullable=False),
+    pa.field("pid_start_ns", pa.int64(), nullable=False),
+    pa.field("tid", pa.int64(), nullable=False),
+    pa.field("ppid", pa.int64(), nullable=False),
+    pa.field("process", pa.string(), nullable=False),
+    pa.field("exe", pa.string(), nullable=False),
+    pa.field("cwd", pa.string(), nullable=False),
+    pa.field("uid", pa.int64()),
+    pa.field("gid", pa.int64()),
+    pa.field("object", pa.string(), nullable=False),
+    pa.field("result", pa.int64()),
+    pa.field("errno", pa.int32()),
+    pa.field("detail", pa.string(), nullable=False),
+    pa.field("n", pa.int32(), nullable=False),
+]
+SCHEMA = pa.schema(_FIELDS)
 COLUMNS: tuple[str, ...] = tuple(SCHEMA.names)
 assert Event._fields == COLUMNS
 

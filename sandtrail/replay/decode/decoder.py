@@ -1,0 +1,226 @@
+"""Frames of any stream -> rows of events: finds the decoder of each stream, and keeps what they know between frames.
+
+`Decoder` is a plain state machine: frames in, rows out, no I/O, no clock but the frames' own. Fed the same frames in
+the same order it gives the same rows, wherever it was stopped, dumped and loaded in between.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sandtrail.replay.decode.gateway import Exchanges
+from sandtrail.replay.decode.gvisor.stream import GvisorStream
+from sandtrail.replay.decode.netfilter import conntrack_events, nflog_events
+from sandtrail.replay.decode.own import act_event, read_map, stream_event
+from sandtrail.replay.decode.text import as_text, to_json
+from sandtrail.store.frames import Kind
+
+__all__ = ["VERSION", "Decoder", "StreamState"]
+
+VERSION: Final = 1
+"""Of the events that come out. Raise it when they change: the index is then made anew from the evidence."""
+
+_MIN, _MAX = -(1 << 63), (1 << 63) - 1
+_I32: Final = (1 << 31) - 1
+_NOBODY: Final = (0, 0, 0, 0, "", "", "", None, None)
+
+Row = tuple[Any, ...]
+
+
+@dataclass(slots=True)
+class StreamState:
+    """What is known of one stream."""
+
+    id: str
+    source: str = ""
+    session: str = ""
+    sandbox: str = ""
+    descriptor: dict[str, Any] = field(default_factory=dict)
+    frames: int = 0
+    next_packet: int = 0
+    """netfilter: the sequence number that the next logged packet should have."""
+    overrun: bool = False
+    """netfilter: an overrun was noted, and no packet since has told how much was lost."""
+    gvisor: GvisorStream | None = None
+    exchanges: Exchanges | None = None
+
+
+class Decoder:
+    """The decoders of every stream that is open."""
+
+    def __init__(self) -> None:
+        self.streams: dict[int, StreamState] = {}
+        self.touched: set[int] = set()
+        """Streams whose state changed since the caller last cleared this."""
+        self._ended: dict[str, StreamState] = {}
+        """The last gVisor streams that a restarted receiver may go on with."""
+
+    def feed(
+        self,
+        segment: int,
+        place: int,
+        stream: int,
+        seq: int,
+        kind: int,
+        received_ns: int,
+        payload: bytes,
+        rows: list[Row],
+    ) -> StreamState:
+        """Append the events of one frame; returns its stream."""
+        ref = f"{segment}.{place}"
+        state = self.streams.get(stream)
+        if state is None:
+            state = self.streams[stream] = StreamState(f"{stream:016x}")
+        self.touched.add(stream)
+        state.frames += 1
+        if kind == Kind.DATA:
+            gvisor = state.gvisor
+            if gvisor is not None:
+                gvisor.feed(ref, seq, received_ns, payload, rows)
+            else:
+                self._data(state, ref, seq, received_ns, payload, rows)
+            return state
+        if kind == Kind.OPEN:
+            self._open(state, payload)
+        at = (ref, state.session, state.sandbox, state.source)
+        n = 0
+        if kind == Kind.CLOSE:
+            before = len(rows)
+            self._finish(state, at, seq, received_ns, rows)
+            # What ends with the stream comes under the frames that began it, or, without one, first of this frame's.
+            n = sum(row[0] == ref for row in rows[before:])
+            self.streams.pop(stream, None)
+        event = stream_event(kind, payload, state.source, state.id)
+        if kind == Kind.NOTE:
+            event = self._note(state, event)
+        elif kind == Kind.CLOSE and state.gvisor is not None and state.gvisor.unknown:
+            event[4]["unknown"] = dict(list(state.gvisor.unknown.items())[:200])
+        rows.append(_row(at, event, received_ns, seq, "", n))
+        return state
+
+    def _open(self, state: StreamState, payload: bytes) -> None:
+        told = read_map(payload)
+        state.descriptor = told
+        state.source = as_text(told.get("source"), 40) or "unnamed"
+        state.session, state.sandbox = as_text(told.get("session"), 128), as_text(told.get("sandbox"), 256)
+        if state.source == "gvisor":
+            before = self._before(as_text(told.get("continues"), 16))
+            if before is not None and before.gvisor is not None:
+                state.gvisor, before.gvisor = before.gvisor, None
+                state.gvisor.stream = state.gvisor.calls.stream = state.id
+            else:
+                machine = as_text(told.get("machine"), 40) or "x86_64"
+                continues = bool(told.get("continues"))
+                state.gvisor = GvisorStream(state.session, state.sandbox, state.id, machine, continues=continues)
+        elif state.source == "gateway":
+            state.exchanges = Exchanges()
+
+    def _before(self, name: str) -> StreamState | None:
+        """The stream that this one goes on with; its receiver may have died without closing it."""
+        if not name:
+            return None
+        number = next((number for number, state in self.streams.items() if state.id == name), None)
+        if number is None:
+            return self._ended.pop(name, None)
+        self.touched.add(number)
+        return self.streams.pop(number)
+
+    def _data(self, state: StreamState, ref: str, seq: int, received_ns: int, payload: bytes, rows: list[Row]) -> None:
+        at = (ref, state.session, state.sandbox, state.source)
+        container = ""
+        if state.source == "netfilter":
+            events = self._packets(state, seq, payload)
+        elif state.source == "conntrack":
+            events = conntrack_events(payload, as_text(state.descriptor.get("sandbox_address"), 64))
+        elif state.exchanges is not None:
+            events = state.exchanges.feed(ref, received_ns, payload)
+        elif state.source in ("lifecycle", "collector"):
+            event, container = act_event(payload, state.source, cbor=state.source == "collector")
+            events = [event]
+        else:
+            reason = (
+                "a frame of a source that is not known" if state.source else "a frame of a stream without a beginning"
+            )
+            detail = {"type": state.source, "reason": reason, "bytes": len(payload), "head": payload[:64].hex()}
+            events = [("unknown", 0, reason, None, detail)]
+        for n, event in enumerate(events):
+            rows.append(_row(at, event, received_ns, seq, container, n))
+
+    def _packets(self, state: StreamState, seq: int, payload: bytes) -> list[Any]:
+        events: list[Any] = []
+        for number, event in nflog_events(payload):
+            if number is not None:
+                missing = (number - state.next_packet) % (1 << 32)
+                if missing:
+                    # Numbers only go up; one that seems to go down by less than half the range is one that came again.
+                    count = missing if missing < 1 << 31 else None
+                    cause = "packets that the kernel logged and nobody received"
+                    detail = {"cause": cause, "count": count, "after_seq": seq - 1, "before_seq": seq}
+                    events.append(("gap", 0, cause, count, {**detail, "stream": state.id, "source": state.source}))
+                state.next_packet = (number + 1) % (1 << 32)
+                state.overrun = False
+            events.append(event)
+        return events
+
+    def _note(self, state: StreamState, event: Any) -> Any:
+        if event[0] != "gap":
+            return event
+        if state.gvisor is not None and state.gvisor.repeated(event[4]):
+            return ("note.gap", *event[1:])
+        if state.source == "netfilter":
+            # The next packet's number will say how many; the stream's end, if none comes.
+            state.overrun = True
+            return ("note.gap", *event[1:])
+        return event
+
+    def _finish(self, state: StreamState, at: tuple[str, ...], seq: int, received_ns: int, rows: list[Row]) -> None:
+        if state.gvisor is not None:
+            self._ended[state.id] = state
+            while len(self._ended) > 64:
+                self._ended.pop(next(iter(self._ended)))
+            state.gvisor.finish(rows)
+        events: list[Any] = state.exchanges.finish() if state.exchanges is not None else []
+        if state.overrun:
+            cause = "netlink buffer overrun at the end"
+            detail = {"cause": cause, "count": None, "before_seq": seq, "stream": state.id, "source": state.source}
+            events.append(("gap", 0, cause, None, detail))
+        for n, event in enumerate(events):
+            rows.append(_row(at, event, received_ns, seq, "", n))
+
+    def tick(self, now_ns: int, rows: list[Row]) -> None:
+        """The log has come to `now_ns`: give out what has waited too long for another message."""
+        for number, state in self.streams.items():
+            if state.gvisor is not None and state.gvisor.waiting and state.gvisor.tick(now_ns, rows):
+                self.touched.add(number)
+
+    # -- stop and go on ------------------------------------------------------------------------------------------------
+
+    def dump(self, stream: int) -> dict[str, Any] | None:
+        """The state of an open stream as plain data; None for one that has ended."""
+        state = self.streams.get(stream)
+        if state is None:
+            return None
+        plain = {name: getattr(state, name) for name in ("id", "source", "session", "sandbox", "frames", "next_packet")}
+        plain |= {"overrun": state.overrun, "descriptor": state.descriptor}
+        plain["gvisor"] = state.gvisor.dump() if state.gvisor is not None else None
+        plain["exchanges"] = state.exchanges.dump() if state.exchanges is not None else None
+        return plain
+
+    def load(self, stream: int, plain: dict[str, Any]) -> None:
+        """Take up a state that `dump` gave."""
+        gvisor, exchanges = plain.pop("gvisor"), plain.pop("exchanges")
+        state = self.streams[stream] = StreamState(**plain)
+        if gvisor is not None:
+            state.gvisor = GvisorStream.load(gvisor)
+        if exchanges is not None:
+            state.exchanges = Exchanges()
+            state.exchanges.load(exchanges)
+
+
+def _row(at: tuple[str, ...], event: Any, received_ns: int, seq: int, container: str, n: int) -> Row:
+    kind, time_ns, thing, result, detail = event
+    time_ns = time_ns if 0 < time_ns <= _MAX else received_ns
+    if result is not None:
+        result = min(max(result, _MIN), _MAX)
+    return (*at, kind, time_ns, received_ns, seq, container, *_NOBODY, thing, result, None, to_json(detail), n)

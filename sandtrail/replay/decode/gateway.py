@@ -1,0 +1,173 @@
+"""The gateway's frames -> http.* events: one `http.request` when a request is there, one `http.exchange` when it ends.
+
+Bodies stay in the evidence; an exchange names the frames that hold them. Several exchanges may be under way on one
+connection (`flow`), told apart by `id`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from sandtrail.replay.decode.text import as_int, as_text
+
+__all__ = ["Exchanges"]
+
+MAX_OPEN: Final = 50_000
+_MAX_URL: Final = 16_384
+
+Drafted = tuple[str, int, str, int | None, dict[str, Any]]
+"""kind, time_ns (0: not told), object, result, detail."""
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """What an exchange's event will say, so far."""
+
+    flow: str
+    id: str
+    client: list[Any] | None
+    method: str = ""
+    url: str = ""
+    status: int | None = None
+    request: dict[str, Any] | None = None
+    response: dict[str, Any] | None = None
+    streamed: bool = False
+    chunks: int = 0
+    chunk_bytes: int = 0
+    refs: list[str] = field(default_factory=list)
+    start_ns: int = 0
+    first_ns: int = 0
+    end_ns: int = 0
+    asked_ns: int = 0
+    """When the request was whole."""
+
+
+class Exchanges:
+    """Puts the frames of one gateway stream together. `feed` for every DATA frame, `finish` at the stream's end."""
+
+    def __init__(self) -> None:
+        self.open: dict[tuple[str, str], _Exchange] = {}
+        self.clients: dict[str, list[Any]] = {}
+
+    def feed(self, ref: str, received_ns: int, payload: bytes) -> list[Drafted]:
+        """The events of one frame; empty for a chunk of a response under way."""
+        try:
+            frame = json.loads(payload)
+        except (ValueError, RecursionError) as error:
+            return [_unknown(f"a gateway frame that is not JSON: {type(error).__name__}", payload)]
+        if not isinstance(frame, dict):
+            return [_unknown("a gateway frame that is no map", payload)]
+        kind, flow = frame.get("t"), as_text(frame.get("flow"), 200)
+        if kind == "connect":
+            return [self._connect(flow, frame)]
+        if kind == "tls":
+            keys = ("sni", "established", "message")
+            detail = {"flow": flow, **{key: _plain(frame.get(key)) for key in keys if key in frame}}
+            return [("http.tls", 0, as_text(frame.get("sni"), 255), None, detail)]
+        if kind == "close":
+            return self._close(flow, received_ns)
+        if kind not in ("request", "response", "chunk", "error"):
+            return [_unknown(f"a gateway frame of kind {as_text(kind, 40)!r}", payload)]
+        key = (flow, as_text(frame.get("id"), 200))
+        exchange = self.open.get(key)
+        if exchange is None:
+            if kind == "chunk" or len(self.open) >= MAX_OPEN:
+                # What a response still sends after its exchange was told out, or more than anybody could follow.
+                return [] if kind == "chunk" else [_unknown("more open exchanges than are followed", payload)]
+            exchange = self.open[key] = _Exchange(*key, self.clients.get(flow))
+        exchange.refs = [*exchange.refs[:1], ref]
+        return self._step(exchange, kind, frame, ref, received_ns)
+
+    def _step(self, to: _Exchange, kind: str, frame: dict[str, Any], ref: str, received_ns: int) -> list[Drafted]:
+        if kind == "request":
+            to.method, to.url = as_text(frame.get("method"), 64).upper(), as_text(frame.get("url"), _MAX_URL)
+            to.request = _part(frame, ref)
+            to.start_ns = as_int(frame.get("start_ns")) or received_ns
+            to.asked_ns = as_int(frame.get("end_ns")) or received_ns
+            return [("http.request", to.start_ns, f"{to.method} {to.url}", None, _detail(to))]
+        if kind == "chunk":
+            to.chunks += 1
+            to.streamed = True
+            data = frame.get("data")
+            to.chunk_bytes += len(data) * 3 // 4 - data.count("=", -2) if isinstance(data, str) else 0
+            at = as_int(frame.get("at_ns")) or received_ns
+            to.first_ns = to.first_ns or at
+            to.end_ns = max(to.end_ns, at)
+            return []
+        if kind == "error":
+            to.end_ns = max(to.end_ns, received_ns)
+            return [self._end(to, error=as_text(frame.get("message"), 2000))]
+        to.status = as_int(frame.get("status")) or None
+        to.response = _part(frame, ref)
+        to.streamed = to.streamed or bool(frame.get("stream"))
+        to.first_ns = to.first_ns or as_int(frame.get("start_ns")) or received_ns
+        end_ns = as_int(frame.get("end_ns"))
+        to.end_ns = max(to.end_ns, end_ns or received_ns)
+        if frame.get("stream") and not end_ns:
+            return []  # only the headers: its bytes follow as chunks
+        return [self._end(to)]
+
+    def _end(self, exchange: _Exchange, **more: Any) -> Drafted:
+        self.open.pop((exchange.flow, exchange.id), None)
+        name = f"{exchange.method} {exchange.url}".strip()
+        return "http.exchange", exchange.start_ns, name, exchange.status, {**_detail(exchange), **more}
+
+    def _connect(self, flow: str, frame: dict[str, Any]) -> Drafted:
+        client = frame.get("client")
+        host, port = as_text(frame.get("host"), 512), as_int(frame.get("port"))
+        detail: dict[str, Any] = {"flow": flow, "client": None, "host": host, "port": port}
+        if isinstance(client, list) and len(client) >= 2:
+            detail["client"] = [as_text(client[0], 64), as_int(client[1])]
+            if len(self.clients) >= MAX_OPEN:
+                self.clients.pop(next(iter(self.clients)))
+            self.clients[flow] = detail["client"]
+        if frame.get("sni"):
+            detail["sni"] = as_text(frame["sni"], 255)
+        return "http.connect", 0, f"{host}:{port}", None, detail
+
+    def _close(self, flow: str, received_ns: int) -> list[Drafted]:
+        self.clients.pop(flow, None)
+        ended = [exchange for exchange in self.open.values() if exchange.flow == flow]
+        events: list[Drafted] = [("http.close", 0, "", None, {"flow": flow})]
+        return events + [self._cut_off(exchange, "the connection closed first") for exchange in ended]
+
+    def _cut_off(self, exchange: _Exchange, why: str) -> Drafted:
+        # A streamed response ends with its connection where nothing else ends it.
+        whole = exchange.streamed and exchange.status is not None
+        return self._end(exchange) if whole else self._end(exchange, error=why)
+
+    def finish(self) -> list[Drafted]:
+        """The exchanges of which no more can come."""
+        return [
+            self._cut_off(exchange, "the record of the gateway ends first") for exchange in list(self.open.values())
+        ]
+
+    def dump(self) -> dict[str, Any]:
+        """The state as plain data."""
+        return {"open": [asdict(exchange) for exchange in self.open.values()], "clients": self.clients}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take up a state that `dump` gave."""
+        self.clients = dict(state["clients"])
+        self.open = {(e["flow"], e["id"]): _Exchange(**e) for e in state["open"]}
+
+
+def _part(frame: dict[str, Any], ref: str) -> dict[str, Any]:
+    sha256 = as_text(frame.get("body_sha256"), 64)
+    return {"bytes": as_int(frame.get("body_bytes")), "sha256": sha256, "cut": bool(frame.get("cut")), "ref": ref}
+
+
+def _detail(exchange: _Exchange) -> dict[str, Any]:
+    detail = {key: value for key, value in asdict(exchange).items() if value not in (None, 0, "", False, [])}
+    return {"flow": exchange.flow, "id": exchange.id, **detail}
+
+
+def _plain(value: object) -> Any:
+    return value if isinstance(value, bool) else as_text(value, 1000)
+
+
+def _unknown(reason: str, payload: bytes) -> Drafted:
+    detail = {"type": "gateway", "reason": reason, "bytes": len(payload), "head": payload[:64].hex()}
+    return "unknown", 0, reason, None, detail

@@ -1,0 +1,1 @@
+"""gVisor's trace packets -> events."""

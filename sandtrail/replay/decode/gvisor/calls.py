@@ -1,0 +1,276 @@
+"""Calls that take more than one message to tell; hidden.py says which and why."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, Final
+
+from sandtrail.replay.decode.gvisor.acts import AT_FDCWD, Act, Raw, argv_detail, exit_of, resolve
+from sandtrail.replay.decode.gvisor.hidden import FAILED, LOADED, PATIENCE_NS, UNKNOWN, Loose, Pending, outcome
+from sandtrail.replay.decode.gvisor.processes import Key, Process, Processes
+from sandtrail.replay.decode.gvisor.rows import Head, Row, gap_row
+from sandtrail.replay.decode.gvisor.syscalls import EXEC, NEW_FOLDER
+from sandtrail.replay.decode.text import text, to_json
+
+__all__ = ["Calls"]
+
+_MAX_THREADS: Final = 4096
+_RAW, _EXEC, _EXECVE, _CHDIR = 6, 3, 11, 13
+_RESULTS: Final = {LOADED: 0, FAILED: -1, UNKNOWN: None}
+
+
+class Calls:
+    """The calls of one stream that are not told out yet."""
+
+    def __init__(self, stream: str, names: dict[int, str]) -> None:
+        self.stream = stream
+        self.waiting = False
+        """Whether any call waits; looked at for every message, so kept and not computed."""
+        self._names = names
+        self._pending: dict[Key, Pending] = {}
+        self._began: dict[Key, tuple[int, Head, Act]] = {}
+        self._reported: set[Key] = set()
+        """Threads whose exec the sentry has reported ahead of the call's own message."""
+        self._report_first: bool | None = None
+        """Whether this runsc reports an exec before the call's own messages; None until one has told."""
+        self._loose = Loose()
+
+    def _note(self) -> None:
+        self.waiting = bool(self._pending or self._began or self._loose.waiting or self._reported)
+
+    # -- what every message means for the calls of its thread ----------------------------------------------------------
+
+    def settle(self, thread: Key, process: Process, kind: int, message: Any, name: str, rows: list[Row]) -> None:
+        """A message of `thread` came: tell out what it decides."""
+        if not self.waiting:
+            return
+        began = self._began.pop(thread, None)
+        if began is not None and began[0] != kind:
+            head, act = began[1:]
+            detail = '{"hidden":true,' + act.detail[1:]
+            rows.append((*head, act.object, None, None, detail, 0))
+            self._hide(head, "the end of a call that names a file is not reported", act.kind, 1, rows)
+        pending = self._pending.get(thread)
+        if pending is not None and not _belongs(pending, kind):
+            self._decide(thread, pending, process, kind, message, name, rows)
+        self._note()
+
+    def _decide(
+        self, thread: Key, pending: Pending, process: Process, kind: int, message: Any, name: str, rows: list[Row]
+    ) -> None:
+        if pending.call in NEW_FOLDER:
+            del self._pending[thread]
+            self._hidden_folder(pending, process, rows)
+            return
+        call = self._names.get(message.sysno, "") if kind == _RAW else ""
+        found = outcome(pending, kind, message, name, call)
+        if found is not None:
+            del self._pending[thread]
+            self._half_told(pending, process, found, rows)
+
+    def began(self, thread: Key, kind: int, head: Head, act: Act) -> None:
+        """A call began whose end should be this thread's next message."""
+        if len(self._began) < _MAX_THREADS:
+            self._began[thread] = (kind, head, act)
+            self._note()
+
+    # -- raw and typed calls -------------------------------------------------------------------------------------------
+
+    def raw(self, head: Head, thread: Key, process: Process, message: Any, rows: list[Row]) -> None:
+        """Registers of a call. One that only began says nothing that its end does not say."""
+        call = Raw.of(message, self._names)
+        if call.result is None:
+            return
+        if call.name in EXEC or (call.name in NEW_FOLDER and not call.errno):
+            if not thread[1]:
+                self._loose.add(call, head)
+            elif thread not in self._reported:
+                self._wait(thread, Pending(head, call.name, errno=call.errno or 0, comm=process.comm))
+            self._note()
+            return
+        act = call.act()
+        head[4] = act.kind
+        rows.append((*head, act.object, act.result, act.errno, act.detail, 0))
+
+    def _wait(self, thread: Key, pending: Pending) -> None:
+        if len(self._pending) >= _MAX_THREADS:
+            self._pending.pop(next(iter(self._pending)))
+        self._pending[thread] = pending
+
+    def chdir(self, thread: Key, process: Process, message: Any) -> None:
+        """The typed message of a change of directory."""
+        self._pending.pop(thread, None)
+        self._loose.pair(message.sysno, message.exit.errorno)
+        self._note()
+
+    def execve(self, head: Head, thread: Key, process: Process, message: Any, rows: list[Row]) -> None:
+        """The typed message of an exec: path and argv as the caller gave them."""
+        _, errno = exit_of(message)
+        call = self._names.get(message.sysno, "execve")
+        before = self._pending.pop(thread, None)
+        self._loose.pair(message.sysno, errno)
+        if thread in self._reported:
+            self._reported.discard(thread)
+            self._report_first = True
+            self._note()
+            return
+        # execve has no descriptor, and says 0 for it.
+        folder = b"" if message.fd == AT_FDCWD or call == "execve" else message.fd_path
+        path = resolve(message.pathname, folder, process.cwd)
+        comm = before.comm if before is not None else process.comm
+        pending = Pending(head, call, path, {**argv_detail(message.argv), "via": call}, True, errno or 0, comm)
+        if errno:
+            self._half_told(pending, process, FAILED, rows)
+        elif self._report_first:
+            self._half_told(pending, process, LOADED, rows)
+        else:
+            self._wait(thread, pending)
+        self._note()
+
+    def report(self, head: Head, thread: Key, process: Process, message: Any, rows: list[Row]) -> None:
+        """The sentry's own report of an exec that succeeded: the image, its hash, the files that it begins with."""
+        if self._pending.pop(thread, None) is not None:
+            self._report_first = False
+        elif self._report_first is not False and len(self._reported) < _MAX_THREADS:
+            self._reported.add(thread)
+        self._note()
+        path = text(message.binary_path)
+        detail = argv_detail(message.argv)
+        detail |= {"via": "sentry", "sha256": message.binary_sha256.hex(), "mode": message.binary_mode}
+        if message.execfn and message.execfn != message.binary_path:
+            detail["execfn"] = text(message.execfn)
+        if message.binary_in_memfd:
+            detail["memfd"] = True
+        if message.binary_overlayfs_upper:
+            detail["written_here"] = True
+        if message.env:
+            detail["envc"] = len(message.env)
+        for name in ("stdin", "stdout", "stderr"):
+            if message.HasField(name):
+                detail[name] = _file(getattr(message, name))
+        process.exe = path or (detail["argv"][0] if detail["argv"] else "")
+        process.comm = process.exe.rpartition("/")[2][:15]
+        head[4], head[13], head[14] = "process.exec", process.comm, process.exe
+        rows.append((*head, process.exe, 0, 0, to_json(detail), 0))
+
+    def container_start(self, head: Head, process: Process, message: Any, at: int, rows: list[Row]) -> None:
+        """A container's first process; no exec is reported for it. `at`: which message of the stream this is."""
+        argv = argv_detail(message.args)
+        process.cwd = process.cwd or text(message.cwd)
+        process.exe = argv["argv"][0] if argv["argv"] else ""
+        head[14], head[15] = process.exe, process.cwd
+        ident = text(message.id, 256)
+        detail = {"id": ident, "cwd": text(message.cwd), "terminal": message.terminal, "message": at, **argv}
+        head[4] = "lifecycle.container_start"
+        rows.append((*head, ident, None, None, to_json(detail), 0))
+        head[4] = "process.exec"
+        rows.append((*head, process.exe, 0, 0, to_json({**argv, "via": "container"}), 1))
+
+    # -- what is told by halves ----------------------------------------------------------------------------------------
+
+    def _hide(self, head: Head, what: str, call: str, count: int | None, rows: list[Row]) -> None:
+        detail = {"what": what, "syscall": call, "count": count, "to_ns": head[5] if count else None}
+        rows.append(gap_row(head, "unencodable", self.stream, detail, n=1))
+
+    def _half_told(self, pending: Pending, process: Process, found: str, rows: list[Row]) -> None:
+        """Tell out an exec that the sentry itself never reported."""
+        head = pending.head
+        detail = {"via": "raw", "syscall": pending.call, **pending.detail, "outcome": found}
+        if found != FAILED or not pending.typed:
+            detail["hidden"] = True
+        if found == LOADED:
+            process.exe = pending.path
+            process.comm = pending.path.rpartition("/")[2][:15]
+            head[13], head[14] = process.comm, process.exe
+        head[4] = "process.exec"
+        rows.append((*head, pending.path, _RESULTS[found], pending.errno or None, to_json(detail), 0))
+        if not pending.typed:
+            self._hide(head, "an exec whose path or arguments are not UTF-8", pending.call, 1, rows)
+        elif found == LOADED and not process.hidden:
+            self._hide(head, "the report of an exec whose environment is not UTF-8", pending.call, 1, rows)
+
+    def _hidden_folder(self, pending: Pending, process: Process, rows: list[Row]) -> None:
+        head = pending.head
+        process.hidden, process.cwd = True, ""
+        head[4] = "dir.change"
+        rows.append((*head, "", 0, 0, to_json({"via": "raw", "syscall": pending.call, "hidden": True}), 0))
+        what = "the process is in a folder whose name is not UTF-8: what it opens there is not reported"
+        self._hide(head, what, pending.call, None, rows)
+
+    def _overdue(self, received_before_ns: int, rows: list[Row]) -> None:
+        for raw, head in self._loose.overdue(received_before_ns):
+            head[4] = "process.exec" if raw.name in EXEC else "dir.change"
+            detail = {"via": "raw", "syscall": raw.name, "hidden": True}
+            rows.append((*head, "", raw.result, raw.errno, to_json(detail), 0))
+            what = "a call whose path or arguments are not UTF-8, by a process that this runsc does not name"
+            self._hide(head, what, raw.name, 1, rows)
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    def tick(self, now_ns: int, processes: Processes, rows: list[Row]) -> bool:
+        """Give out what has waited for longer than `PATIENCE_NS`. Returns whether anything was."""
+        before = len(rows)
+        old = now_ns - PATIENCE_NS
+        late = [(thread, pending) for thread, pending in self._pending.items() if pending.received_ns < old]
+        for thread, pending in late:
+            del self._pending[thread]
+            self._give_out(pending, processes, rows)
+        self._overdue(old, rows)
+        self._note()
+        return len(rows) > before
+
+    def finish(self, processes: Processes, rows: list[Row]) -> None:
+        """Give out everything."""
+        for pending in self._pending.values():
+            self._give_out(pending, processes, rows)
+        for _, head, act in self._began.values():
+            rows.append((*head, act.object, None, None, act.detail, 0))
+        self._pending.clear()
+        self._began.clear()
+        self._reported.clear()
+        self._overdue(1 << 63, rows)
+        self._note()
+
+    def _give_out(self, pending: Pending, processes: Processes, rows: list[Row]) -> None:
+        process = processes.get((pending.head[8], pending.head[9], pending.head[10]))
+        if pending.call in NEW_FOLDER:
+            self._hidden_folder(pending, process, rows)
+        else:
+            self._half_told(pending, process, FAILED if pending.errno else UNKNOWN, rows)
+
+    # -- stop and go on ------------------------------------------------------------------------------------------------
+
+    def dump(self) -> dict[str, Any]:
+        """The state as plain data."""
+        return {
+            "pending": [[list(thread), asdict(pending)] for thread, pending in self._pending.items()],
+            "began": [[list(thread), kind, head, list(act)] for thread, (kind, head, act) in self._began.items()],
+            "reported": [list(thread) for thread in self._reported],
+            "report_first": self._report_first,
+            "loose": [[[*raw[:2], list(raw.args), *raw[3:]], head] for raw, head in self._loose.waiting],
+        }
+
+    def load(self, plain: dict[str, Any]) -> None:
+        """Take up a state that `dump` gave."""
+        self._pending = {(t[0], t[1], t[2]): Pending(**pending) for t, pending in plain["pending"]}
+        self._began = {(t[0], t[1], t[2]): (kind, head, Act(*act)) for t, kind, head, act in plain["began"]}
+        self._reported = {(t[0], t[1], t[2]) for t in plain["reported"]}
+        self._report_first = plain["report_first"]
+        for (name, sysno, args, result, errno), head in plain["loose"]:
+            self._loose.add(Raw(name, sysno, tuple(args), result, errno), head)
+        self._note()
+
+
+def _belongs(pending: Pending, kind: int) -> bool:
+    """Whether a message of this type is a further one of the call that waits."""
+    if pending.call in NEW_FOLDER:
+        return kind == _CHDIR
+    return kind == _EXEC or (kind == _EXECVE and not pending.typed)
+
+
+def _file(info: Any) -> dict[str, Any]:
+    """What a standard stream is: its path or kind, and the peer of a socket."""
+    found: dict[str, Any] = {"path": text(info.path), "mode": info.mode}
+    if info.HasField("socket") and info.socket.HasField("remote"):
+        found["peer"] = f"{info.socket.remote.ip.hex()}:{info.socket.remote.port}"
+    return found

@@ -1,0 +1,223 @@
+"""A run of trace packets of one sandbox -> events.
+
+`GvisorStream` remembers what messages leave out: a process's folder, name and image where a message carries only
+numbers, its parent where an older runsc does not say, and calls of which more messages are to come (hidden.py).
+Nothing in here raises on what a packet says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from struct import Struct
+from typing import Any, Final
+
+from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from sandtrail.replay.decode.gvisor.acts import ACTS, exit_of
+from sandtrail.replay.decode.gvisor.calls import Calls
+from sandtrail.replay.decode.gvisor.processes import Key, Process, Processes
+from sandtrail.replay.decode.gvisor.rows import Head, Row, gap_row, unknown_row
+from sandtrail.replay.decode.gvisor.schema import CLASSES, KINDS
+from sandtrail.replay.decode.gvisor.syscalls import syscall_names
+from sandtrail.replay.decode.text import text
+
+__all__ = ["HEADER", "GvisorStream"]
+
+HEADER: Final = Struct("<HHI")
+"""HeaderSize, MessageType, DroppedCount; in the order of the sandbox's machine, and every one that gVisor runs on is
+little-endian."""
+_START, _CLONE, _EXEC, _NOTIFY, _TASK_EXIT, _RAW, _EXECVE, _CHDIR = 1, 2, 3, 4, 5, 6, 11, 13
+_TOLD_APART: Final = frozenset({_START, _EXEC, _RAW, _EXECVE})
+_MAX_KINDS_UNKNOWN: Final = 1000
+
+
+class GvisorStream:
+    """The decoder of one sandbox's trace: `feed` for every DATA frame in order, `finish` once no more can come."""
+
+    def __init__(
+        self, session: str, sandbox: str, stream: str, machine: str = "x86_64", *, continues: bool = False
+    ) -> None:
+        self.session = session
+        self.sandbox = sandbox
+        self.stream = stream
+        self.machine = machine
+        self.dropped: int | None = None if continues else 0
+        """The sentry's counter as last seen; it wraps at 2^32."""
+        self.unreported = 0
+        """Drops seen in headers that no NOTE of the recorder has told yet."""
+        self.unknown: dict[str, int] = {}
+        """What was not understood, and how often."""
+        self.messages = 0
+        self.processes = Processes()
+        self.calls = Calls(stream, syscall_names(machine))
+
+    @property
+    def waiting(self) -> bool:
+        """Whether some call waits for another message."""
+        return self.calls.waiting
+
+    # -- one packet ------------------------------------------------------------------------------------------------
+
+    def feed(self, ref: str, seq: int, received_ns: int, data: bytes, rows: list[Row]) -> None:
+        """Append the events of one packet, and those that it completes."""
+        self.messages += 1
+        size = len(data)
+        head: Head = [ref, self.session, self.sandbox, "gvisor", "", received_ns, received_ns, seq]
+        if size < HEADER.size:
+            self._unknown(head, data, -1, "shorter than a header", rows)
+            return
+        header, kind, dropped = HEADER.unpack_from(data)
+        if dropped != self.dropped:
+            self._count_drops(head, dropped, rows)
+        cls = CLASSES.get(kind)
+        if cls is None:
+            self._unknown(head, data, kind, f"message type {kind}", rows)
+            return
+        if not HEADER.size <= header <= size:
+            self._unknown(head, data, kind, f"header size {header} of {size} bytes", rows)
+            return
+        try:
+            message = cls.FromString(data[header:])
+        except (DecodeError, RecursionError):
+            self._unknown(head, data, kind, f"{KINDS[kind][0]} is not well-formed", rows)
+            return
+        context = message.context
+        if len(UnknownFieldSet(message)) or len(UnknownFieldSet(context)):
+            self._unknown_fields(head, data, kind, message, rows)
+        self._message(head, kind, message, context, rows)
+
+    def _message(self, head: Head, kind: int, message: Any, context: Any, rows: list[Row]) -> None:
+        container, pid, tid = self.processes.container(context.container_id), context.thread_group_id, context.thread_id
+        start = context.thread_group_start_time_ns
+        key = (container, pid, start)
+        process = self.processes.get(key)
+        name = context.process_name
+        if name:
+            process.comm = text(name, 64)
+        if context.cwd:
+            process.cwd = text(context.cwd)
+        if context.parent_thread_group_id:
+            process.ppid, process.born = context.parent_thread_group_id, True
+        if context.time_ns > 0:
+            head[5] = context.time_ns
+        uid = gid = None
+        if context.HasField("credentials"):
+            credentials = context.credentials
+            uid, gid = credentials.effective_uid, credentials.effective_gid
+        calls = self.calls
+        if calls.waiting or kind in _TOLD_APART:
+            thread = (container, tid, context.thread_start_time_ns)
+            calls.settle(thread, process, kind, message, process.comm if name else "", rows)
+            head += (container, pid, start, tid, process.ppid, process.comm, process.exe, process.cwd, uid, gid)
+            if kind in _TOLD_APART:
+                self._told_apart(head, kind, thread, process, message, rows)
+                return
+            if kind == _CHDIR:
+                calls.chdir(thread, process, message)
+        else:
+            thread = None
+            head += (container, pid, start, tid, process.ppid, process.comm, process.exe, process.cwd, uid, gid)
+        act = ACTS[kind](message, process.cwd)
+        head[4] = act.kind
+        if act.result is None and kind > _RAW and kind != 35:
+            # The call began; its end comes as a message of its own, unless a name silences that.
+            calls.began((container, tid, context.thread_start_time_ns), kind, head, act)
+            return
+        if kind == _CLONE:
+            self._clone(key, process, message, head, rows)
+        elif kind == _CHDIR:
+            if act.errno == 0:
+                process.hidden = False
+                process.cwd = head[15] = text(context.cwd) or act.object
+        elif kind == _NOTIFY:
+            self.processes.end(key)
+        elif kind == _TASK_EXIT and (tid != pid or process.born):
+            head[4] = "process.thread_exit"
+        rows.append((*head, act.object, act.result, act.errno, act.detail, 0))
+
+    def _told_apart(self, head: Head, kind: int, thread: Key, process: Process, message: Any, rows: list[Row]) -> None:
+        if kind == _RAW:
+            self.calls.raw(head, thread, process, message, rows)
+        elif kind == _EXECVE:
+            if exit_of(message)[0] is not None:
+                self.calls.execve(head, thread, process, message, rows)
+        elif kind == _EXEC:
+            self.calls.report(head, thread, process, message, rows)
+        else:
+            self.calls.container_start(head, process, message, self.messages, rows)
+
+    def _clone(self, key: Key, process: Process, message: Any, head: Head, rows: list[Row]) -> None:
+        child = (key[0], message.created_thread_group_id, message.created_thread_start_time_ns)
+        self.processes.clone(key, process, child)
+        if process.hidden and child[1] and child[1] != key[1]:
+            what = "a process begins in a folder whose name is not UTF-8: what it opens there is not reported"
+            detail = {"what": what, "child_pid": child[1], "from_ns": head[5]}
+            rows.append(gap_row(head, "unencodable", self.stream, detail, n=1))
+
+    # -- what is not understood, what is missing ---------------------------------------------------------------------
+
+    def _unknown(self, head: Head, data: bytes, kind: int, reason: str, rows: list[Row], n: int = 0) -> None:
+        if reason in self.unknown or len(self.unknown) < _MAX_KINDS_UNKNOWN:
+            self.unknown[reason] = self.unknown.get(reason, 0) + 1
+        rows.append(unknown_row(head, kind, reason, data, n))
+
+    def _unknown_fields(self, head: Head, data: bytes, kind: int, message: Any, rows: list[Row]) -> None:
+        """Told once a field, counted ever after: the rest of the message is decoded all the same."""
+        where = [(KINDS[kind][0], message), (f"the context of {KINDS[kind][0]}", message.context)]
+        n = 100
+        for name, part in where:
+            fields = UnknownFieldSet(part)
+            for field in (fields[index] for index in range(min(len(fields), 1000))):
+                reason = f"field {field.field_number} of {name}"
+                if reason in self.unknown:
+                    self.unknown[reason] += 1
+                elif len(self.unknown) < _MAX_KINDS_UNKNOWN:
+                    self._unknown(head, data, kind, reason, rows, n)
+                    n += 1
+
+    def _count_drops(self, head: Head, dropped: int, rows: list[Row]) -> None:
+        if self.dropped is None:  # we did not see what came before
+            self.dropped = dropped
+            return
+        delta = (dropped - self.dropped) % (1 << 32)
+        self.dropped = dropped
+        self.unreported += delta
+        detail = {"count": delta, "after_seq": head[7] - 1, "before_seq": head[7], "from_ns": None, "to_ns": head[6]}
+        rows.append(gap_row(head, "dropped by the sentry", self.stream, detail, n=200))
+
+    def repeated(self, note: dict[str, Any]) -> bool:
+        """Whether a gap that the recorder notes is one that the packets' own headers have told already."""
+        count = note.get("count")
+        if note.get("cause") != "dropped by the sentry" or not isinstance(count, int) or count > self.unreported:
+            return False
+        self.unreported -= count
+        return True
+
+    # -- the end, and in between -------------------------------------------------------------------------------------
+
+    def tick(self, now_ns: int, rows: list[Row]) -> bool:
+        """The log has come to `now_ns`: give out what has waited too long. Returns whether anything was."""
+        return self.calls.tick(now_ns, self.processes, rows)
+
+    def finish(self, rows: list[Row]) -> None:
+        """Append the events of calls of which no further message can come."""
+        self.calls.finish(self.processes, rows)
+
+    def dump(self) -> dict[str, Any]:
+        """The state as plain data."""
+        names = ("session", "sandbox", "stream", "machine", "dropped", "unreported", "unknown", "messages")
+        plain = {name: getattr(self, name) for name in names}
+        known = [[list(key), asdict(process)] for key, process in self.processes.known.items()]
+        return {**plain, "processes": known, "calls": self.calls.dump()}
+
+    @classmethod
+    def load(cls, plain: dict[str, Any]) -> GvisorStream:
+        """Make a decoder of a state that `dump` gave."""
+        made = cls(plain["session"], plain["sandbox"], plain["stream"], plain["machine"])
+        for name in ("dropped", "unreported", "unknown", "messages"):
+            setattr(made, name, plain[name])
+        for (container, pid, start), process in plain["processes"]:
+            made.processes.known[container, pid, start] = Process(**process)
+        made.calls.load(plain["calls"])
+        return made
