@@ -81,6 +81,7 @@ class Keeper:
         self.home = home
         self.run_folder = run_folder(home)
         self._linger = linger
+        self._run = os.urandom(8).hex()
         self._idle_since = time.monotonic()
         self._selector = selectors.DefaultSelector()
         self._landing = create_landing()
@@ -132,8 +133,8 @@ class Keeper:
         for held in self._held.values():
             self._hand_over(child, held, continues=held.stream)
 
-    def _start_sealer(self, *, first: bool) -> None:
-        self._start("sealer", "sandtrail.store.sealer", *(["--first"] if first else []), control=False)
+    def _start_sealer(self) -> None:
+        self._start("sealer", "sandtrail.store.sealer", "--run", self._run, control=False)
 
     def _start_gateway(self) -> _Child:
         child = self._start("gateway", "sandtrail.collector.gateway")
@@ -192,7 +193,7 @@ class Keeper:
             if child.name == "receiver":
                 self._start_receiver()
             elif child.name == "sealer":
-                self._start_sealer(first=False)
+                self._start_sealer()
             elif any(session.gateway is not None for session in self._sessions.values()):
                 self._start_gateway()
             else:
@@ -414,7 +415,7 @@ class Keeper:
 
     def run(self) -> None:
         """Serve until stopped, or until nobody has needed us for `linger` seconds."""
-        self._start_sealer(first=True)
+        self._start_sealer()
         self._start_receiver()
         while not self._stopping:
             for key, _ in self._selector.select(_TICK):

@@ -7,15 +7,19 @@ from typing import Any
 
 import cbor2
 
-from sandtrail.errors import DamagedError, SandtrailError
+from sandtrail.errors import DamagedError, NotFoundError, StoreError
 from sandtrail.store.frames import Frame, Kind, Ref, frame_leaf
 from sandtrail.store.log import read_checkpoint
+from sandtrail.store.manifest import decode_entry
 from sandtrail.store.merkle import inclusion_path, leaf_hash, root_from_path
 from sandtrail.store.note import open_checkpoint
 from sandtrail.store.reader import LogReader
+from sandtrail.store.segments import read_frames
 from sandtrail.store.tiles import TileReader
 
 __all__ = ["Check", "Proof", "prove", "stream_descriptor"]
+
+_LIVE_TRIES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,7 @@ class Proof:
     checkpoint: str = ""
     manifest: dict[str, Any] = field(default_factory=dict)
     checks: list[Check] = field(default_factory=list)
+    leaves: list[bytes] = field(default_factory=list, repr=False)
 
     @property
     def verified(self) -> bool:
@@ -64,13 +69,23 @@ def prove(reader: LogReader, ref: str | Ref) -> Proof:
     damage. Raises NotFoundError when the log has no such segment or frame, UsageError for a malformed reference.
     """
     ref = Ref.parse(ref) if isinstance(ref, str) else ref
+    for _ in range(_LIVE_TRIES):
+        proof = _attempt(reader, ref)
+        # A recorder that is running replaces partial tiles as it signs: look again at one and the same state.
+        if proof.verified or (read_checkpoint(reader.home / "log") or b"").decode(errors="replace") == proof.checkpoint:
+            break
+    return proof
+
+
+def _attempt(reader: LogReader, ref: Ref) -> Proof:
     proof = Proof(ref)
-    steps = (_check_signature, _check_manifest, _check_blob, _check_frame, _check_place)
-    for step in steps:
+    for step in (_check_signature, _check_manifest, _check_blob, _check_frame, _check_place):
         name = (step.__doc__ or "").rstrip(".")
         try:
             detail = step(reader, proof)
-        except DamagedError as error:
+        except NotFoundError:
+            raise
+        except StoreError as error:
             proof.checks.append(Check(name, False, str(error)))
             break
         proof.checks.append(Check(name, True, detail))
@@ -82,21 +97,23 @@ def _check_signature(reader: LogReader, proof: Proof) -> str:
     note = read_checkpoint(reader.home / "log")
     if note is None:
         raise DamagedError("there is no checkpoint")
-    checkpoint = open_checkpoint(note, reader.verifier)
     proof.checkpoint = note.decode(errors="replace")
+    checkpoint = open_checkpoint(note, reader.verifier)
     proof.origin, proof.log_size, proof.root = checkpoint.origin, checkpoint.size, checkpoint.root
     return f"{checkpoint.size} entries, signed by {checkpoint.origin}"
 
 
 def _check_manifest(reader: LogReader, proof: Proof) -> str:
     """The segment's manifest is an entry of the signed log."""
-    proof.log_index, proof.manifest = reader.manifest(proof.ref.segment)
+    proof.log_index, found = reader.manifest(proof.ref.segment)
     tiles = TileReader(reader.home / "log", proof.log_size)
-    try:
-        data = tiles.entry(proof.log_index)
-        proof.outer = tiles.inclusion(proof.log_index)
-    except SandtrailError as error:
-        raise DamagedError(str(error)) from error
+    if proof.log_index >= proof.log_size:
+        raise DamagedError(f"log entry {proof.log_index} is not among those that are signed")
+    data = tiles.entry(proof.log_index)
+    proof.manifest = decode_entry(proof.log_index, data).map
+    if proof.manifest.get("segment") != found["segment"]:
+        raise DamagedError(f"log entry {proof.log_index} is not what it was a moment ago")
+    proof.outer = tiles.inclusion(proof.log_index)
     if root_from_path(leaf_hash(data), proof.log_index, proof.log_size, proof.outer) != proof.root:
         raise DamagedError(f"log entry {proof.log_index} does not lead to the signed root")
     return f"entry {proof.log_index}, {len(proof.outer)} hashes to the root"
@@ -105,26 +122,26 @@ def _check_manifest(reader: LogReader, proof: Proof) -> str:
 def _check_blob(reader: LogReader, proof: Proof) -> str:
     """The segment's stored bytes are those in the manifest."""
     try:
-        frames = reader.segment_frames(proof.ref.segment)
-    except SandtrailError as error:
+        frames = list(read_frames(reader.home, proof.manifest))
+    except NotFoundError as error:  # a blob that a signed manifest names is missing
         raise DamagedError(str(error)) from error
-    proof.frame = reader.frame(proof.ref)
+    if proof.ref.place >= len(frames):
+        raise NotFoundError(f"segment {proof.ref.segment} has {len(frames)} frames, so there is no {proof.ref}")
+    proof.frame = frames[proof.ref.place]
     proof.frames_in_segment = len(frames)
+    proof.leaves = [
+        frame_leaf(f.stream, f.seq, f.kind, (f.realtime_ns, f.monotonic_ns, f.boottime_ns), f.payload) for f in frames
+    ]
     return f"{proof.manifest['size']} bytes, SHA-256 {proof.manifest['blob'].hex()}"
 
 
 def _check_frame(reader: LogReader, proof: Proof) -> str:
     """The frame is a leaf of the segment's tree."""
-    leaves = [
-        frame_leaf(f.stream, f.seq, f.kind, (f.realtime_ns, f.monotonic_ns, f.boottime_ns), f.payload)
-        for f in reader.segment_frames(proof.ref.segment)
-    ]
-    proof.leaf = leaves[proof.ref.place]
-    proof.inner = inclusion_path(leaves, proof.ref.place)
-    proof.inner_root = proof.manifest["root"]
-    if root_from_path(proof.leaf, proof.ref.place, len(leaves), proof.inner) != proof.inner_root:
+    place, leaves = proof.ref.place, proof.leaves
+    proof.leaf, proof.inner, proof.inner_root = leaves[place], inclusion_path(leaves, place), proof.manifest["root"]
+    if root_from_path(proof.leaf, place, len(leaves), proof.inner) != proof.inner_root:
         raise DamagedError(f"frame {proof.ref} does not lead to the root in its segment's manifest")
-    return f"leaf {proof.ref.place} of {len(leaves)}, {len(proof.inner)} hashes to the segment's root"
+    return f"leaf {place} of {len(leaves)}, {len(proof.inner)} hashes to the segment's root"
 
 
 def _check_place(_reader: LogReader, proof: Proof) -> str:

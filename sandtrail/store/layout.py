@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Layout", "publish"]
+__all__ = ["Layout", "is_temporary", "publish", "sweep", "sync_folder"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,11 @@ class Layout:
         return self.log / "checkpoint"
 
     @property
+    def damaged(self) -> Path:
+        """Bytes of a spool that were no record, kept as they were."""
+        return self.home / "damaged"
+
+    @property
     def keys(self) -> Path:
         """The log's key and its public half."""
         return self.home / "keys"
@@ -60,23 +66,46 @@ def publish(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     """Put `data` at `path` so that a reader or a crash sees the old file or the new one, whole.
 
     Durable when it returns: the file's bytes and its name are on disk. After an error the old file is still there;
-    the caller must not go on as if the new one were (a failed fsync says nothing about what the disk holds).
+    the caller must not go on as if the new one were (a failed fsync says nothing about what the disk holds). Killed in
+    the middle it leaves a temporary file, see `is_temporary`. Raises OSError as the disk does.
     """
     folder = path.parent
-    if not folder.is_dir():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        sync_folder(folder.parent)
+    _make_folder(folder)
     temporary = folder / f".{path.name}.{os.getpid()}.tmp"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    temporary.rename(path)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        temporary.rename(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
     sync_folder(folder)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether `publish` may have left this file when it was killed; nobody ever reads such a file."""
+    return path.name.startswith(".") and path.name.endswith(".tmp")
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed `publish` has left in `folder`. Only for the one who alone publishes there."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def _make_folder(folder: Path) -> None:
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:

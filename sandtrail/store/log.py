@@ -2,7 +2,8 @@
 
 One writer at a time (a lock on `log/lock`). `append` only queues; `publish` makes everything queued durable and then
 signs for it, in this order: entry bundles and tiles, then the checkpoint. After a crash the checkpoint is the truth:
-what lies in tiles beyond it was never signed and is written anew.
+what lies in tiles beyond it was never signed, is removed and written anew. A log has a checkpoint from its first moment
+on (of size 0), so that one without a checkpoint is always a damaged one.
 """
 
 from __future__ import annotations
@@ -10,11 +11,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 from pathlib import Path
 
 from sandtrail.errors import DamagedError, StoreError, UsageError
-from sandtrail.store.layout import Layout, publish
+from sandtrail.store.layout import Layout, publish, sweep
 from sandtrail.store.merkle import EMPTY, leaf_hash, node_hash, tree_root
 from sandtrail.store.note import Checkpoint, Signer, open_checkpoint
 from sandtrail.store.tiles import (
@@ -24,6 +24,7 @@ from sandtrail.store.tiles import (
     bundle_path,
     encode_bundle,
     partial_widths,
+    tile_index,
     tile_path,
 )
 
@@ -55,20 +56,60 @@ class Log:
         except OSError:
             os.close(self._lock)
             raise StoreError(f"another process writes to the log under {home}") from None
+        try:
+            self._read(home)
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def _read(self, home: Path) -> None:
         note = read_checkpoint(self._log)
         if note is None:
-            if (self._log / "tile").exists():
-                # Nothing was signed yet, so a first publish was cut short.
-                shutil.rmtree(self._log / "tile")
-            self.published = Checkpoint(signer.verifier.name, 0, EMPTY)
-        else:
-            self.published = open_checkpoint(note, signer.verifier)
+            self._refuse_what_was_signed(home)
+            note = self._signer.sign(Checkpoint(self._signer.verifier.name, 0, EMPTY).body)
+            publish(self._log / "checkpoint", note, mode=0o644)
+        self.published = open_checkpoint(note, self._signer.verifier)
         self.size = self.published.size
         self._levels = self._right_edge(self.size)
         self._bundle = self._last_entries(self.size)
         self._full: dict[Path, bytes] = {}
         if self.root() != self.published.root:
             raise DamagedError(f"the tiles under {self._log} do not lead to the signed root; run: sandtrail verify")
+        self._tidy()
+
+    def _refuse_what_was_signed(self, home: Path) -> None:
+        if (self._log / "tile").exists() or next(Layout(home).segments.glob("*/*.seg"), None) is not None:
+            raise DamagedError(
+                f"{self._log / 'checkpoint'} is missing, but entries were signed here: restore it from a copy, or "
+                "start a new home; nothing is written over what may be evidence"
+            )
+
+    def _tidy(self) -> None:
+        """Remove what a publish that was cut short has left: temporary files and tiles that nobody signed for."""
+        sweep(self._log)
+        for folder in self._log.glob("tile/*"):
+            level = int(folder.name) if folder.name.isdecimal() else 0
+            full, width = divmod(self.size >> 8 * level, WIDTH)
+            # A publish goes from left to right, so the first place where nothing lies is its end.
+            number = max(0, full - 1)
+            while self._tidy_tile(folder, number, full, width) or number <= full:
+                number += 1
+
+    @staticmethod
+    def _tidy_tile(folder: Path, number: int, full: int, width: int) -> bool:
+        """Leave of tile `number` what a log of this size has; returns whether there was anything else or more."""
+        whole = folder / tile_index(number)
+        partials = whole.with_name(f"{whole.name}.p")
+        found = whole.exists() or partials.exists()
+        sweep(whole.parent)
+        if number > full or (number == full and (not width or (partials / str(width)).exists())):
+            whole.unlink(missing_ok=True)
+        for partial in list(partials.glob("*")) + list(partials.glob(".*.tmp")):
+            if number != full or partial.name != str(width):
+                partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partials.rmdir()
+        return found
 
     def _right_edge(self, size: int) -> list[list[bytes]]:
         """Per level the hashes of the tile that is not full yet."""
@@ -123,7 +164,7 @@ class Log:
 
         After an error nothing was signed that is not on disk; the object must not be used any more.
         """
-        if self.size == self.published.size and self.size:
+        if self.size == self.published.size:
             return self.published
         for path, data in self._full.items():
             publish(path, data)

@@ -145,6 +145,7 @@ def _parse(text: bytes, name: str) -> Checkpoint:
         raise DamagedError(f"the checkpoint is signed but malformed: {error}") from None
     if origin != name:
         raise DamagedError(f"the checkpoint is of the log {origin!r}, not of {name!r}")
-    if not (size.isascii() and size.isdigit()) or (size != "0" and size[0] == "0") or len(raw) != 32:
+    digits = size.isascii() and size.isdigit() and len(size) <= 20 and (size == "0" or size[0] != "0")
+    if not digits or len(raw) != 32:
         raise DamagedError("the checkpoint is signed but its size or root is malformed")
     return Checkpoint(origin, int(size), raw)

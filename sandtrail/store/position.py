@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from sandtrail.errors import NotFoundError, RecorderError
@@ -13,7 +15,7 @@ from sandtrail.store.manifest import Entry
 from sandtrail.store.reader import LogReader, open_log
 from sandtrail.store.tiles import WIDTH
 
-__all__ = ["has_writer", "last_segment", "spools", "wait_sealed"]
+__all__ = ["has_writer", "last_positions", "last_segment", "spools", "wait_sealed"]
 
 
 def spools(home: Path) -> list[Path]:
@@ -39,14 +41,20 @@ def has_writer(path: Path) -> bool:
 
 def last_segment(reader: LogReader) -> Entry | None:
     """The newest segment's entry, searched from the log's end."""
+    return next((entry for entry in _backwards(reader) if entry.kind == "segment"), None)
+
+
+def last_positions(reader: LogReader) -> dict[str, int]:
+    """How far each spool file has been sealed, by its name: the newest segment says so, or a gap that skips bytes."""
+    return next((dict(entry.map["spool"]) for entry in _backwards(reader) if "spool" in entry.map), {})
+
+
+def _backwards(reader: LogReader) -> Iterator[Entry]:
     stop = reader.size()
     while stop:
         start = (stop - 1) // WIDTH * WIDTH
-        for entry in reversed(list(reader.entries(start, stop))):
-            if entry.kind == "segment":
-                return entry
+        yield from reversed(list(reader.entries(start, stop)))
         stop = start
-    return None
 
 
 def wait_sealed(home: Path, timeout: float = 30.0) -> None:
@@ -58,12 +66,8 @@ def wait_sealed(home: Path, timeout: float = 30.0) -> None:
     deadline = time.monotonic() + timeout
     while True:
         done: dict[str, int] = {}
-        try:
-            entry = last_segment(open_log(home))
-        except NotFoundError:
-            entry = None
-        if entry is not None:
-            done = entry.map["spool"]
+        with contextlib.suppress(NotFoundError):
+            done = last_positions(open_log(home))
         missing = {
             name: size - done.get(name, 0)
             for name, size in wanted.items()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sandtrail.errors import DamagedError, NotFoundError
+from sandtrail.errors import DamagedError, NotFoundError, StoreError
 from sandtrail.store.frames import Frame, Ref
 from sandtrail.store.keys import load_verifier
 from sandtrail.store.layout import Layout
@@ -65,7 +65,7 @@ class LogReader:
                 return TileReader(self._log, size).entries(number)
             except DamagedError:
                 raise
-            except Exception:  # a missing partial is normal beside a writer; anything else shows again below
+            except StoreError:  # a missing partial is normal beside a writer
                 newer = self.size()
                 if newer <= size:
                     raise

@@ -6,20 +6,26 @@ sealer that was killed goes on where the last signed segment ends, and no frame 
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
+import select
+import signal
+import sys
 import time
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from sandtrail import __version__
+from sandtrail.errors import StoreError
 from sandtrail.store.frames import stamp
 from sandtrail.store.keys import load_signer
-from sandtrail.store.layout import Layout
+from sandtrail.store.layout import Layout, publish, sweep
 from sandtrail.store.log import Log
 from sandtrail.store.manifest import Entry, boot_id, encode_entry
-from sandtrail.store.position import has_writer, last_segment, spools
+from sandtrail.store.position import has_writer, last_positions, last_segment, spools
 from sandtrail.store.reader import LogReader
 from sandtrail.store.segments import SegmentBuilder
 from sandtrail.store.spool import HEADER_SIZE, MAGIC, MAX_BODY, parse_records
@@ -31,7 +37,7 @@ URGENT_AGE = 0.05
 CHECKPOINT_EVERY = 1.0
 CHECKPOINT_URGENT = 0.25
 HEARTBEAT_EVERY = 10.0
-TORN_AFTER = 5.0
+DAMAGED_AFTER = 5.0
 _READ = 4 << 20
 
 
@@ -52,15 +58,17 @@ class _Tail:
 class Sealer:
     """Seals what is in the spools of one home. One per home (the log's lock sees to it)."""
 
-    def __init__(self, home: Path, *, first: bool = True) -> None:
-        """`first`: the recorder is starting, as opposed to this process alone having been restarted.
+    def __init__(self, home: Path, *, run: str | None = None) -> None:
+        """`run` names one run of the recorder: a sealer that finds its own run in the log was started again in the
+        middle of it, any other one begins a new run, and records a gap if the last run did not say goodbye.
 
-        Raises StoreError or DamagedError as `Log` does.
+        Raises StoreError or DamagedError as `Log` does, OSError as the disk does.
         """
         self.home = home
         self._layout = Layout(home).make()
         signer = load_signer(home)
         self._log = Log(home, signer)
+        self._facts = {"run": run or os.urandom(8).hex(), "boot": boot_id()}
         self._tails: dict[str, _Tail] = {}
         self._builder = SegmentBuilder()
         self._opened_at = 0.0
@@ -70,37 +78,39 @@ class Sealer:
         reader = LogReader(home, signer.verifier)
         newest = last_segment(reader)
         self._segment = newest.map["segment"] + 1 if newest else 0
-        self._positions: dict[str, int] = dict(newest.map["spool"]) if newest else {}
-        self._catch_up()
-        self._record_start(next(reader.entries(self._log.size - 1), None) if self._log.size else None, newest, first)
+        sweep(self._layout.segment(self._segment).parent)
+        left = {path.name for path in spools(home)}
+        self._positions = {name: at for name, at in last_positions(reader).items() if name in left}
+        last = next(reader.entries(self._log.size - 1), None) if self._log.size else None
+        # What writers that are gone have left belongs before our start; what living ones write, behind it.
+        self._catch_up(lambda path: not has_writer(path))
+        self._record_start(last)
 
-    def _catch_up(self) -> None:
-        """Seal what a recorder that is gone has left behind."""
-        while self._take():
+    def _catch_up(self, wanted: Callable[[Path], bool], seconds: float = float("inf")) -> None:
+        """Seal what is in the spools now."""
+        deadline = time.monotonic() + seconds
+        while self._take(wanted) and time.monotonic() < deadline:
             if self._builder.full:
                 self._close_segment()
+                # Signed files can be removed, which matters where the disk has become full.
+                self._publish()
         self._close_segment()
 
-    def _record_start(self, last: Entry | None, newest: Entry | None, first: bool) -> None:
-        now = stamp()
-        facts = {"boot": boot_id(), "at": list(now), "version": __version__, "pid": os.getpid(), "first": first}
-        if last is not None and last.kind != "stop" and first:
+    def _record_start(self, last: Entry | None) -> None:
+        now = list(stamp())
+        first = last is None or last.map.get("run") != self._facts["run"]
+        stopped = last is None or last.kind == "stop"
+        if first and (not stopped or (last is None and self._last_stamp)):
             # Nobody said goodbye: from the last sign of life until now nothing is known to have been recorded.
-            sign = last.map.get("last") or last.map.get("at") or [0, 0, 0]
-            if newest is not None and self._segment > newest.map["segment"] + 1 and self._last_stamp:
-                sign = max(sign, self._last_stamp)
-            gap = {
-                "cause": "recorder ended without a stop",
-                "from": sign,
-                "to": list(now),
-                "boot": last.map.get("boot"),
-            }
-            self._append("gap", gap)
-        self._append("start", facts)
+            signs = [last.map.get(key) for key in ("last", "at", "to")] if last else []
+            sign = max([*filter(None, signs), self._last_stamp or [0, 0, 0]])
+            boot = last.map.get("boot") if last else None
+            self._append("gap", cause="recorder ended without a stop", to=now, **{"from": sign, "from_boot": boot})
+        self._append("start", at=now, version=__version__, pid=os.getpid(), first=first)
         self._publish()
 
-    def _append(self, kind: str, fields: dict[str, Any]) -> None:
-        self._log.append(encode_entry(kind, fields))
+    def _append(self, kind: str, **fields: Any) -> None:
+        self._log.append(encode_entry(kind, {**self._facts, **fields}))
         self._last_entry = time.monotonic()
 
     # -- one round -----------------------------------------------------------------------------------------------------
@@ -118,20 +128,20 @@ class Sealer:
             if now - self._opened_at >= (URGENT_AGE if self._urgent else SEGMENT_AGE):
                 self._close_segment()
         elif now - self._last_entry >= HEARTBEAT_EVERY:
-            self._append("heartbeat", {"boot": boot_id(), "at": list(stamp())})
+            self._append("heartbeat", at=list(stamp()))
         if self._log.size > self._log.published.size:
             wait = CHECKPOINT_URGENT if self._urgent_closed else CHECKPOINT_EVERY
             if now - self._last_publish >= wait:
                 self._publish()
         return busy
 
-    def _take(self) -> bool:
+    def _take(self, wanted: Callable[[Path], bool] = lambda _path: True) -> bool:
         """Move new records from the spools into the open segment."""
         busy = False
         waiting: set[str] = set()
         for path in spools(self.home):
             writer = path.name.split(".", 1)[0]
-            if writer in waiting:
+            if writer in waiting or not wanted(path):
                 continue
             tail = self._tail(path)
             if tail is None:
@@ -159,17 +169,18 @@ class Sealer:
         if size <= tail.taken:
             self._retire(tail)
             return False
-        data = os.pread(tail.fd, _READ, tail.taken)
+        before = tail.taken
+        data = os.pread(tail.fd, _READ, before)
         end = self._add(data)
         if not end and size - tail.taken > len(data):
-            data = os.pread(tail.fd, HEADER_SIZE + MAX_BODY, tail.taken)
+            data = os.pread(tail.fd, HEADER_SIZE + MAX_BODY, before)
             end = self._add(data)
         tail.taken += end
         if end:
             tail.stuck_since = None
         else:
             self._stuck(tail, data, size)
-        return end > 0
+        return tail.taken > before
 
     def _add(self, data: bytes) -> int:
         view = memoryview(data)
@@ -187,28 +198,42 @@ class Sealer:
 
     def _stuck(self, tail: _Tail, data: bytes, size: int) -> None:
         """Bytes that are no record: still being written, torn off by a crash, or damaged."""
-        now = time.monotonic()
-        if tail.stuck_since is None:
-            tail.stuck_since = now
-        elif now - tail.stuck_since >= TORN_AFTER and size == tail.size():
+        tail.stuck_since = tail.stuck_since or time.monotonic()
+        if has_writer(tail.path):
+            if time.monotonic() - tail.stuck_since < DAMAGED_AFTER:
+                return
             skip = _resynchronise(data)
-            kept = self.home / "damaged" / f"{tail.path.name}.{tail.taken}"
-            kept.parent.mkdir(mode=0o700, exist_ok=True)
-            kept.write_bytes(data[:skip])
-            gap = {
-                "cause": "damaged or torn spool record",
-                "spool": tail.path.name,
-                "offset": tail.taken,
-                "bytes": skip,
-                "sha256": sha256(data[:skip]).digest(),
-                "from": self._last_stamp or list(stamp()),
-                "to": list(stamp()),
-                "boot": boot_id(),
-            }
-            self._close_segment()
-            self._append("gap", gap)
-            tail.taken += skip
-            tail.stuck_since = None
+            if skip == len(data):
+                return  # nothing whole follows: it is being written, however slowly
+        elif tail.size() == size:
+            skip = _resynchronise(data)
+        else:
+            return  # its writer wrote more before it ended
+        self._skip(tail, data[:skip])
+
+    def _skip(self, tail: _Tail, data: bytes) -> None:
+        """Keep bytes that are no record as they are, and record that they can't be sealed as frames."""
+        publish(self._layout.damaged / f"{tail.path.name}.{tail.taken}", data)
+        self._close_segment()
+        now = list(stamp())
+        gap = {
+            "cause": "damaged or torn spool record",
+            "file": tail.path.name,
+            "offset": tail.taken,
+            "bytes": len(data),
+            "sha256": sha256(data).digest(),
+            "from": self._last_stamp or now,
+            "to": now,
+        }
+        tail.taken += len(data)
+        tail.stuck_since = None
+        self._append("gap", **gap, spool=self._mark())
+
+    def _mark(self) -> dict[str, int]:
+        """Count everything taken as sealed: the entry that is appended next commits to it. Returns the positions."""
+        for name, tail in self._tails.items():
+            tail.sealed = self._positions[name] = tail.taken
+        return dict(self._positions)
 
     def _retire(self, tail: _Tail) -> None:
         """Remove a spool file that is sealed to its end, signed for, and has no writer any more."""
@@ -226,11 +251,7 @@ class Sealer:
             return
         builder, self._builder = self._builder, SegmentBuilder()
         fields = builder.write(self.home, self._segment)
-        for name, tail in self._tails.items():
-            self._positions[name] = tail.taken
-        self._append("segment", {**fields, "boot": boot_id(), "epoch": 0, "spool": dict(self._positions)})
-        for tail in self._tails.values():
-            tail.sealed = tail.taken
+        self._append("segment", **fields, epoch=0, spool=self._mark())
         self._segment += 1
         self._urgent_closed = self._urgent_closed or self._urgent
         self._urgent = False
@@ -249,12 +270,19 @@ class Sealer:
             else:
                 idle = min(0.05, idle * 1.5)
                 time.sleep(idle)
-        self.stop()
+        self.stop(patience=2.0)
 
-    def stop(self) -> None:
-        """Seal everything that is in the spools, log the stop, sign, give up the log."""
-        self._catch_up()
-        self._append("stop", {"boot": boot_id(), "at": list(stamp())})
+    def stop(self, patience: float = 0.0) -> None:
+        """Seal everything that is in the spools, log the stop, sign, give up the log.
+
+        Writers that are ending too get `patience` seconds to do so.
+        """
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline and any(map(has_writer, spools(self.home))):
+            if not self.step():
+                time.sleep(0.01)
+        self._catch_up(lambda _path: True, seconds=30)
+        self._append("stop", at=list(stamp()))
         self._publish()
         for tail in list(self._tails.values()):
             self._retire(tail)
@@ -275,20 +303,31 @@ def _resynchronise(data: bytes) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The sealer as a process; ends on SIGTERM or SIGINT after sealing what is there."""
-    import argparse
-    import signal
+    """The sealer as a process.
 
+    Under a keeper (`--control-fd`) it ends when the keeper hangs up, which a keeper that is killed does too; it then
+    leaves SIGTERM and SIGINT to the keeper, so that writers can end first. Without one it ends on these signals.
+    """
     parser = argparse.ArgumentParser(prog="sandtrail-sealer")
     parser.add_argument("--home", type=Path, required=True)
-    parser.add_argument("--first", action="store_true")
+    parser.add_argument("--run")
+    parser.add_argument("--control-fd", type=int)
     options = parser.parse_args(argv)
-    stop: list[int] = []
+    told: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda signum, _frame: stop.append(signum))
+        signal.signal(number, lambda signum, _frame: told.append(signum))
+    poller = select.poll()
+    if options.control_fd is not None:
+        poller.register(options.control_fd, select.POLLIN)
     with contextlib.suppress(OSError):
         os.nice(5)
-    Sealer(options.home, first=options.first).run(lambda: bool(stop))
+    stopped = (lambda: bool(told)) if options.control_fd is None else (lambda: bool(poller.poll(0)))
+    try:
+        Sealer(options.home, run=options.run).run(stopped)
+    except (OSError, StoreError) as error:
+        # What was signed is on disk; the keeper starts us again, and we go on behind it.
+        print(f"sealer: {error}", file=sys.stderr, flush=True)
+        return 1
     return 0
 
 

@@ -29,7 +29,7 @@ from sandtrail.errors import StoreError, UsageError
 from sandtrail.store.frames import Kind, Stamp, stamp
 from sandtrail.store.layout import Layout
 
-__all__ = ["MAX_PAYLOAD", "Record", "SpoolWriter", "Stream", "encode_record", "parse_records"]
+__all__ = ["MAX_PAYLOAD", "Record", "SpoolWriter", "Stream", "append_whole", "encode_record", "parse_records"]
 
 MAGIC = b"STr1"
 URGENT = 1
@@ -38,6 +38,7 @@ MAX_BODY = 64 << 20
 ROTATE_AT = 64 << 20
 _HEAD = Struct("<4sBBHIIQQQQQ")
 HEADER_SIZE = _HEAD.size + 4
+_MAX_SEQ = 1 << 64
 
 
 class Record(NamedTuple):
@@ -86,7 +87,7 @@ def parse_records(data: bytes | memoryview, *, checked: bool = False) -> Iterato
         magic, kind, flags, zero, count, length, stream, seq, *when = _HEAD.unpack_from(view, at)
         start = at + HEADER_SIZE
         end = start + length
-        if magic != MAGIC or zero or end > len(view) or count * 4 > length or length > MAX_BODY:
+        if magic != MAGIC or zero or not count or end > len(view) or count * 4 > length or length > MAX_BODY:
             return
         if not checked:
             crc = zlib.crc32(view[start:end], zlib.crc32(view[at : at + _HEAD.size]))
@@ -94,10 +95,26 @@ def parse_records(data: bytes | memoryview, *, checked: bool = False) -> Iterato
                 return
         lengths = unpack_from(f"<{count}I", view, start)
         payloads = view[start + 4 * count : end]
-        if sum(lengths) != len(payloads):
+        if sum(lengths) != len(payloads) or seq + count > _MAX_SEQ:
             return
         at = end
         yield end, Record(kind, bool(flags & URGENT), stream, seq, Stamp(*when), lengths, payloads)
+
+
+def append_whole(fd: int, record: bytes, size: int) -> None:
+    """Append `record` to a spool file of `size` bytes, or leave the file as it was and raise OSError."""
+    try:
+        written = os.write(fd, record)
+        while written < len(record):
+            written += os.write(fd, memoryview(record)[written:])
+    except OSError:
+        os.ftruncate(fd, size)
+        raise
+
+
+def _number(path: Path) -> int:
+    digits = path.name.split(".")[1]
+    return int(digits) if digits.isascii() and digits.isdigit() else 0
 
 
 class SpoolWriter:
@@ -109,45 +126,70 @@ class SpoolWriter:
     def __init__(self, home: Path, name: str) -> None:
         if not name.replace("-", "").replace("_", "").isalnum():
             raise UsageError(f"{name!r} cannot name a spool; use letters, digits, '-' and '_'")
-        self._folder = Layout(home).make().spool
+        try:
+            self._folder = Layout(home).make().spool
+        except OSError as error:
+            raise StoreError(f"cannot create the store {home}: {error.strerror}") from error
         self._name = name
         self._fd = -1
-        self.size = 0
-        self._next_file()
+        self.size = ROTATE_AT
+        self.make_room()
 
     def _next_file(self) -> None:
-        old = self._fd
-        while True:
-            # A name is never used twice: manifests remember how far a file was sealed by its name.
-            path = self._folder / f"{self._name}.{time.time_ns():020d}.spool"
-            try:
-                fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            except FileExistsError:
-                continue
-            except OSError as error:
-                raise StoreError(f"cannot create the spool {path}: {error.strerror}") from error
-            break
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        self._fd, self.path, self.size = fd, path, 0
+        """Begin a file that is locked before anybody can see it: one without a lock is the sealer's to remove."""
+        temporary = self._folder / f".{self._name}.{os.getpid()}.new"
+        temporary.unlink(missing_ok=True)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            path = self._link(temporary)
+        except OSError:
+            os.close(fd)
+            raise
+        finally:
+            temporary.unlink(missing_ok=True)
+        old, self._fd, self.path, self.size = self._fd, fd, path, 0
         if old >= 0:
             os.close(old)
 
+    def _link(self, temporary: Path) -> Path:
+        # Names grow even when the clock is set back: the sealer takes a writer's files in the order of their names,
+        # and manifests remember by name how far a file was sealed.
+        newest = max((_number(path) for path in self._folder.glob(f"{self._name}.*.spool")), default=0)
+        number = max(newest + 1, time.time_ns())
+        while True:
+            path = self._folder / f"{self._name}.{number:020d}.spool"
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                number += 1
+            else:
+                return path
+
+    def make_room(self) -> None:
+        """Begin a new file if the current one is full; the next record then goes to `path` at offset `size`."""
+        if self.size >= ROTATE_AT:
+            try:
+                self._next_file()
+            except OSError as error:
+                raise StoreError(f"cannot create a spool in {self._folder}: {error.strerror}") from error
+
+    def fileno(self) -> int:
+        """The descriptor of the current file; whoever holds a copy keeps the file's lock."""
+        return self._fd
+
     def append(self, record: bytes) -> None:
         """Append one encoded record, whole or not at all."""
-        if self.size >= ROTATE_AT:
-            self._next_file()
+        self.make_room()
         try:
-            written = os.write(self._fd, record)
-            while written < len(record):
-                written += os.write(self._fd, memoryview(record)[written:])
+            append_whole(self._fd, record, self.size)
         except OSError as error:
-            os.ftruncate(self._fd, self.size)
             raise StoreError(f"cannot write to the spool {self.path}: {error.strerror}") from error
         self.size += len(record)
 
-    def open(self, descriptor: Mapping[str, Any]) -> Stream:
-        """Begin a new stream; its first frame describes it."""
-        return Stream(self, descriptor)
+    def open(self, descriptor: Mapping[str, Any], *, stream: int | None = None) -> Stream:
+        """Begin a new stream, by default under a random number; its first frame describes it."""
+        return Stream(self, descriptor, int.from_bytes(os.urandom(8), "little") if stream is None else stream)
 
     def close(self) -> None:
         """Let go of the file; the sealer may take what is left of it."""
@@ -159,8 +201,8 @@ class SpoolWriter:
 class Stream:
     """An ordered run of frames of one source, written to one spool."""
 
-    def __init__(self, spool: SpoolWriter, descriptor: Mapping[str, Any]) -> None:
-        self.id = int.from_bytes(os.urandom(8), "little")
+    def __init__(self, spool: SpoolWriter, descriptor: Mapping[str, Any], ident: int) -> None:
+        self.id = ident
         self.seq = 0
         self._spool = spool
         self._put(Kind.OPEN, [cbor2.dumps(dict(descriptor), canonical=True)], urgent=True)

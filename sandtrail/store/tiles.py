@@ -16,7 +16,9 @@ __all__ = [
     "bundle_path",
     "decode_bundle",
     "encode_bundle",
+    "parse_tile_index",
     "partial_widths",
+    "tile_index",
     "tile_path",
 ]
 
@@ -24,7 +26,8 @@ WIDTH = 256
 MAX_ENTRY = 0xFFFF
 
 
-def _index(number: int, width: int) -> str:
+def tile_index(number: int, width: int = WIDTH) -> str:
+    """`<N>[.p/<W>]`, the number in groups of three digits."""
     groups = [f"{number % 1000:03d}"]
     while number >= 1000:
         number //= 1000
@@ -33,14 +36,26 @@ def _index(number: int, width: int) -> str:
     return name if width == WIDTH else f"{name}.p/{width}"
 
 
+def parse_tile_index(text: str) -> tuple[int, int] | None:
+    """(number, width) of what `tile_index` has written, or None for any other text."""
+    name, partial, width = text.partition(".p/")
+    digits = name.replace("/", "").replace("x", "")
+    if not (digits.isascii() and digits.isdigit()) or len(digits) > 20:
+        return None
+    if partial and not (width.isascii() and width.isdigit() and len(width) <= 3):
+        return None
+    tile = int(digits), int(width) if partial else WIDTH
+    return tile if tile_index(*tile) == text and 0 < tile[1] <= WIDTH else None
+
+
 def tile_path(log: Path, level: int, number: int, width: int = WIDTH) -> Path:
     """`tile/<L>/<N>[.p/<W>]`."""
-    return log / "tile" / str(level) / _index(number, width)
+    return log / "tile" / str(level) / tile_index(number, width)
 
 
 def bundle_path(log: Path, number: int, width: int = WIDTH) -> Path:
     """`tile/entries/<N>[.p/<W>]`."""
-    return log / "tile" / "entries" / _index(number, width)
+    return log / "tile" / "entries" / tile_index(number, width)
 
 
 def encode_bundle(entries: list[bytes]) -> bytes:

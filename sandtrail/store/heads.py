@@ -1,0 +1,61 @@
+"""Remembered heads: the key and checkpoint that a user last found good, kept outside of the store.
+
+Whoever cuts a log back to an older state that it had itself signed leaves no trace in it; only a head that is kept
+elsewhere shows it.
+"""
+
+from __future__ import annotations
+
+import os
+from hashlib import sha256
+from pathlib import Path
+
+from sandtrail.errors import DamagedError, NotFoundError, UsageError
+from sandtrail.store.keys import load_verifier
+from sandtrail.store.layout import Layout, publish
+from sandtrail.store.log import read_checkpoint
+from sandtrail.store.note import Checkpoint, Verifier, open_checkpoint
+
+__all__ = ["head_file", "heads_folder", "read_head", "remember_head"]
+
+
+def heads_folder() -> Path:
+    """Where this user's remembered heads are: outside of any store, so that whoever rolls a store back misses them."""
+    state = os.environ.get("XDG_STATE_HOME")
+    return (Path(state) if state else Path.home() / ".local" / "state") / "sandtrail" / "heads"
+
+
+def head_file(home: Path) -> Path:
+    """Where the head of the store under `home` is kept."""
+    return heads_folder() / f"{sha256(os.fsencode(home.resolve())).hexdigest()[:32]}.head"
+
+
+def remember_head(home: Path, note: bytes | None = None) -> Path:
+    """Keep the store's key and its checkpoint for the next `verify` to compare with; returns where.
+
+    `note`: the checkpoint that was found good (`Report.note`); by default the current one, which a recorder may have
+    replaced since. Raises as `load_verifier` and `open_checkpoint`. Durable when it returns.
+    """
+    verifier = load_verifier(home)
+    note = read_checkpoint(Layout(home).log) if note is None else note
+    if note is None:
+        raise NotFoundError(f"the log under {home} has no checkpoint yet")
+    checkpoint = open_checkpoint(note, verifier)
+    path = head_file(home)
+    old = read_head(path)
+    if old is None or old[1].size <= checkpoint.size:
+        publish(path, verifier.vkey.encode() + b"\n\n" + note)
+    return path
+
+
+def read_head(path: Path) -> tuple[Verifier, Checkpoint] | None:
+    """A remembered head. Raises UsageError when the file is there but is not one."""
+    try:
+        key, _, note = path.read_bytes().partition(b"\n\n")
+    except FileNotFoundError:
+        return None
+    try:
+        verifier = Verifier.parse(key.decode())
+        return verifier, open_checkpoint(note, verifier)
+    except (DamagedError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not a remembered head: {error}") from None
