@@ -20,7 +20,7 @@ from typing import Any
 
 from sandtrail.replay.events import Event
 from sandtrail.replay.turns.buckets import Bucket, Edge, Group
-from sandtrail.replay.turns.entries import entries
+from sandtrail.replay.turns.entries import Entry, entries
 from sandtrail.replay.turns.exchanges import Frames
 from sandtrail.replay.turns.facts import CHANGES, argv_of, details
 from sandtrail.replay.turns.lineage import TOLERANCE_NS, Lineage
@@ -58,7 +58,11 @@ class Fold:
 
     def feed(self, events: Iterable[Event]) -> None:
         """Take events, each batch in any order, batches in about the order of time."""
-        for at_ns, _, fact, phase in entries(events):
+        self.feed_entries(entries(events))
+
+    def feed_entries(self, steps: Iterable[Entry]) -> None:
+        """Take events as steps that are in order already."""
+        for at_ns, _, fact, phase in steps:
             self.events += phase != "answer" and not (phase == "ask" and fact.kind == "http.exchange")
             self.first_ns = self.first_ns or at_ns
             self.last_ns = max(self.last_ns, at_ns)

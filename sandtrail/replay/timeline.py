@@ -1,0 +1,251 @@
+"""Timelines of sessions, kept up to date as the index grows.
+
+A session's events are folded in as they come. Events reach the index by way of several streams, so the newest moment is
+held back until all of them should have told it; one that comes later still makes the fold begin anew.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sandtrail.errors import NotFoundError, StoreError
+from sandtrail.replay.events import Event
+from sandtrail.replay.follow import catch_up
+from sandtrail.replay.index import Index
+from sandtrail.replay.turns.entries import Entry, entries
+from sandtrail.replay.turns.exchanges import Frames, StoredFrames
+from sandtrail.replay.turns.fold import Fold
+from sandtrail.replay.turns.timeline import View
+from sandtrail.store.reader import LogReader, open_log
+
+__all__ = ["VERSION", "Live", "Timelines", "read_timeline"]
+
+VERSION = 1
+"""Of the rules: a summary that another version made is made again."""
+HOLD_NS = 1_000_000_000
+KEPT = 8
+"""Sessions whose folds stay in memory."""
+
+
+class _Nothing:
+    """Frames of a home that has no log yet."""
+
+    def frame(self, ref: str) -> bytes:
+        raise NotFoundError(f"there is no frame {ref}: nothing has been signed yet")
+
+    def between(self, first: str, last: str) -> Iterator[tuple[str, bytes]]:
+        raise NotFoundError(f"there are no frames {first} to {last}: nothing has been signed yet")
+
+
+class Live:
+    """The fold of one session, as far as the index has come. One thread at a time."""
+
+    def __init__(self, frames: Frames) -> None:
+        self._frames = frames
+        self._begin()
+        self._cost_s = 0.0
+        self._rebuilt = 0.0
+
+    def _begin(self) -> None:
+        self.fold = Fold(self._frames)
+        self.view = View(self.fold)
+        self.rows = 0
+        """How many rows of the index were taken."""
+        self._held: list[Entry] = []
+        self._folded_ns = 0
+        self._stale = False
+
+    def update(self, index: Index, session: str, *, ended: bool, now_ns: int | None = None) -> None:
+        """Take what is new in the index. A session that has ended is folded to its end."""
+        if self._stale and (ended or time.monotonic() - self._rebuilt > 5 * self._cost_s):
+            self._begin()
+        began, first = time.monotonic(), self.rows == 0
+        fresh: list[Event] = []
+        for event in index.rows(session, self.rows):
+            fresh.append(event)
+        self.rows += len(fresh)
+        self._take(fresh, None if ended else (now_ns or time.time_ns()) - HOLD_NS)
+        if first:
+            self._cost_s, self._rebuilt = time.monotonic() - began, time.monotonic()
+        if self._stale and ended:
+            self._begin()
+            self.update(index, session, ended=True)
+
+    def _take(self, fresh: list[Event], until_ns: int | None) -> None:
+        steps = sorted(self._held + entries(fresh), key=lambda entry: entry.at_ns)
+        cut = len(steps)
+        if until_ns is not None:
+            cut = next((place for place, entry in enumerate(steps) if entry.at_ns > until_ns), len(steps))
+        self._stale = self._stale or bool(steps and steps[0].at_ns < self._folded_ns)
+        self.fold.feed_entries(steps[:cut])
+        self._held = steps[cut:]
+        if cut:
+            self._folded_ns = max(self._folded_ns, steps[cut - 1].at_ns)
+
+
+class Timelines:
+    """Timelines of one home, for many askers at once."""
+
+    def __init__(self, home: Path, index: Index | None = None) -> None:
+        self.home = home
+        self.index = index or Index(home)
+        self._live: OrderedDict[str, tuple[threading.Lock, Live]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._summaries: dict[str, dict[str, Any]] = {}
+
+    def reader(self) -> LogReader:
+        """A reader of the log. Raises NotFoundError where there is none yet."""
+        return open_log(self.home)
+
+    def _of(self, session: str) -> tuple[threading.Lock, Live]:
+        with self._lock:
+            found = self._live.get(session)
+            if found is None:
+                frames: Frames
+                try:
+                    frames = StoredFrames(self.reader())
+                except StoreError:  # an index without a log: events can be shown, bodies cannot
+                    frames = _Nothing()
+                found = self._live[session] = (threading.Lock(), Live(frames))
+            self._live.move_to_end(session)
+            while len(self._live) > KEPT:
+                self._live.popitem(last=False)
+            return found
+
+    def session(self, session: str) -> dict[str, Any]:
+        """A session with everything that is known of it as a whole; "" is the newest. Raises NotFoundError."""
+        row = self.index.session(session)
+        known = completeness(row)
+        found = {**public(row), **self.summary(row)}
+        found.pop("found", None)
+        found["sources"] = [source(stream) for stream in self.index.streams(row["id"])]
+        found["completeness"] = {"from_first_instruction": known[0], "reason": known[1]}
+        return found
+
+    def timeline(self, session: str, offset: int = 0, limit: int = 100_000) -> dict[str, Any]:
+        """A session's timeline (docs/architecture.md). Raises NotFoundError."""
+        row = self.index.session(session)
+        lock, live = self._of(row["id"])
+        with lock:
+            live.update(self.index, row["id"], ended=row["state"] == "ended")
+            known = unbroken(row, live.fold)
+            found = live.view.as_dict({}, *known, offset, limit)
+        found["session"] = {
+            **self.session(row["id"]),
+            "turns": found["turns_total"],
+            "findings": len(found["findings"]),
+        }
+        return found
+
+    def outputs(self, session: str, turn: int | None, offset: int, limit: int) -> tuple[list[dict[str, Any]], int]:
+        """Rows of one turn (None: of what is unexplained) and how many there are. Raises NotFoundError."""
+        row = self.index.session(session)
+        lock, live = self._of(row["id"])
+        with lock:
+            live.update(self.index, row["id"], ended=row["state"] == "ended")
+            if turn is not None and not 0 <= turn < len(live.fold.turns):
+                raise NotFoundError(f"session {row['id']} has turns 0 to {len(live.fold.turns) - 1}")
+            rows = live.view.outputs(turn)
+            return rows[offset : offset + limit], len(rows)
+
+    def members(self, session: str, turn: int | None) -> list[tuple[int, int, int]]:
+        """Which events stand in a turn: (segment, place, event of the frame). Raises NotFoundError."""
+        row = self.index.session(session)
+        lock, live = self._of(row["id"])
+        with lock:
+            live.update(self.index, row["id"], ended=row["state"] == "ended")
+            if turn is not None and not 0 <= turn < len(live.fold.turns):
+                raise NotFoundError(f"session {row['id']} has turns 0 to {len(live.fold.turns) - 1}")
+            held = live.fold.unexplained if turn is None else live.fold.turns[turn].buckets
+            return [member for bucket in held.values() for member in bucket.members()]
+
+    def summary(self, row: dict[str, Any]) -> dict[str, Any]:
+        """`turns`, `findings` (a count) and `found` (the findings) of a session, kept for sessions that have ended."""
+        state = [VERSION, row["events"], row["state"], row["gaps"]]
+        kept = self._summaries.get(row["id"]) or self._stored(row)
+        if kept is None or kept["state"] != state:
+            lock, live = self._of(row["id"])
+            with lock:
+                live.update(self.index, row["id"], ended=row["state"] == "ended")
+                found = [finding.as_dict() for finding in live.view.findings(*unbroken(row, live.fold))]
+                kept = {"state": state, "turns": len(live.fold.turns), "found": found}
+            self._store(row, kept)
+        self._summaries[row["id"]] = kept
+        return {"turns": kept["turns"], "findings": len(kept["found"]), "found": kept["found"]}
+
+    def _place(self, row: dict[str, Any]) -> Path:
+        name = "".join(c if c.isalnum() or c in "-_" else "_" for c in row["id"])[:80]
+        return self.home / "timelines" / f"{name}.json"
+
+    def _stored(self, row: dict[str, Any]) -> dict[str, Any] | None:
+        try:
+            found = json.loads(self._place(row).read_bytes())
+        except (OSError, ValueError):
+            return None
+        known = isinstance(found, dict) and found.get("id") == row["id"] and {"state", "turns", "found"} <= found.keys()
+        return found if known else None
+
+    def _store(self, row: dict[str, Any], summary: dict[str, Any]) -> None:
+        if row["state"] != "ended":
+            return
+        path = self._place(row)
+        try:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            temporary = path.with_suffix(f".{threading.get_ident()}.tmp")
+            temporary.write_text(json.dumps({"id": row["id"], **summary}))
+            temporary.rename(path)
+        except OSError:  # whoever may only read the home computes it each time
+            return
+
+
+def public(row: dict[str, Any]) -> dict[str, Any]:
+    """The columns of a session that askers see."""
+    names = ("id", "sandbox", "command", "state", "started_ns", "ended_ns", "exit_status", "events", "gaps")
+    return {name: row[name] for name in names}
+
+
+def source(stream: dict[str, Any]) -> dict[str, Any]:
+    """What a stream's source says of itself."""
+    told = stream["descriptor"] if isinstance(stream["descriptor"], dict) else {}
+    names = ("frames", "dropped", "closed", "reason")
+    return {
+        "stream": stream["id"],
+        "source": stream["source"],
+        "ref": stream["opened_ref"],
+        "sees": [str(item) for item in told.get("sees") or [] if item],
+        "blind": [str(item) for item in told.get("blind") or [] if item],
+        "descriptor": told,
+        **{name: stream[name] for name in names},
+    }
+
+
+def completeness(row: dict[str, Any]) -> tuple[bool, str]:
+    """Whether a session was recorded from its first instruction on, and why that is known."""
+    facts = row["facts"] if isinstance(row["facts"], dict) else {}
+    known = facts.get("completeness")
+    if isinstance(known, dict):
+        return known.get("from_first_instruction") is True, str(known.get("reason") or "")
+    return False, "nothing in the record proves that it begins with the first instruction"
+
+
+def unbroken(row: dict[str, Any], fold: Fold) -> tuple[bool, str]:
+    """Whether no process can have run unseen: recorded from the first instruction, and nothing lost since."""
+    first, reason = completeness(row)
+    lost = [fold.gap_of(fact) for fact, _ in fold.gaps if fact.source in ("gvisor", "collector", "")]
+    if first and lost:
+        return False, f"{len(lost)} gaps, the first: {lost[0]['cause']}"
+    return first, reason
+
+
+def read_timeline(home: Path, session: str = "") -> dict[str, Any]:
+    """The timeline of one session, the newest by default, with the index brought up to the log's signed head.
+
+    Raises NotFoundError where nothing was recorded, StoreError where the index cannot be written and is not there.
+    """
+    return Timelines(home, catch_up(home)).timeline(session)
