@@ -61,7 +61,7 @@ def find(named: str | Path | None = None) -> Path:
         if path is None:
             raise UsageError(f"{wanted} is no program that can be run; --runsc and SANDTRAIL_RUNSC name a runsc binary")
         return Path(path).resolve()
-    for candidate in (str(cache_folder() / "bin" / "runsc"), "runsc", "/usr/bin/runsc", "/usr/local/bin/runsc"):
+    for candidate in (str(cache_folder() / "bin" / "runsc"), "runsc"):
         if found := shutil.which(candidate):
             return Path(found).resolve()
     raise MissingPartError("runsc, gVisor's runtime, is not installed: apt-get install runsc, or make runsc")

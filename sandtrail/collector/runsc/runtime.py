@@ -23,7 +23,8 @@ _NOTHING: Final = (subprocess.DEVNULL,) * 3
 class Runtime:
     """`root` is runsc's state folder, `logs` the folder for its own words (None for a runtime that is not ours).
 
-    Every method raises RuntimeFailedError with runsc's words when the command fails.
+    Every method raises RuntimeFailedError with runsc's words when the command fails. Each command has a session of its
+    own: a Ctrl-C at the terminal is the recorder's to pass on, not an end to runsc in the middle of its work.
     """
 
     runsc: Runsc
@@ -48,7 +49,13 @@ class Runtime:
         command = self.command(*arguments)
         try:
             done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=timeout
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=timeout,
+                start_new_session=True,
             )
         except subprocess.TimeoutExpired:
             raise RuntimeFailedError(f"runsc {arguments[0]} did not end within {timeout:.0f} s") from None
@@ -70,7 +77,9 @@ class Runtime:
         """Run a command whose own three files become the container's, so that they cannot carry its words."""
         stdin, stdout, stderr = stdio
         command = self.command(*arguments, flags=flags)
-        done = subprocess.run(command, stdin=stdin, stdout=stdout, stderr=stderr, timeout=_PATIENCE_S, check=False)
+        done = subprocess.run(
+            command, stdin=stdin, stdout=stdout, stderr=stderr, timeout=_PATIENCE_S, check=False, start_new_session=True
+        )
         if done.returncode:
             words = self.words() or f"exit status {done.returncode}"
             raise RuntimeFailedError(f"runsc {arguments[0]} {arguments[-1]}: {words}")
@@ -84,7 +93,7 @@ class Runtime:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            start_new_session=True,  # a Ctrl-C at the terminal is ours to pass on
+            start_new_session=True,
         )
 
     def state(self, container: str) -> dict[str, Any]:

@@ -55,9 +55,11 @@ def write(
     environment = {**_environment(ca is not None), **options.env}
     workdir = options.workdir or (rootfs.WORKDIR if options.rootfs is None else "/")
     agent = folder / AGENT
-    agent.mkdir(parents=True)
+    folder.mkdir(mode=0o700, parents=True)  # the environment in it may hold secrets
+    agent.mkdir()
+    user = parse_user(options.user)
     if options.rootfs is None:
-        mounts = rootfs.build(agent / "root", hostname)
+        mounts = rootfs.build(agent / "root", hostname, user)
         root = "root"
         if ca is not None:
             _ca_bundle(agent / "root" / CA_BUNDLE[1:], ca)
@@ -71,7 +73,7 @@ def write(
         _mount_point(agent / "root", workdir, is_file=False)
     process = {
         "terminal": False,
-        "user": dict(zip(("uid", "gid"), parse_user(options.user), strict=True)),
+        "user": dict(zip(("uid", "gid"), user, strict=True)),
         "args": list(options.command),
         "env": [f"{name}={value}" for name, value in environment.items()],
         "cwd": workdir,

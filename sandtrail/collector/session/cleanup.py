@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from sandtrail.collector.network import wire
-from sandtrail.collector.runsc import binary
+from sandtrail.collector.runsc import binary, trace
 from sandtrail.collector.runsc.runtime import Runtime
 from sandtrail.collector.session import cgroup, sendbuffer
 from sandtrail.collector.session.lifecycle import Lifecycle
@@ -46,7 +46,8 @@ def cleanup(home: Path, session: str | None = None) -> list[str]:
             wire.remove(session)
             return []
     for state in abandoned:
-        _record_abandoned(state)
+        with contextlib.suppress(SandtrailError, OSError):  # a full disk is no reason to leave a sandbox running
+            _record_abandoned(state)
         remove(state)
     return [state.session for state in abandoned]
 
@@ -68,39 +69,39 @@ def remove(state: State) -> None:
 
 def _record_abandoned(state: State) -> None:
     """Write down that the recorder was gone before the sandbox, with what the runtime can still say."""
-    with Lifecycle(state.home, state.session, state.sandbox, "cleanup") as lifecycle:
-        facts: dict[str, object] = {"reason": "the recorder of this session is gone", "recorder_pid": state.owner_pid}
-        with contextlib.suppress(SandtrailError, OSError):
+    facts = {"reason": "the recorder of this session is gone", "recorder_pid": state.owner_pid}
+    with Lifecycle(state.home, state.session, state.sandbox, "cleanup") as acts:
+        try:
             runtime = Runtime(binary.identify(state.runsc), state.root)
-            lifecycle.act("runtime", event="trace-list", words=runtime.run("trace", "list", state.sandbox, timeout=5))
-        if state.kind == "attach":
-            with contextlib.suppress(SandtrailError, OSError):
-                runtime.run("trace", "delete", "--name=Default", state.sandbox, timeout=5)
-            lifecycle.act("detach", **facts)
-        else:
-            lifecycle.act("delete", container=state.sandbox, **facts)
+            words = runtime.run("trace", "list", state.sandbox, timeout=_PATIENCE_S)
+            acts.act("runtime", event="trace-list", dropped=trace.parse_dropped(words), words=words)
+            if state.kind == "attach":
+                runtime.run("trace", "delete", "--name=Default", state.sandbox, timeout=_PATIENCE_S)
+        except (SandtrailError, OSError) as error:
+            acts.act("runtime", event="trace-list", dropped=None, words=str(error))
+        acts.act("detach" if state.kind == "attach" else "delete", container=state.sandbox, **facts)
 
 
-def _processes(root: Path) -> list[int]:
-    """Processes of a runsc state folder: the sentry, the gofers, runsc's own commands."""
-    mark = f"--root={root}".encode()
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            with contextlib.suppress(OSError):
-                if mark in (entry / "cmdline").read_bytes().split(b"\0"):
-                    found.append(int(entry.name))
-    return found
+def _belongs(pid: int, root: Path) -> bool:
+    """Whether a process works on a runsc state folder: the sentry, a gofer, one of runsc's own commands."""
+    try:
+        return f"--root={root}".encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
 
 
 def _end_processes(root: Path) -> None:
+    def left() -> list[int]:
+        pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+        return [pid for pid in pids if pid != os.getpid() and _belongs(pid, root)]
+
     deadline = time.monotonic() + _PATIENCE_S
-    while (pids := _processes(root)) and time.monotonic() < deadline:
+    while (pids := left()) and time.monotonic() < deadline:
         for pid in pids:
             with contextlib.suppress(OSError):
                 pidfd = os.pidfd_open(pid)
                 try:
-                    if pid in _processes(root):  # still the same process, now that the descriptor pins it
+                    if _belongs(pid, root):  # still the same process, now that the descriptor pins it
                         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
                     select.select([pidfd], [], [], 1.0)
                 finally:

@@ -7,6 +7,7 @@ folder itself is the lower layer of an overlay in the sandbox's memory, so it st
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from pathlib import Path
 from typing import Any, Final
@@ -38,11 +39,15 @@ def hosts(name: str) -> str:
     return f"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {name}\n"
 
 
-def build(root: Path, name: str) -> list[dict[str, Any]]:
-    """Make the root folder at `root` for a sandbox called `name`; returns the OCI mounts that complete it."""
+def build(root: Path, name: str, owner: tuple[int, int]) -> list[dict[str, Any]]:
+    """Make the root folder at `root` for a sandbox called `name`, whose home and working folder belong to `owner` (user
+    and group id); returns the OCI mounts that complete it."""
     root.mkdir(parents=True)
     for folder in _EMPTY:
         (root / folder).mkdir(parents=True)
+    if owner != (0, 0):
+        for folder in (HOME, WORKDIR):
+            os.chown(root / folder[1:], *owner)
     mounts = []
     for folder in _SYSTEM:
         source = Path("/", folder)

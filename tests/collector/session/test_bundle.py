@@ -47,6 +47,15 @@ def test_nobodys_secrets_are_in_the_root(tmp_path: Path, ca: Path) -> None:
     assert all("ro" in m["options"] for m in specs["agent"]["mounts"] if m["type"] == "bind")
 
 
+@pytest.mark.needs("root")
+def test_home_and_working_folder_belong_to_the_user(tmp_path: Path, ca: Path) -> None:
+    made, specs = written(tmp_path, ca, user="1000:50")
+    assert specs["agent"]["process"]["user"] == {"uid": 1000, "gid": 50}
+    for folder in ("home/agent", "work"):
+        stat = (made.agent / "root" / folder).stat()
+        assert (stat.st_uid, stat.st_gid) == (1000, 50)
+
+
 def test_the_gateways_certificate_is_among_the_systems(tmp_path: Path, ca: Path) -> None:
     made, _ = written(tmp_path, ca)
     bundled = (made.agent / "root" / bundle.CA_BUNDLE[1:]).read_text()

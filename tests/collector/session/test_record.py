@@ -87,7 +87,8 @@ def test_mounts_environment_user_and_working_folder_are_as_asked(recorder: Recor
     assert not (tmp_path / "x").exists()
 
 
-def test_what_goes_around_the_gateway_is_refused_at_once_and_recorded(recorder: Recorder) -> None:
+def test_what_goes_around_the_gateway_is_refused_at_once_and_recorded(each_recorder: Recorder) -> None:
+    recorder = each_recorder
     name, done = recorder.run(
         "python3",
         "-c",
