@@ -1,0 +1,243 @@
+"""mitmproxy's hooks: decide, record, let pass. In that order, and nothing passes that was to be recorded and is not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mitmproxy import connection, http, tcp, tls
+from mitmproxy.net.tls import starts_like_tls_record
+from mitmproxy.proxy import layer, layers, server_hooks
+
+from sandtrail.collector.gateway.connection import Connection
+from sandtrail.collector.gateway.exchange import Exchange
+from sandtrail.collector.gateway.policy import Upstream
+from sandtrail.collector.gateway.redact import printable
+from sandtrail.collector.gateway.session import UnrecordedError
+from sandtrail.collector.gateway.tunnel import Tunnel, record_message, record_websocket_end
+
+__all__ = ["Recorder"]
+
+_DNS_PORTS = frozenset({53, 5353})
+_UNRECORDED = "the gateway cannot record this traffic now, and its policy is to let nothing pass unrecorded"
+
+
+class Recorder:
+    """The addon. `connections` is the engine's: the open connections by the client's id."""
+
+    def __init__(self, connections: Mapping[str, Connection]) -> None:
+        self._connections = connections
+
+    def _link(self, client: connection.Client) -> Connection:
+        return self._connections[client.id]
+
+    # -- connections ---------------------------------------------------------------------------------------------------
+
+    def client_connected(self, client: connection.Client) -> None:
+        """Refuse what is over the session's share."""
+        link = self._link(client)
+        session = link.session
+        session.counts["connections"] += 1
+        if session.connections > session.policy.limits.connections:
+            session.counts["refused"] += 1
+            client.error = "too many connections"
+            link.record_error(f"refused: over {session.policy.limits.connections} connections are open", "refused")
+
+    def client_disconnected(self, client: connection.Client) -> None:
+        """The connection is over, and whatever was under way on it."""
+        self._link(client).end()
+
+    def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
+        """The connection's task asks once more whether it may: see `egress`."""
+        assert data.server.address is not None
+        link = self._link(data.client)
+        if data.server.address not in link.mapped:
+            data.server.error = link.session.policy.rules.denial([data.server.address[0]])
+
+    def http_connect(self, flow: http.HTTPFlow) -> None:
+        """A CONNECT; what it is for is decided by what comes through it."""
+        link = self._link(flow.client_conn)
+        link.mapped.clear()
+        headers, _ = link.session.redactor.headers(flow.request.headers.fields)
+        try:
+            link.record_connect(flow.request.host, flow.request.port, method="CONNECT", headers=headers)
+        except UnrecordedError:
+            flow.response = _answer(503, _UNRECORDED)
+
+    def next_layer(self, nextlayer: layer.NextLayer) -> None:
+        """mitmproxy takes whatever goes to port 53 for DNS, which nothing here records; as bytes it is recorded."""
+        address = nextlayer.context.server.address
+        if address and address[1] in _DNS_PORTS and not starts_like_tls_record(nextlayer.data_client()):  # type: ignore[no-untyped-call]
+            nextlayer.layer = layers.TCPLayer(nextlayer.context)
+
+    # -- TLS -----------------------------------------------------------------------------------------------------------
+
+    def tls_established_client(self, data: tls.TlsData) -> None:
+        """The client trusts us."""
+        link, alpn = self._link(data.context.client), data.conn.alpn or b""
+        link.record_tls(data.conn.sni, established=True, version=data.conn.tls_version, alpn=printable(alpn))
+
+    def tls_failed_client(self, data: tls.TlsData) -> None:
+        """The client does not trust us, or speaks no TLS that we do: its name and its byte counts are all there is."""
+        link = self._link(data.context.client)
+        link.record_tls(data.conn.sni, established=False, message=link.session.redactor.message(data.conn.error or ""))
+
+    # -- HTTP ----------------------------------------------------------------------------------------------------------
+
+    async def requestheaders(self, flow: http.HTTPFlow) -> None:
+        """Where does it go, may it go there, and will its body be known before it does?"""
+        link = self._link(flow.client_conn)
+        exchange = link.exchanges[flow.id] = Exchange(link, flow)
+        if flow.error:
+            return  # malformed: the engine refuses it next
+        try:
+            if not link.connected:
+                link.record_connect(flow.request.host, flow.request.port)
+            refusal = await self._route(link, flow, exchange)
+            if refusal is not None:
+                link.refuses = True
+                flow.metadata["refusal"] = refusal
+            elif exchange.must_stream_request():
+                exchange.stream_request()
+        except UnrecordedError:
+            flow.metadata["refusal"] = (503, "unrecorded", _UNRECORDED)
+
+    async def request(self, flow: http.HTTPFlow) -> None:
+        """All of the request is there, or all of it has passed."""
+        link = self._link(flow.client_conn)
+        link.refuses = False
+        exchange = link.exchanges[flow.id]
+        refusal = flow.metadata.get("refusal")
+        streamed = bool(flow.request.stream)
+        try:
+            await exchange.record_request()
+            if refusal is not None:
+                status, reason, message = refusal
+                digest = {"rules": link.session.policy.rules.digest} if reason == "denied" else {}
+                exchange.fail(message, by="gateway", reason=reason, status=status, **digest)
+                flow.response = _answer(status, message)
+        except UnrecordedError as error:
+            if streamed:
+                link.abort(str(error))
+            else:
+                flow.metadata["refusal"] = (503, "unrecorded", _UNRECORDED)
+                flow.response = _answer(503, _UNRECORDED)
+
+    async def _route(self, link: Connection, flow: http.HTTPFlow, exchange: Exchange) -> tuple[int, str, str] | None:
+        """Send the request where the policy says; the status, reason and text of the refusal where it may not go."""
+        request, policy = flow.request, link.session.policy
+        names = [request.host, request.host_header or "", flow.client_conn.sni or ""]
+        if reason := policy.rules.denial(_without_port(name) for name in names):
+            return 403, "denied", f"Sandtrail's gateway: {reason}\n"
+        if upstream := policy.upstream(request.host):
+            exchange.upstream = str(upstream)
+            link.mapped.add((upstream.host, upstream.port))
+            _redirect(request, upstream)
+            return None
+        try:
+            reason = await link.session.resolver.refusal(request.host)
+        except OSError as error:
+            return 502, "unresolved", f"Sandtrail's gateway: cannot resolve {printable(request.host)[:255]}: {error}\n"
+        return (403, "refused", f"Sandtrail's gateway: {reason}\n") if reason else None
+
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        """An upstream's response begins, or one of ours."""
+        link = self._link(flow.client_conn)
+        exchange = link.exchanges[flow.id]
+        if exchange.ended or flow.response is None or "refusal" in flow.metadata:
+            return
+        try:
+            exchange.begin_response()
+        except UnrecordedError:
+            link.abort("the response could not be recorded")
+
+    def response(self, flow: http.HTTPFlow) -> None:
+        """A response is whole."""
+        link = self._link(flow.client_conn)
+        try:
+            link.exchanges.pop(flow.id).record_response()
+        except UnrecordedError as error:
+            link.abort(str(error))
+
+    def error(self, flow: http.HTTPFlow) -> None:
+        """A request or its response broke off, was malformed, or could not be sent."""
+        link = self._connections.get(flow.client_conn.id)
+        exchange = link.exchanges.pop(flow.id, None) if link is not None else None
+        if exchange is not None and flow.error is not None:
+            _unless_unrecorded(exchange, flow.error.msg)
+
+    # -- other protocols -----------------------------------------------------------------------------------------------
+
+    def websocket_message(self, flow: http.HTTPFlow) -> None:
+        """A message is about to be passed on."""
+        link = self._link(flow.client_conn)
+        assert flow.websocket is not None
+        message = flow.websocket.messages[-1]
+        try:
+            record_message(link, flow)
+        except UnrecordedError as error:
+            message.dropped = True
+            link.abort(str(error))
+
+    def websocket_end(self, flow: http.HTTPFlow) -> None:
+        """Either side has closed it."""
+        link = self._link(flow.client_conn)
+        try:
+            record_websocket_end(link, flow)
+        except UnrecordedError as error:
+            link.abort(str(error))
+
+    async def tcp_start(self, flow: tcp.TCPFlow) -> None:
+        """Bytes that are no HTTP: the destination is judged before anything is connected."""
+        link = self._link(flow.client_conn)
+        flow.metadata["tunnel"] = Tunnel(link, flow)
+
+    def tcp_message(self, flow: tcp.TCPFlow) -> None:
+        """Bytes are about to be passed on."""
+        message = flow.messages[-1]
+        try:
+            flow.metadata["tunnel"].record(flow)
+        except UnrecordedError as error:
+            message.content = b""
+            self._link(flow.client_conn).abort(str(error))
+
+    def tcp_end(self, flow: tcp.TCPFlow) -> None:
+        """Both sides are done."""
+        self._end_tunnel(flow, "")
+
+    def tcp_error(self, flow: tcp.TCPFlow) -> None:
+        """It broke off, or was never made."""
+        self._end_tunnel(flow, flow.error.msg if flow.error else "")
+
+    def _end_tunnel(self, flow: tcp.TCPFlow, message: str) -> None:
+        try:
+            flow.metadata["tunnel"].end(message)
+        except UnrecordedError as error:
+            self._link(flow.client_conn).abort(str(error))
+
+
+def _unless_unrecorded(exchange: Exchange, message: str) -> None:
+    try:
+        exchange.fail(message, by="engine")
+    except UnrecordedError:
+        return  # nothing passes any more on this exchange; the session counts what it could not record
+
+
+def _answer(status: int, text: str) -> http.Response:
+    headers = {"content-type": "text/plain; charset=utf-8", "server": "sandtrail-gateway"}
+    return http.Response.make(status, text.encode("utf-8", "replace"), headers)
+
+
+def _without_port(name: str) -> str:
+    if name.startswith("["):
+        return name[1:].partition("]")[0]
+    return name.rpartition(":")[0] if name.count(":") == 1 else name
+
+
+def _redirect(request: http.Request, upstream: Upstream) -> None:
+    """Like curl's --connect-to: a mapped name keeps its Host header, unless the upstream is itself a name."""
+    path = upstream.path.encode() + request.data.path if request.data.path.startswith(b"/") else request.data.path
+    if not upstream.is_address:
+        request.host = upstream.host  # sets the Host header too
+    request.data.host, request.data.port = upstream.host, upstream.port
+    request.data.scheme = upstream.scheme.encode()
+    request.data.path = path

@@ -1,0 +1,137 @@
+"""One connection from a sandbox, in mitmproxy's hands."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import structlog
+from mitmproxy.master import Master
+from mitmproxy.proxy import commands, events, layers, mode_servers, mode_specs
+
+from sandtrail.collector.gateway.egress import leaving
+from sandtrail.collector.gateway.exchange import Exchange
+from sandtrail.collector.gateway.redact import printable
+from sandtrail.collector.gateway.session import Session, UnrecordedError
+
+__all__ = ["Connection"]
+
+_log = structlog.get_logger(__name__)
+_MODE = mode_specs.ProxyMode.parse("regular")
+
+
+class Connection(mode_servers.ProxyConnectionHandler):
+    """One connection from a sandbox. Whose it is follows from the socket that it was accepted on."""
+
+    def __init__(
+        self, master: Master, session: Session, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        super().__init__(master, reader, writer, master.options, _MODE)  # type: ignore[no-untyped-call]
+        self.layer = layers.modes.HttpProxy(self.layer.context)
+        self.session = session
+        self.flow = self.client.id.replace("-", "")[:16]
+        self.connected = False
+        """Whether a connect frame says what this connection is for."""
+        self.mapped: set[tuple[str, int]] = set()
+        """Upstreams of the policy that a request on this connection was sent to."""
+        self.exchanges: dict[str, Exchange] = {}
+        """Those under way, by mitmproxy's id of the flow."""
+        self.refuses = False
+        """Whether a request is under way whose body is only waited for, to be answered with a refusal."""
+        self._unwanted = 0
+        self.up = self.down = 0
+        self._count_written(writer)
+
+    def _count_written(self, writer: asyncio.StreamWriter) -> None:
+        write = writer.write
+
+        def counted(data: bytes) -> None:
+            self.down += len(data)
+            write(data)
+
+        writer.write = counted  # type: ignore[assignment, method-assign]
+
+    # -- what the engine does ------------------------------------------------------------------------------------------
+
+    async def server_event(self, event: events.Event) -> None:
+        """Counts what the client sends, and does not wait for the end of an endless body that is refused."""
+        if isinstance(event, events.DataReceived) and event.connection is self.client:
+            self.up += len(event.data)
+            self._unwanted = self._unwanted + len(event.data) if self.refuses else 0
+            if self._unwanted > self.session.policy.limits.request_body:
+                self.abort("the body of a refused request goes on and on")
+        await super().server_event(event)
+
+    async def open_connection(self, command: commands.OpenConnection) -> None:
+        """Connects on the session's behalf."""
+        mapped = command.connection.address in self.mapped
+        with leaving(self.session.resolver, mapped=mapped):
+            await super().open_connection(command)
+
+    def log(self, message: str, level: int = 0, exc_info: Any = None) -> None:
+        """The engine's messages quote traffic; only that it crashed on one connection is told, and where."""
+        if exc_info is None:
+            return
+        error = exc_info[1] if isinstance(exc_info, tuple) else sys.exc_info()[1]
+        if isinstance(error, UnrecordedError):
+            self.abort("the traffic could not be recorded")
+            return
+        place = _place(error)
+        _log.error(
+            "connection failed in the engine", session=self.session.name, error=type(error).__name__, place=place
+        )
+        self.abort(f"the engine failed on this connection: {type(error).__name__} in {place}")
+
+    def abort(self, reason: str) -> None:
+        """Close the connection at once."""
+        self.record_error(reason, "aborted")
+        io = self.transports.get(self.client)
+        if io is not None and io.handler is not None:
+            io.handler.cancel(reason)
+
+    # -- frames --------------------------------------------------------------------------------------------------------
+
+    def record_connect(self, host: str, port: int, **more: Any) -> None:
+        """Record what the connection is for. Raises UnrecordedError."""
+        self.connected = True
+        client = list(self.client.peername[:2])
+        frame = {"t": "connect", "flow": self.flow, "client": client, "host": printable(host)[:255], "port": port}
+        self.session.write({**frame, **more, "at_ns": time.time_ns()}, urgent=True)
+
+    def record_tls(self, sni: str | None, *, established: bool, message: str = "", **more: Any) -> None:
+        """Record how the client's TLS handshake with us went."""
+        frame = {"t": "tls", "flow": self.flow, "sni": printable(sni or "")[:255], "established": established}
+        self._try({**frame, "message": message, **more})
+
+    def record_error(self, message: str, reason: str) -> None:
+        """Record what happened to the connection as such."""
+        text = self.session.redactor.message(message)
+        self._try({"t": "error", "flow": self.flow, "message": text, "reason": reason, "by": "gateway"})
+
+    def end(self) -> None:
+        """Record that the connection is over, and what was not finished on it."""
+        for exchange in list(self.exchanges.values()):
+            try:
+                exchange.fail("the connection closed first", by="engine")
+            except UnrecordedError:
+                break
+        self.exchanges.clear()
+        self.session.counts["up_bytes"] += self.up
+        self.session.counts["down_bytes"] += self.down
+        self._try({"t": "close", "flow": self.flow, "up_bytes": self.up, "down_bytes": self.down})
+
+    def _try(self, frame: dict[str, Any]) -> None:
+        try:
+            self.session.write({**frame, "at_ns": time.time_ns()})
+        except UnrecordedError:
+            return  # counted by the session; nothing that could still pass depends on this frame
+
+
+def _place(error: BaseException | None) -> str:
+    trace = error.__traceback__ if error is not None else None
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace is not None else "?"

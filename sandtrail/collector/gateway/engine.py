@@ -1,0 +1,82 @@
+"""mitmproxy as a library: its protocol layers, certificates and addons, on connections that we accept ourselves."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any, cast
+
+from mitmproxy import options
+from mitmproxy.addons import disable_h2c, next_layer, proxyserver, tlsconfig
+from mitmproxy.master import Master
+
+from sandtrail.collector.gateway import bounds
+from sandtrail.collector.gateway.addon import Recorder
+from sandtrail.collector.gateway.ca import ca_folder
+from sandtrail.collector.gateway.connection import Connection
+from sandtrail.collector.gateway.session import Session
+
+__all__ = ["Engine"]
+
+IDLE_S = 3600
+"""A model may think for long before it says the first word."""
+_SYSTEM_TRUST = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
+
+
+class _Certificates(tlsconfig.TlsConfig):
+    """mitmproxy's, without its answer to a magic path on every host."""
+
+    request: Any = None
+
+
+class Engine:
+    """Everything of mitmproxy that the gateway runs, and nothing that listens."""
+
+    def __init__(self, home: Path) -> None:
+        bounds.install()
+        self._open: dict[str, Connection] = {}
+        self._master = cast(Any, Master(options.Options()))
+        # The first has the options of the layers; it is told to start no server.
+        servers: Any = proxyserver.Proxyserver
+        self._master.addons.add(
+            servers(), Recorder(self._open), disable_h2c.DisableH2C(), next_layer.NextLayer(), _Certificates()
+        )
+        self._master.options.update(
+            server=False,
+            confdir=str(ca_folder(home)),
+            connection_strategy="lazy",
+            ssl_verify_upstream_trusted_ca=_trusted(),
+            tcp_timeout=IDLE_S,
+        )
+
+    async def run(self) -> None:
+        """Until `stop`."""
+        await self._master.run()
+
+    def stop(self) -> None:
+        """End `run`."""
+        self._master.shutdown()
+
+    async def serve(self, session: Session, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One accepted connection, for as long as it lasts."""
+        connection = Connection(self._master, session, reader, writer)
+        session.connections += 1
+        self._open[connection.client.id] = connection
+        try:
+            await connection.handle_client()
+        finally:
+            del self._open[connection.client.id]
+            session.connections -= 1
+
+    def connections(self, session: Session) -> list[Connection]:
+        """The session's open connections."""
+        return [connection for connection in self._open.values() if connection.session is session]
+
+
+def _trusted() -> str | None:
+    """The certificates by which upstreams are judged: OpenSSL's variable, else the system's, else mitmproxy's."""
+    named = os.environ.get("SSL_CERT_FILE")
+    if named:
+        return named
+    return next((path for path in _SYSTEM_TRUST if Path(path).exists()), None)

@@ -1,0 +1,238 @@
+"""One HTTP request and its response, as frames: docs/architecture.md, "Payloads by source"."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from typing import Any, Protocol
+
+from mitmproxy import http
+from mitmproxy.net.http import http1
+from mitmproxy.net.http.url import hostport
+
+from sandtrail.collector.gateway.passage import Passage, Whole
+from sandtrail.collector.gateway.redact import printable
+from sandtrail.collector.gateway.session import Session
+from sandtrail.collector.gateway.tap import Tap
+
+__all__ = ["Exchange", "Link"]
+
+_SLICE = 64 * 1024
+_NO_BODY_EXPECTED = frozenset({"GET", "HEAD", "OPTIONS", "DELETE", "TRACE"})
+_STREAMED_TYPES = (
+    "text/event-stream",
+    "application/vnd.amazon.eventstream",
+    "application/x-ndjson",
+    "application/grpc",
+)
+
+
+class Link(Protocol):
+    """The client's connection, as far as an exchange needs it."""
+
+    session: Session
+    flow: str
+
+    def abort(self, reason: str) -> None:
+        """Close the connection at once."""
+
+
+class Exchange:
+    """Begins when a request's headers are there. Its methods raise UnrecordedError, see `Session.write`."""
+
+    def __init__(self, link: Link, flow: http.HTTPFlow) -> None:
+        self._link = link
+        self._session = link.session
+        self._flow = flow
+        self._key = {"flow": link.flow, "id": flow.id.replace("-", "")[:16]}
+        request = flow.request
+        target = hostport(request.scheme or "http", request.host, request.port).encode("utf-8", "surrogateescape")
+        self._url = request.data.scheme + b"://" + target + request.data.path if target else request.data.path
+        self._request: Passage | None = None
+        self._response: Passage | Whole | None = None
+        self._request_recorded = False
+        self._reserved = 0
+        self.upstream = ""
+        """The base address that this request went to instead of its own."""
+        self.ended = False
+
+    # -- the request ---------------------------------------------------------------------------------------------------
+
+    def must_stream_request(self) -> bool:
+        """Whether the request's body is recorded as it passes: its length is unknown, or more than is kept whole."""
+        try:
+            size = http1.expected_http_body_size(self._flow.request)
+        except ValueError:
+            return False
+        if "content-length" not in self._flow.request.headers and self._flow.request.is_http2:
+            return True
+        if size is None or size < 0 or size > self._session.policy.limits.request_body:
+            return True
+        if not self._session.reserve(size):
+            return True
+        self._reserved += size
+        return False
+
+    def stream_request(self) -> None:
+        """Record the request's head, its body as it passes."""
+        request, limits = self._flow.request, self._session.policy.limits
+        tap = Tap(self._session.redactor, request.headers.get("content-encoding", ""), limits.request_body, whole=False)
+        frame = {"t": "request_chunk", **self._key}
+        self._request = Passage(self._session, frame, tap, self._link.abort)
+        request.stream = self._request
+        # Only HTTP/2 leaves open at this point whether there is a body at all. Mostly there is none with these methods,
+        # and the one frame is written when that is certain, still before anything goes upstream.
+        if not (request.is_http2 and request.method in _NO_BODY_EXPECTED):
+            self._session.write({**self._request_head(), "body": "", "stream": True}, urgent=True)
+            self._request_recorded = True
+
+    async def record_request(self) -> None:
+        """Record the whole request, or the end of a streamed one."""
+        body = self._flow.request.raw_content or b""
+        frame = self._request_head() | {"end_ns": _ns(self._flow.request.timestamp_end)}
+        if self._request is not None and not (body or not self._request.tap.size):
+            self._request.finish()
+            tap = self._request.tap
+            frame |= {"body": "", "stream": True, "chunks": self._request.chunks, **_sums(tap)}
+        else:
+            coding = self._flow.request.headers.get("content-encoding", "")
+            tap = Tap(self._session.redactor, coding, self._session.policy.limits.request_body, whole=True)
+            for start in range(0, len(body), _SLICE):
+                tap.feed(body[start : start + _SLICE])
+                if start % (_SLICE * 8) == 0:
+                    await asyncio.sleep(0)  # others have their turn
+            tap.finish()
+            frame |= _whole(tap)
+        if trailers := self._flow.request.trailers:
+            frame["trailers"], _ = self._session.redactor.headers(trailers.fields)
+        self._session.write(frame, urgent=True)
+        self._request_recorded = True
+
+    def _request_head(self) -> dict[str, Any]:
+        request, redactor = self._flow.request, self._session.redactor
+        headers, _ = redactor.headers(request.headers.fields)
+        url, _ = redactor.url(self._url)
+        frame = {
+            "t": "request",
+            **self._key,
+            "method": printable(request.data.method)[:64],
+            "url": url,
+            "http_version": printable(request.data.http_version)[:16],
+            "headers": headers,
+            "start_ns": _ns(request.timestamp_start),
+        }
+        return frame | ({"upstream": self.upstream} if self.upstream else {})
+
+    # -- the response --------------------------------------------------------------------------------------------------
+
+    def begin_response(self) -> None:
+        """The response's headers are there."""
+        response, limits = self._flow.response, self._session.policy.limits
+        assert response is not None
+        coding = response.headers.get("content-encoding", "")
+        try:
+            size = http1.expected_http_body_size(self._flow.request, response)
+        except ValueError:
+            size = None
+        if size == 0:
+            return
+        streamed = response.headers.get("content-type", "").lower().startswith(_STREAMED_TYPES)
+        if size is not None and 0 < size <= limits.response_body and not streamed and self._session.reserve(size):
+            self._reserved += size
+            tap = Tap(self._session.redactor, coding, limits.response_body, whole=True)
+            self._response = Whole(tap, size, self.record_response)
+        else:
+            tap = Tap(self._session.redactor, coding, limits.response_body, whole=False)
+            frame = {"t": "chunk", **self._key}
+            self._response = Passage(self._session, frame, tap, self._link.abort)
+            self._session.write({**self._response_head(), "body": "", "stream": True}, urgent=True)
+        response.stream = self._response
+
+    def record_response(self) -> None:
+        """The response is whole: record it, or the end of a streamed one."""
+        if self.ended:
+            return
+        assert self._flow.response is not None
+        frame = self._response_head() | {"end_ns": time.time_ns()}
+        # A response that mitmproxy took for bodiless never reached the callable.
+        if isinstance(self._response, Passage):
+            self._response.finish()
+            frame |= {"body": "", "stream": True, "chunks": self._response.chunks, **_sums(self._response.tap)}
+        else:
+            frame |= {"stream": False, **self._whole_response(cut=False)}
+        if trailers := self._flow.response.trailers:
+            frame["trailers"], _ = self._session.redactor.headers(trailers.fields)
+        self._end()
+        self._session.write(frame, urgent=True)
+
+    def _whole_response(self, *, cut: bool) -> dict[str, Any]:
+        if self._response is not None:
+            tap = self._response.tap
+        else:
+            tap = Tap(self._session.redactor, "", self._session.policy.limits.response_body, whole=True)
+            assert self._flow.response is not None
+            tap.feed(self._flow.response.raw_content or b"")
+        tap.finish(cut=cut)
+        return _whole(tap)
+
+    def _response_head(self) -> dict[str, Any]:
+        response = self._flow.response
+        assert response is not None
+        headers, _ = self._session.redactor.headers(response.headers.fields)
+        frame: dict[str, Any] = {
+            "t": "response",
+            **self._key,
+            "status": response.status_code,
+            "http_version": printable(response.data.http_version)[:16],
+            "headers": headers,
+            "start_ns": _ns(response.timestamp_start),
+        }
+        if peer := self._flow.server_conn.peername:
+            frame["server"] = [peer[0], peer[1]]
+        return frame
+
+    # -- neither -------------------------------------------------------------------------------------------------------
+
+    def fail(self, message: str, **facts: Any) -> None:
+        """There is no (whole) response and never will be: record what came, and why no more."""
+        if self.ended:
+            return
+        self._end()
+        if not self._request_recorded:
+            # It never went upstream; its body was not looked at.
+            self._session.write({**self._request_head(), "body": "", "body_bytes": None, "cut": True}, urgent=True)
+        elif self._request is not None and self._flow.request.timestamp_end is None:
+            self._request.finish(cut=True)
+            frame = {**self._request_head(), "body": "", "stream": True, "chunks": self._request.chunks}
+            self._session.write(frame | _sums(self._request.tap))
+        if isinstance(self._response, Passage):
+            self._response.finish(cut=True)
+            facts |= {"chunks": self._response.chunks, **_sums(self._response.tap)}
+        elif self._flow.response is not None and self._response is not None:
+            self._session.write({**self._response_head(), "stream": True, **self._whole_response(cut=True)})
+        text = self._session.redactor.message(message)
+        self._session.write({"t": "error", **self._key, "message": text, "at_ns": time.time_ns(), **facts}, urgent=True)
+
+    def _end(self) -> None:
+        self.ended = True
+        self._session.counts["exchanges"] += 1
+        self._session.release(self._reserved)
+        self._reserved = 0
+
+
+def _whole(tap: Tap) -> dict[str, Any]:
+    body, decoded = tap.kept()
+    frame = {"body": base64.b64encode(body).decode(), **_sums(tap)}
+    return frame | ({"decoded": True} if decoded else {})
+
+
+def _sums(tap: Tap) -> dict[str, Any]:
+    frame: dict[str, Any] = {"body_bytes": tap.size, "body_sha256": tap.sha256, "cut": tap.cut}
+    if tap.redacted:
+        frame["redacted"] = tap.redacted
+    return frame | ({"decoded": True} if tap.decoded else {})
+
+
+def _ns(seconds: float | None) -> int:
+    return int(seconds * 1e9) if seconds else time.time_ns()

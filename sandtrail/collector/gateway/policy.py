@@ -1,0 +1,176 @@
+"""What one sandbox may reach through the gateway, and where its requests go: the operator's part of a listener's
+descriptor.
+
+    {"upstream": {"api.openai.com": "http://127.0.0.1:8089"},     requests for this name go to that base address
+     "rules": {"allow": ["*.example.org"], "deny": ["bad.*"]},    globs of names; deny wins; no "allow" allows the rest
+     "redact": {…}, "limits": {…}, "on_failure": "stop" | "pass"}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from fnmatch import translate
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from sandtrail.errors import UsageError
+
+__all__ = ["Limits", "Policy", "Rules", "Upstream", "canonical"]
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one sandbox's share, in bytes unless it says otherwise."""
+
+    request_body: int = 8 * MIB
+    """How much of a request's body is recorded."""
+    response_body: int = 16 * MIB
+    """How much of a response's body is recorded, and of either direction of a tunnel that is no HTTP."""
+    message: int = 16 * MIB
+    """The longest WebSocket message; a longer one closes the connection with status 1009."""
+    memory: int = 256 * MIB
+    """Bodies under way that are kept whole until they end; what would not fit is recorded in chunks as it passes."""
+    connections: int = 512
+    """Open connections from the sandbox, a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """A base address that stands in for a name."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+    is_address: bool
+
+    @classmethod
+    def parse(cls, base: str) -> Upstream:
+        """Read `http://127.0.0.1:8089/prefix`. Raises UsageError."""
+        try:
+            parts = urlsplit(base)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host, port = None, None
+        if not host or parts.scheme not in ("http", "https") or parts.query or parts.fragment or parts.username:
+            raise UsageError(f"an upstream is a base address such as http://127.0.0.1:8089, not {base!r}")
+        address = bool(re.fullmatch(r"[0-9.]+|.*:.*|localhost", host))
+        default = 443 if parts.scheme == "https" else 80
+        return cls(parts.scheme, host, port or default, parts.path.rstrip("/"), address)
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}{self.path}"
+
+
+def canonical(host: str) -> str:
+    """A host name as it is compared: lower case, no final dot, internationalized labels encoded."""
+    name = host.strip().rstrip(".").lower()
+    try:
+        return name if name.isascii() else name.encode("idna").decode()
+    except UnicodeError:
+        return name
+
+
+def _globs(rules: Mapping[str, Any], key: str) -> list[str] | None:
+    globs = rules.get(key)
+    if globs is None:
+        return None
+    if not isinstance(globs, list) or not all(isinstance(glob, str) and 0 < len(glob) <= 255 for glob in globs):
+        raise UsageError(f'rules: {key!r} is a list of names such as "*.example.org"')
+    return [canonical(glob) for glob in globs]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Which names may be asked for."""
+
+    allow: tuple[str, ...] | None = None
+    deny: tuple[str, ...] = ()
+    _patterns: dict[str, re.Pattern[str]] = field(default_factory=dict, compare=False, repr=False)
+
+    @classmethod
+    def parse(cls, rules: Any) -> Rules:
+        """Read the descriptor's part. Raises UsageError."""
+        if rules is None:
+            return cls()
+        if not isinstance(rules, Mapping) or not set(rules) <= {"allow", "deny"}:
+            raise UsageError('rules are {"allow": [names], "deny": [names]}')
+        allow, deny = _globs(rules, "allow"), _globs(rules, "deny") or []
+        made = cls(None if allow is None else tuple(allow), tuple(deny))
+        made._patterns.update((glob, re.compile(translate(glob))) for glob in [*(allow or ()), *deny])
+        return made
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the rules as canonical JSON: which rules a decision was made by."""
+        text = json.dumps({"allow": self.allow, "deny": self.deny}, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def denial(self, names: Iterable[str]) -> str | None:
+        """Why one of these names may not be asked for; None when all may."""
+        for name in {canonical(name) for name in names if name}:
+            for glob in self.deny:
+                if self._patterns[glob].fullmatch(name):
+                    return f"{name} is denied by the rule {glob}"
+            if self.allow is not None and not any(self._patterns[glob].fullmatch(name) for glob in self.allow):
+                return f"{name} is not among the names that the rules allow"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """All of it."""
+
+    rules: Rules
+    upstreams: Mapping[str, Upstream]
+    limits: Limits
+    on_failure: Literal["stop", "pass"]
+    """When the record can't be written: refuse the traffic, or let it pass and record the gap."""
+
+    @classmethod
+    def parse(cls, descriptor: Mapping[str, Any]) -> Policy:
+        """Read a listener's descriptor. Raises UsageError for what it can't make sense of: better no gateway than one
+        with other rules than were meant."""
+        upstream = descriptor.get("upstream") or {}
+        if not isinstance(upstream, Mapping) or not all(isinstance(v, str) for v in upstream.values()):
+            raise UsageError('upstream is {"name": "http://address:port"}')
+        on_failure = descriptor.get("on_failure", "stop")
+        if on_failure not in ("stop", "pass"):
+            raise UsageError('on_failure is "stop" or "pass"')
+        upstreams = {canonical(name): Upstream.parse(base) for name, base in upstream.items()}
+        return cls(Rules.parse(descriptor.get("rules")), upstreams, _limits(descriptor.get("limits")), on_failure)
+
+    def upstream(self, host: str) -> Upstream | None:
+        """Where requests for this name go instead."""
+        return self.upstreams.get(canonical(host))
+
+    def described(self) -> dict[str, Any]:
+        """For the stream's first frame."""
+        return {
+            "upstream": {name: str(upstream) for name, upstream in self.upstreams.items()},
+            "rules": {"allow": self.rules.allow, "deny": self.rules.deny, "sha256": self.rules.digest},
+            "limits": asdict(self.limits),
+            "on_failure": self.on_failure,
+        }
+
+
+def _limits(given: Any) -> Limits:
+    known = {item.name for item in fields(Limits)}
+    if given is None:
+        return Limits()
+    if not isinstance(given, Mapping) or not set(given) <= known:
+        raise UsageError(f"limits are {', '.join(sorted(known))}")
+    if not all(isinstance(value, int) and 0 < value <= 1 << 40 for value in given.values()):
+        raise UsageError("limits are positive numbers")
+    limits = Limits(**given)
+    if max(limits.request_body, limits.response_body, limits.message) > 16 * MIB:
+        # A frame holds 32 MiB, and base64 makes four bytes of three.
+        raise UsageError("limits: a body or message of more than 16 MiB does not fit into one frame")
+    return limits

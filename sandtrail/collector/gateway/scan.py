@@ -1,0 +1,178 @@
+"""Replaces credentials in a text that arrives in pieces: the pieces' borders never make a difference.
+
+What comes out, put together, is what a scan of the whole text at once would give. Bytes that could yet turn out to
+belong to a credential are held back until more has come; that is the record's business only, the traffic goes on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+from sandtrail.collector.gateway.patterns import Rule
+
+__all__ = ["Literals", "Patterns", "Scan"]
+
+Mark = Callable[[str, bytes], bytes]
+
+
+def _prefixes(words: Iterable[bytes]) -> frozenset[bytes]:
+    return frozenset(word[:size] for word in words for size in range(1, len(word)))
+
+
+def _longest_suffix(text: bytes, prefixes: frozenset[bytes], longest: int, start: int) -> int:
+    """Where the longest suffix of text[start:] begins that is one of `prefixes`; len(text) where none is."""
+    for at in range(max(start, len(text) - longest), len(text)):
+        if text[at:] in prefixes:
+            return at
+    return len(text)
+
+
+# Bytes of an ordinary text, the most frequent first; what is not among them is rare.
+_COMMON = b' etaoinsrhldcu"mfpgyb,w.v:/-_k{}[]0123456789'
+
+
+def _hint(anchors: Iterable[bytes]) -> re.Pattern[bytes]:
+    """Finds what an alternation of the anchors finds, but stops only at bytes that are rare: several times as fast.
+
+    A match begins at an anchor's rarest byte, not at its first.
+    """
+    by_byte: dict[bytes, list[bytes]] = {}
+    for anchor in anchors:
+        rank = [_COMMON.find(byte) % 256 for byte in anchor]
+        at = rank.index(max(rank))
+        before, after = re.escape(anchor[: at + 1]), re.escape(anchor[at + 1 :])
+        by_byte.setdefault(anchor[at : at + 1], []).append(b"(?<=" + before + b")" + after)
+    return re.compile(b"|".join(re.escape(byte) + b"(?:" + b"|".join(rest) + b")" for byte, rest in by_byte.items()))
+
+
+class Patterns:
+    """A set of rules, prepared for scanning."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        anchors = sorted({anchor for rule in rules for anchor in rule.anchors}, key=len, reverse=True)
+        self._hint = _hint(anchors).search
+        self._exact = re.compile(b"|".join(map(re.escape, anchors)))
+        # At a place where a long anchor stands, the rules of every shorter one that it begins with apply too.
+        self.at = {
+            anchor: tuple(rule for rule in rules if any(anchor.startswith(short) for short in rule.anchors))
+            for anchor in anchors
+        }
+        self.partial = _prefixes(anchors)
+        self.longest = max(map(len, anchors), default=1) - 1
+
+    def find(self, lowered: bytes, at: int) -> re.Match[bytes] | None:
+        """The first anchor at or after `at`, the longest one of those that begin there."""
+        near = at
+        while hint := self._hint(lowered, near):
+            low = max(at, hint.start() - self.longest)
+            if found := self._exact.search(lowered, low, hint.end() + self.longest):
+                # Once more, without the window's end: it may have cut a longer anchor short.
+                return self._exact.match(lowered, found.start())
+            near = hint.start() + 1
+        return None
+
+
+class Literals:
+    """Secrets that are known word for word, because they stood where only a credential stands."""
+
+    def __init__(self) -> None:
+        self.names: dict[bytes, str] = {}
+        self.find: Callable[[bytes, int], re.Match[bytes] | None] = lambda _text, _at: None
+        self.partial: frozenset[bytes] = frozenset()
+        self.longest = 0
+
+    def add(self, secret: bytes, name: str) -> None:
+        """From now on `secret` is replaced wherever it stands."""
+        if secret in self.names:
+            return
+        self.names[secret] = name
+        words = sorted(self.names, key=len, reverse=True)
+        self.find = re.compile(b"|".join(map(re.escape, words))).search
+        self.partial = _prefixes(words)
+        self.longest = max(map(len, words)) - 1
+
+
+class Scan:
+    """One text. `count` is how many credentials were replaced so far."""
+
+    def __init__(self, patterns: Patterns, literals: Literals, mark: Mark) -> None:
+        self._patterns = patterns
+        self._literals = literals
+        self._mark = mark
+        self._held_literal = b""
+        self._held = b""
+        self._context = b""
+        self._waiting: list[bytes] = []
+        self._waiting_size = 0
+        self.count = 0
+
+    def feed(self, data: bytes) -> bytes:
+        """Take the next piece; returns what of the text is settled, credentials replaced."""
+        self._waiting.append(data)
+        self._waiting_size += len(data)
+        # Many small pieces behind a long undecided one would be scanned again and again.
+        if self._waiting_size * 8 < len(self._held) + len(self._held_literal):
+            return b""
+        return self._scan(self._take(), last=False, cut=False)
+
+    def finish(self, *, cut: bool = False) -> bytes:
+        """The end of the text; with `cut` it breaks off, and what may have begun as a credential is replaced."""
+        return self._scan(self._take(), last=True, cut=cut)
+
+    def _take(self) -> bytes:
+        data = b"".join(self._waiting)
+        self._waiting.clear()
+        self._waiting_size = 0
+        return data
+
+    def _scan(self, data: bytes, *, last: bool, cut: bool) -> bytes:
+        text, settled = self._replace_literals(self._held_literal + data, last=last)
+        self._held_literal = b"" if last else settled
+        return self._replace_patterns(text, last=last, cut=cut)
+
+    def _replace_literals(self, text: bytes, *, last: bool) -> tuple[bytes, bytes]:
+        literals, out, at = self._literals, [], 0
+        while match := literals.find(text, at):
+            out += [text[at : match.start()], self._marked(literals.names[match[0]], match[0])]
+            at = match.end()
+        stop = len(text) if last else _longest_suffix(text, literals.partial, literals.longest, at)
+        return b"".join([*out, text[at:stop]]), text[stop:]
+
+    def _replace_patterns(self, data: bytes, *, last: bool, cut: bool) -> bytes:
+        # One byte of what went before stays in sight: rules look at what stands before an anchor.
+        text = self._context + self._held + data
+        lowered = text.lower()
+        patterns, out = self._patterns, []
+        done = at = len(self._context)
+        stop = len(text)
+        while found := patterns.find(lowered, at):
+            place = found.start()
+            rules = patterns.at[found[0]]
+            if not last and any(rule.undecided.fullmatch(text, place) for rule in rules):
+                stop = place
+                break
+            for rule in rules:
+                if match := rule.pattern.match(text, place):
+                    start, end = match.span(match.lastindex or 0)
+                    out += [text[done:start], self._marked(rule.name, text[start:end])]
+                    done = at = end
+                    break
+            else:
+                begun = cut and any(rule.undecided.fullmatch(text, place) for rule in rules)
+                if begun and len(text) - place > len(found[0]):
+                    out += [text[done:place], self._marked("cut-off", text[place:])]
+                    done = at = len(text)
+                    break
+                at = place + 1
+        else:
+            if not last:
+                stop = _longest_suffix(lowered, patterns.partial, patterns.longest, done)
+        out.append(text[done:stop])
+        self._context = text[:stop][-1:]
+        self._held = text[stop:]
+        return b"".join(out)
+
+    def _marked(self, name: str, secret: bytes) -> bytes:
+        self.count += 1
+        return self._mark(name, secret)

@@ -1,0 +1,120 @@
+"""One sandbox's share of the gateway: its stream, its policy, what it has learned, and the bounds on all of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import structlog
+
+from sandtrail import __version__
+from sandtrail.collector.gateway.egress import Resolver
+from sandtrail.collector.gateway.fingerprint import Fingerprinter
+from sandtrail.collector.gateway.policy import Policy
+from sandtrail.collector.gateway.redact import Redactor
+from sandtrail.errors import StoreError
+
+__all__ = ["Session", "Stream", "UnrecordedError"]
+
+SEES = [
+    "HTTP/1.1, HTTP/2 and WebSocket through the proxy, whole, up to the recorded limits",
+    "names, addresses, TLS parameters and byte counts of every connection to the proxy",
+]
+BLIND = [
+    "traffic that does not take the proxy: the packet filter on the sandbox's link records it",
+    "content of connections whose client does not trust the gateway's certificate: name and byte counts only",
+    "credentials: replaced by keyed fingerprints before anything is written",
+]
+
+_log = structlog.get_logger(__name__)
+
+
+class Stream(Protocol):
+    """What the gateway asks of the store's streams."""
+
+    id: int
+    seq: int
+
+    def write(self, payload: bytes, *, urgent: bool = False) -> int:
+        """Record a frame."""
+
+    def note(self, note: Mapping[str, Any], *, urgent: bool = True) -> None:
+        """Record an act of the collector."""
+
+    def close(self, reason: str, **facts: Any) -> None:
+        """Record the stream's end."""
+
+
+class Spool(Protocol):
+    """Where streams are opened."""
+
+    def open(self, descriptor: Mapping[str, Any]) -> Stream:
+        """Begin a stream."""
+
+
+class UnrecordedError(Exception):
+    """A frame could not be recorded, and the policy says that then nothing passes."""
+
+
+class Session:
+    """Made when its listener is handed over. Raises UsageError for a descriptor that it can't make sense of, StoreError
+    when the stream can't be opened."""
+
+    def __init__(self, name: str, descriptor: Mapping[str, Any], spool: Spool, fingerprints: Fingerprinter) -> None:
+        self.name = name
+        self.policy = Policy.parse(descriptor)
+        self.redactor = Redactor(fingerprints, descriptor.get("redact"))
+        self.resolver = Resolver()
+        self.connections = 0
+        self.memory = self.policy.limits.memory
+        self.counts = {"connections": 0, "refused": 0, "exchanges": 0, "up_bytes": 0, "down_bytes": 0}
+        self.closed = False
+        self._lost = 0
+        self._lost_from_ns = 0
+        own = {"source": "gateway", "version": __version__, "sees": SEES, "blind": BLIND, **self.policy.described()}
+        self.stream = spool.open({**descriptor, **own, "session": name})
+
+    def write(self, frame: Mapping[str, Any], *, urgent: bool = False) -> None:
+        """Record a frame: it is in the spool when this returns. Raises UnrecordedError where it is not and the policy
+        is to stop then; otherwise the loss becomes a gap record as soon as one can be written."""
+        if self.closed:
+            return
+        payload = json.dumps(frame, separators=(",", ":")).encode()
+        try:
+            if self._lost:
+                self._note_gap()
+            self.stream.write(payload, urgent=urgent)
+        except StoreError as error:
+            if not self._lost:
+                self._lost_from_ns = time.time_ns()
+                _log.error("cannot record", session=self.name, error=str(error), policy=self.policy.on_failure)
+            self._lost += 1
+            if self.policy.on_failure == "stop":
+                raise UnrecordedError(str(error)) from error
+
+    def _note_gap(self) -> None:
+        at = self.stream.seq
+        bounds = {"after_seq": at - 1, "before_seq": at, "from_ns": self._lost_from_ns, "to_ns": time.time_ns()}
+        self.stream.note({"note": "gap", "cause": "the spool could not be written", "count": self._lost, **bounds})
+        self._lost = 0
+
+    def reserve(self, size: int) -> bool:
+        """Take `size` bytes of the session's memory for a body that is kept whole; `release` gives them back."""
+        if size > self.memory:
+            return False
+        self.memory -= size
+        return True
+
+    def release(self, size: int) -> None:
+        """Give back what `reserve` took."""
+        self.memory += size
+
+    def close(self, reason: str) -> None:
+        """End the stream. Raises StoreError when its end can't be recorded."""
+        if not self.closed:
+            if self._lost:
+                self._note_gap()
+            self.stream.close(reason, **self.counts)
+            self.closed = True
