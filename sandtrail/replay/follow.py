@@ -1,36 +1,43 @@
 """Following the log: new segments are decoded and indexed as soon as they are signed.
 
-The cursor moves in the same transaction that shows the events, so each frame is in the index exactly once. What a
-decoder knows of an open stream is only in memory: a follower that starts makes the sessions anew that had not ended.
+What becomes visible, how far the log was read, and what the decoders know of open streams change in one transaction of
+the catalog. So each frame is in the index exactly once, whenever the follower is killed, and it goes on where it was.
 """
 
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
-from sandtrail.errors import NotFoundError, StoreError
-from sandtrail.replay.decode.decoder import VERSION, Decoder
+from sandtrail.errors import DamagedError, NotFoundError, StoreError
+from sandtrail.replay.decode.decoder import RECORDER, VERSION, Decoder, StreamState
 from sandtrail.replay.events import Event
 from sandtrail.replay.index import Index
 from sandtrail.replay.index.catalog import open_catalog
 from sandtrail.replay.index.writer import IndexWriter
-from sandtrail.replay.sessions import Book, session_of
+from sandtrail.replay.sessions import Book
+from sandtrail.store.frames import Frame, Kind
 from sandtrail.store.manifest import Entry
 from sandtrail.store.reader import LogReader, open_log
 
 __all__ = ["Follower", "catch_up"]
 
-_BATCH_ROWS = 100_000
-_BATCH_ENTRIES = 256
-_POLL = 0.2
+_BATCH_ROWS: Final = 100_000
+_BATCH_ENTRIES: Final = 256
+_POLL: Final = 0.2
+_RETRY: Final = 1.0
+_CUT_OFF: Final = "recorder ended without a stop"
+_GAP_N: Final = 300
+"""The number, among the events of the frame before it, of a gap that the log tells."""
 _log = structlog.get_logger()
 
 
@@ -46,29 +53,25 @@ class Follower:
         except OSError:
             os.close(self._lock)
             raise StoreError(f"another follower already indexes {home}") from None
-        self._writer = IndexWriter(home, open_catalog(home))
+        try:
+            self._writer = IndexWriter(home, open_catalog(home))
+        except BaseException:
+            os.close(self._lock)
+            raise
         self._reader: LogReader | None = None
-        self._decoder = Decoder()
-        self._book = Book()
+        self._loaded = False
+        self._load()
+
+    def _load(self) -> None:
+        """Take up where the catalog says that the last transaction left off."""
+        self.position = self._writer.position(VERSION)
+        self._decoder, self._book = Decoder(), Book(self._writer.session)
         self._rows: dict[str, list[Any]] = defaultdict(list)
         self._pending = 0
-        self._heard_ns = 0
-        self.position = self._writer.position(VERSION)
-        self._remake()
-
-    def _remake(self) -> None:
-        """Derive again the sessions that were not over when the last follower stopped."""
-        unfinished = self._writer.unfinished()
-        if not unfinished or not self.position:
-            return
-        self._writer.forget(list(unfinished))
-        reader = self._open()
-        if reader is None:
-            return
-        wanted = set(unfinished)
-        for entry in reader.entries(min(unfinished.values()), self.position):
-            self._entry(reader, entry, wanted)
-        self._commit()
+        for stream, state in self._writer.states().items():
+            self._decoder.load(int(stream, 16), state)
+        self._book.load(*self._writer.unfinished())
+        self._loaded = True
 
     def _open(self) -> LogReader | None:
         if self._reader is None:
@@ -81,104 +84,155 @@ class Follower:
     def step(self) -> int:
         """Index what is new; returns how many log entries were read. What it read is visible when it returns.
 
-        Raises StoreError or DamagedError when the log cannot be read on; everything before that is indexed.
+        Raises StoreError when the log or the catalog cannot be read or written. What was visible before still is; a
+        later step begins again from there.
         """
+        if not self._loaded:
+            self._load()
         reader = self._open()
         if reader is None:
             return 0
-        size = reader.size()
-        start = self.position
+        size, start = reader.size(), self.position
+        self._loaded = False
         try:
             for entry in reader.entries(start, min(size, start + _BATCH_ENTRIES)):
-                self._entry(reader, entry, None)
+                self._entry(reader, entry)
                 self.position = entry.index + 1
                 if self._pending >= _BATCH_ROWS:
                     self._commit()
-        finally:
             if self.position > start:
-                self._tick()
                 self._commit()
+        except SQLAlchemyError as error:
+            raise StoreError(f"the catalog cannot be written: {error}") from error
+        self._loaded = True
         return self.position - start
 
-    def _entry(self, reader: LogReader, entry: Entry, wanted: set[str] | None) -> None:
+    # -- one entry of the log ------------------------------------------------------------------------------------------
+
+    def _entry(self, reader: LogReader, entry: Entry) -> None:
         if entry.kind == "segment":
-            self._segment(reader, entry, wanted)
-        elif entry.kind == "gap" and entry.map.get("cause") == "recorder ended without a stop":
-            self._cut_off(entry)
+            try:
+                frames = reader.segment_frames(entry.map["segment"])
+            except (DamagedError, NotFoundError) as error:
+                self._damaged(entry, str(error))
+                return
+            self._segment(frames, entry.index)
+        elif entry.kind == "gap":
+            self._gap(reader, entry)
 
-    def _segment(self, reader: LogReader, entry: Entry, wanted: set[str] | None) -> None:
-        decoder, book = self._decoder, self._book
-        for frame in reader.frames(entry.map["segment"]):
-            rows: list[Any] = []
-            state = decoder.feed(
-                frame.segment, frame.place, frame.stream, frame.seq, frame.kind, frame.realtime_ns, frame.payload, rows
-            )
-            name = session_of(state)
-            if wanted is not None and name not in wanted:
-                continue
-            book.frame(frame, state, rows, entry.index)
-            if rows:
-                if not state.session:
-                    rows = [(row[0], name, *row[2:]) for row in rows]
-                self._rows[name].extend(rows)
-                self._pending += len(rows)
-            self._heard_ns = frame.realtime_ns
+    def _segment(self, frames: list[Frame], log_index: int) -> None:
+        """Decode a segment's frames, run by run of one stream."""
+        feed, data = self._decoder.feed, int(Kind.DATA)
+        rows: list[Any] = []
+        state: StreamState | None = None
+        last: Frame | None = None
+        count = 0
+        for frame in frames:
+            segment, place, stream, seq, kind, received_ns, _, _, payload = frame
+            if last is not None and state is not None and (stream != last.stream or kind != data or last.kind != data):
+                self._run(state, last, count, rows, log_index)
+                rows, count = [], 0
+            state = feed(segment, place, stream, seq, kind, received_ns, payload, rows)
+            last = frame
+            count += 1
+        if state is not None and last is not None:
+            self._run(state, last, count, rows, log_index)
+            rows = []
+            self._decoder.tick(last.realtime_ns, rows)
+            self._found(rows, last.realtime_ns)
 
-    def _cut_off(self, entry: Entry) -> None:
-        """Nobody ended these sessions: a recorder that died did, and its successor says between which times."""
-        begin, end = entry.map.get("from") or [0], entry.map.get("to") or [0]
-        cause = str(entry.map.get("cause"))
-        for row in self._book.cut_off(int(begin[0]), cause):
-            detail = f'{{"cause":"{cause}","count":null,"from_ns":{int(begin[0])},"to_ns":{int(end[0])}}}'
-            streams = [s for s in self._decoder.streams.values() if session_of(s) == row["id"]]
-            source = streams[0].source if streams else "collector"
-            event = Event(
-                f"{self._last_ref(entry)}", row["id"], row["sandbox"], source, "gap", int(begin[0]), int(end[0]), 0,
-                object=cause, detail=detail,
-            )  # fmt: skip
-            self._rows[row["id"]].append(event)
-            self._pending += 1
+    def _run(self, state: StreamState, last: Frame, count: int, rows: list[Any], log_index: int) -> None:
+        self._book.frames(state, last, count, rows, log_index)
+        self._rows[state.session].extend(rows)
+        self._pending += len(rows)
 
-    def _last_ref(self, entry: Entry) -> str:
+    def _found(self, rows: list[Any], when_ns: int) -> None:
+        """Take events of any sessions that came of no frame just now."""
+        by_session: dict[str, list[Any]] = defaultdict(list)
+        for row in rows:
+            by_session[row[1]].append(row)
+        for session, some in by_session.items():
+            self._book.events(session, some, when_ns)
+            self._rows[session].extend(some)
+            self._pending += len(some)
+
+    # -- what is missing -----------------------------------------------------------------------------------------------
+
+    def _damaged(self, entry: Entry, words: str) -> None:
+        """A segment that is not what was signed: what it held is missing from the index, and the rest goes on."""
+        _log.error("a segment cannot be indexed", segment=entry.map["segment"], error=words)
+        when = [int(stamp[0]) for stamp in (entry.map["first"], entry.map["last"])]
+        for name, (first, frames, _) in entry.map["streams"].items():
+            state = self._decoder.streams.get(int(name, 16))
+            bounds = {"after_seq": first - 1, "before_seq": first + frames, "from_ns": when[0], "to_ns": when[1]}
+            detail = {"cause": "evidence damaged", "count": frames, **bounds, "stream": name, "what": words[:2000]}
+            self._tell(f"{entry.map['segment']}.0", state.session if state else RECORDER, state, detail)
+
+    def _gap(self, reader: LogReader, entry: Entry) -> None:
+        """The log itself says that evidence is missing; that concerns whatever was being recorded."""
+        cause = str(entry.map.get("cause") or "unknown")
+        begin, end = _clock(entry.map.get("from")), _clock(entry.map.get("to"))
+        ref = self._last_ref(reader, entry)
+        for name in self._book.recording:
+            if cause == _CUT_OFF:
+                rows: list[Any] = []
+                self._decoder.abandon(name, ref, 0, begin or end, rows)
+                self._found(rows, begin or end)
+            detail = {"cause": cause, "count": None, "from_ns": begin or None, "to_ns": end or None}
+            self._tell(ref, name, None, {**detail, "source": "recorder", "log_index": entry.index})
+            if cause == _CUT_OFF:
+                self._book.cut_off(name, begin or end, cause)
+
+    def _tell(self, ref: str, session: str, state: StreamState | None, detail: dict[str, Any]) -> None:
+        when = detail["from_ns"] or detail["to_ns"] or 0
+        sandbox, source = (state.sandbox, state.source) if state else ("", "")
+        row = Event(
+            ref, session, sandbox, source, "gap", when, detail["to_ns"] or when, object=detail["cause"],
+            result=detail["count"], detail=json.dumps(detail), n=_GAP_N,
+        )  # fmt: skip
+        self._found([tuple(row)], when)
+
+    def _last_ref(self, reader: LogReader, entry: Entry) -> str:
         """The last frame before a log entry that is no frame itself."""
-        reader = self._open()
-        assert reader is not None
         for index in range(entry.index - 1, -1, -1):
             before = next(reader.entries(index, index + 1))
             if before.kind == "segment":
                 return f"{before.map['segment']}.{before.map['frames'] - 1}"
         return ""
 
-    def _tick(self) -> None:
-        """Give out events that have waited too long for a message that belongs to them."""
-        rows: list[Any] = []
-        self._decoder.tick(self._heard_ns, rows)
-        for row in rows:
-            self._rows[row[1]].append(row)
+    # -- what becomes visible ------------------------------------------------------------------------------------------
 
     def _commit(self) -> None:
         rows, self._rows, self._pending = self._rows, defaultdict(list), 0
         sessions, streams = self._book.take_changes()
-        self._writer.commit(self.position, rows, sessions, streams)
+        touched, self._decoder.touched = self._decoder.touched, set()
+        states = {f"{stream:016x}": self._decoder.dump(stream) for stream in touched}
+        self._writer.commit(self.position, rows, sessions, streams, states)
 
     def run(self, stopped: Callable[[], bool], poll: float = _POLL) -> None:
-        """Follow until `stopped()`. A log that cannot be read is said once and tried again: it may be restored."""
+        """Follow until `stopped()`. What cannot be read or written is said once and tried again: it may be restored."""
         said = ""
         while not stopped():
             try:
                 read = self.step()
+                said = ""
             except (StoreError, OSError) as error:
                 if str(error) != said:
                     said = str(error)
                     _log.error("cannot follow the log", error=said, position=self.position)
                 read = 0
-                time.sleep(1)
+                time.sleep(_RETRY)
             if not read:
                 time.sleep(poll)
 
     def close(self) -> None:
         """Let another follower take over."""
         os.close(self._lock)
+
+
+def _clock(stamp: object) -> int:
+    """REALTIME of a log entry's three clocks; 0 where it has none."""
+    return int(stamp[0]) if isinstance(stamp, list | tuple) and stamp and isinstance(stamp[0], int) else 0
 
 
 def catch_up(home: Path, timeout: float = 120.0) -> Index:

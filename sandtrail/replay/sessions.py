@@ -1,97 +1,126 @@
-"""What the index says of sessions and streams, kept up to date frame by frame."""
+"""What the index says of sessions and streams, kept up to date run by run of frames."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sandtrail.replay.decode.decoder import StreamState
-from sandtrail.replay.index.index import RECORDER
+from sandtrail.replay.decode.text import as_text, fit
 from sandtrail.store.frames import Frame, Kind
 
-__all__ = ["Book", "session_of"]
+__all__ = ["Book"]
 
 Row = tuple[Any, ...]
-_KIND, _OBJECT, _RESULT = 4, 18, 19
-
-
-def session_of(state: StreamState) -> str:
-    """The session of a stream; one that names none is its own."""
-    if state.session:
-        return state.session
-    return RECORDER if state.source == "collector" else f"unbound-{state.id}"
+_KIND, _OBJECT, _RESULT, _DETAIL = 4, 18, 19, 21
+_DROPPED = "dropped by the sentry"
 
 
 @dataclass(slots=True)
 class _Session:
     row: dict[str, Any]
     open_streams: set[str] = field(default_factory=set)
-    exit_ns: int | None = None
 
 
 class Book:
-    """Sessions and streams that are not over; `take_changes` gives the rows that changed since the last call."""
+    """Sessions and streams that are not over; `take_changes` gives the rows that changed since the last call.
 
-    def __init__(self) -> None:
+    `recall` finds a session's row in the catalog, for a stream that begins in a session that was thought over.
+    """
+
+    def __init__(self, recall: Callable[[str], dict[str, Any] | None]) -> None:
+        self._stored = recall
         self._sessions: dict[str, _Session] = {}
         self._streams: dict[str, dict[str, Any]] = {}
         self._changed_sessions: dict[str, dict[str, Any]] = {}
         self._changed_streams: dict[str, dict[str, Any]] = {}
 
-    def frame(self, frame: Frame, state: StreamState, rows: list[Row], log_index: int) -> str:
-        """Take note of a frame and of the events that it became; returns its session."""
-        name = session_of(state)
-        session = self._session(name, frame, state, log_index)
-        stream = self._stream(name, frame, state, session)
-        stream["frames"] += 1
-        session.row["events"] += len(rows)
-        for row in rows:
-            kind = row[_KIND]
-            if kind == "gap":
-                session.row["gaps"] += 1
-            elif kind.startswith("lifecycle.") and state.source == "lifecycle":
-                self._lifecycle(session, frame, row)
-        if frame.kind == Kind.CLOSE:
-            stream["closed"], stream["reason"] = True, _closing_words(rows)
-            session.open_streams.discard(state.id)
-            self._streams.pop(state.id, None)
-            if not session.open_streams:
-                self._end(name, session, session.exit_ns or frame.realtime_ns)
-        self._changed_sessions[name] = session.row
-        self._changed_streams[state.id] = stream
-        return name
+    def load(self, sessions: Sequence[Mapping[str, Any]], streams: Sequence[Mapping[str, Any]]) -> None:
+        """Take up the sessions that were not over, and their open streams, from the catalog."""
+        for row in sessions:
+            self._sessions[row["id"]] = _Session(dict(row))
+        for stream in streams:
+            session = self._sessions.get(stream["session"])
+            if session is not None:
+                session.open_streams.add(stream["id"])
+                self._streams[stream["id"]] = dict(stream)
 
-    def _session(self, name: str, frame: Frame, state: StreamState, log_index: int) -> _Session:
+    def _recall(self, name: str) -> dict[str, Any] | None:
+        """The row of a session that was thought over."""
+        return self._changed_sessions.get(name) or self._stored(name)
+
+    @property
+    def recording(self) -> list[str]:
+        """The sessions that are not over."""
+        return list(self._sessions)
+
+    def frames(self, state: StreamState, last: Frame, count: int, rows: list[Row], log_index: int) -> None:
+        """Take note of a run of frames of one stream, of which `last` is the last, and of their events.
+
+        An OPEN or a CLOSE is a run of its own.
+        """
+        session = self._session(state, last, log_index)
+        stream = self._stream(state, last, session)
+        stream["frames"] += count
+        self._changed_streams[state.id] = stream
+        self.events(state.session, rows, last.realtime_ns)
+        if last.kind == Kind.CLOSE:
+            self._close_stream(
+                session, state.id, next((row[_OBJECT] for row in rows if row[_KIND] == "stream.close"), "")
+            )
+            if state.descriptor.get("part") == "cleanup":
+                # It speaks for a recorder that is gone, and whose own streams nobody closes.
+                for other in [s for s in session.open_streams if self._source(s) == "lifecycle"]:
+                    self._close_stream(session, other, "its recorder is gone")
+            if not session.open_streams:
+                self._end(session, session.row["facts"].get("exit_ns") or last.realtime_ns)
+
+    def events(self, name: str, rows: Sequence[Row], when_ns: int) -> None:
+        """Count events of a session, and read in them what the session's own row says."""
+        if not rows:
+            return
+        session = self._sessions.get(name) or _Session(self._recall(name) or _new(name, "", when_ns, 0))
+        row = session.row
+        row["events"] += len(rows)
+        for event in rows:
+            kind = event[_KIND]
+            if kind == "gap":
+                row["gaps"] += 1
+                self._count_dropped(session, event)
+            elif kind == "lifecycle.exit" and event[_RESULT] is not None and row["exit_status"] is None:
+                row["exit_status"] = event[_RESULT]
+                row["facts"] = {**row["facts"], "exit_ns": when_ns}
+        self._changed_sessions[name] = row
+
+    def _count_dropped(self, session: _Session, event: Row) -> None:
+        if event[_OBJECT] != _DROPPED or event[_RESULT] is None:
+            return
+        for name in session.open_streams:
+            if f'"stream":"{name}"' in event[_DETAIL]:
+                self._streams[name]["dropped"] += event[_RESULT]
+                self._changed_streams[name] = self._streams[name]
+
+    def _session(self, state: StreamState, frame: Frame, log_index: int) -> _Session:
+        name = state.session
         session = self._sessions.get(name)
         if session is None:
-            row: dict[str, Any] = {
-                "id": name,
-                "sandbox": state.sandbox,
-                "command": [],
-                "state": "recording",
-                "started_ns": frame.realtime_ns,
-                "ended_ns": None,
-                "exit_status": None,
-                "events": 0,
-                "gaps": 0,
-                "first_entry": log_index,
-                "facts": {},
-            }
-            session = self._sessions[name] = _Session(row)
+            row = self._recall(name) or _new(name, state.sandbox, frame.realtime_ns, log_index)
+            session = self._sessions[name] = _Session({**row, "state": "recording", "ended_ns": None})
         command = state.descriptor.get("command")
         if frame.kind == Kind.OPEN and state.source == "lifecycle" and isinstance(command, list):
-            session.row["command"] = session.row["command"] or [str(word)[:4096] for word in command[:256]]
+            session.row["command"] = session.row["command"] or [as_text(word, 4096) for word in command[:256]]
             session.row["sandbox"] = session.row["sandbox"] or state.sandbox
         return session
 
-    def _stream(self, name: str, frame: Frame, state: StreamState, session: _Session) -> dict[str, Any]:
+    def _stream(self, state: StreamState, frame: Frame, session: _Session) -> dict[str, Any]:
         stream = self._streams.get(state.id)
         if stream is None:
             stream = self._streams[state.id] = {
                 "id": state.id,
-                "session": name,
-                "source": state.source,
-                "descriptor": _plain(state.descriptor),
+                "session": state.session,
+                "source": state.source[:32],
+                "descriptor": fit(state.descriptor, 256 << 10),
                 "opened_ref": frame.ref,
                 "opened_ns": frame.realtime_ns,
                 "frames": 0,
@@ -100,49 +129,33 @@ class Book:
                 "reason": "",
             }
             session.open_streams.add(state.id)
-            self._continue(state, session)
+            before = as_text(state.descriptor.get("continues"), 16)
+            if before in session.open_streams:
+                # A restarted receiver goes on with a stream under a new number; the old one will see no close.
+                self._close_stream(session, before, f"goes on as {state.id}")
         return stream
 
-    def _continue(self, state: StreamState, session: _Session) -> None:
-        """A restarted receiver goes on with a stream under a new number; the old one will see no close."""
-        old = str(state.descriptor.get("continues", ""))
-        if old in session.open_streams:
-            session.open_streams.discard(old)
-            before = self._streams.pop(old, None)
-            if before is not None:
-                before["closed"], before["reason"] = True, f"goes on as {state.id}"
-                self._changed_streams[old] = before
+    def _source(self, stream: str) -> str:
+        return str(self._streams[stream]["source"])
 
-    def _lifecycle(self, session: _Session, frame: Frame, row: Row) -> None:
-        if row[_KIND] == "lifecycle.exit" and row[_RESULT] is not None and session.row["exit_status"] is None:
-            session.row["exit_status"] = row[_RESULT]
-            session.exit_ns = frame.realtime_ns
+    def _close_stream(self, session: _Session, name: str, reason: str) -> None:
+        session.open_streams.discard(name)
+        stream = self._streams.pop(name)
+        stream["closed"], stream["reason"] = True, reason
+        self._changed_streams[name] = stream
 
-    def _end(self, name: str, session: _Session, when_ns: int) -> None:
-        session.row["state"] = "ended"
-        session.row["ended_ns"] = when_ns
-        del self._sessions[name]
+    def _end(self, session: _Session, when_ns: int) -> None:
+        session.row["state"], session.row["ended_ns"] = "ended", when_ns
+        self._changed_sessions[session.row["id"]] = session.row
+        self._sessions.pop(session.row["id"], None)
 
-    def dropped(self, state: StreamState, count: int) -> None:
-        """Count frames that a source lost."""
-        stream = self._streams.get(state.id)
-        if stream is not None:
-            stream["dropped"] += count
-
-    def cut_off(self, when_ns: int, words: str) -> list[dict[str, Any]]:
-        """The recorder began anew without having ended: whatever was being recorded is over. Returns those sessions."""
-        ended = []
-        for name, session in list(self._sessions.items()):
-            session.row["facts"] = {**session.row["facts"], "cut_off": words}
-            session.row["gaps"] += 1
-            session.row["events"] += 1
-            for stream in [self._streams.pop(s) for s in session.open_streams if s in self._streams]:
-                stream["closed"], stream["reason"] = True, words
-                self._changed_streams[stream["id"]] = stream
-            self._end(name, session, when_ns)
-            self._changed_sessions[name] = session.row
-            ended.append(session.row)
-        return ended
+    def cut_off(self, name: str, when_ns: int, words: str) -> None:
+        """The recorder began anew without having ended: a session that was being recorded is over."""
+        session = self._sessions[name]
+        session.row["facts"] = {**session.row["facts"], "cut_off": words}
+        for stream in list(session.open_streams):
+            self._close_stream(session, stream, words)
+        self._end(session, when_ns)
 
     def take_changes(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """(sessions, streams) that changed."""
@@ -151,20 +164,17 @@ class Book:
         return sessions, streams
 
 
-def _closing_words(rows: list[Row]) -> str:
-    return next((row[_OBJECT] for row in reversed(rows) if row[_KIND] == "stream.close"), "")
-
-
-def _plain(value: Any, depth: int = 0) -> Any:
-    """A descriptor as JSON can hold it."""
-    if isinstance(value, dict) and depth < 8:
-        return {str(key)[:200]: _plain(item, depth + 1) for key, item in list(value.items())[:500]}
-    if isinstance(value, list | tuple) and depth < 8:
-        return [_plain(item, depth + 1) for item in value[:2000]]
-    if isinstance(value, str):
-        return value[:20_000].encode("utf-8", "backslashreplace").decode()
-    if isinstance(value, bool | float) or value is None:
-        return value
-    if isinstance(value, int):
-        return value if abs(value) < 1 << 63 else str(value)
-    return value.hex() if isinstance(value, bytes) else str(value)[:1000]
+def _new(name: str, sandbox: str, when_ns: int, log_index: int) -> dict[str, Any]:
+    return {
+        "id": name,
+        "sandbox": sandbox,
+        "command": [],
+        "state": "ended",
+        "started_ns": when_ns,
+        "ended_ns": when_ns,
+        "exit_status": None,
+        "events": 0,
+        "gaps": 0,
+        "first_entry": log_index,
+        "facts": {},
+    }

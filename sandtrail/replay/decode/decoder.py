@@ -16,11 +16,13 @@ from sandtrail.replay.decode.own import act_event, read_map, stream_event
 from sandtrail.replay.decode.text import as_text, to_json
 from sandtrail.store.frames import Kind
 
-__all__ = ["VERSION", "Decoder", "StreamState"]
+__all__ = ["RECORDER", "VERSION", "Decoder", "StreamState"]
 
 VERSION: Final = 1
 """Of the events that come out. Raise it when they change: the index is then made anew from the evidence."""
 
+RECORDER: Final = "recorder"
+"""The session of what the recorder says of itself."""
 _MIN, _MAX = -(1 << 63), (1 << 63) - 1
 _I32: Final = (1 << 31) - 1
 _NOBODY: Final = (0, 0, 0, 0, "", "", "", None, None)
@@ -71,7 +73,9 @@ class Decoder:
         ref = f"{segment}.{place}"
         state = self.streams.get(stream)
         if state is None:
-            state = self.streams[stream] = StreamState(f"{stream:016x}")
+            name = f"{stream:016x}"
+            # A stream that names no session is one by itself.
+            state = self.streams[stream] = StreamState(name, session=f"unbound-{name}")
         self.touched.add(stream)
         state.frames += 1
         if kind == Kind.DATA:
@@ -103,7 +107,9 @@ class Decoder:
         told = read_map(payload)
         state.descriptor = told
         state.source = as_text(told.get("source"), 40) or "unnamed"
-        state.session, state.sandbox = as_text(told.get("session"), 128), as_text(told.get("sandbox"), 256)
+        state.sandbox = as_text(told.get("sandbox"), 256)
+        named = as_text(told.get("session"), 128)
+        state.session = named or (RECORDER if state.source == "collector" else state.session)
         if state.source == "gvisor":
             before = self._before(as_text(told.get("continues"), 16))
             if before is not None and before.gvisor is not None:
@@ -187,6 +193,17 @@ class Decoder:
             events.append(("gap", 0, cause, None, detail))
         for n, event in enumerate(events):
             rows.append(_row(at, event, received_ns, seq, "", n))
+
+    def abandon(self, session: str, ref: str, seq: int, received_ns: int, rows: list[Row]) -> None:
+        """The recorder died: no frame of these streams of a session can come any more, and none will be closed.
+
+        Streams of the lifecycle have writers of their own, which may live.
+        """
+        for number, state in list(self.streams.items()):
+            if state.session == session and state.source != "lifecycle":
+                self._finish(state, (ref, state.session, state.sandbox, state.source), seq, received_ns, rows)
+                del self.streams[number]
+                self.touched.add(number)
 
     def tick(self, now_ns: int, rows: list[Row]) -> None:
         """The log has come to `now_ns`: give out what has waited too long for another message."""

@@ -12,15 +12,14 @@ import pyarrow.parquet as pq
 from sqlalchemy import Engine, select
 
 from sandtrail.errors import NotFoundError, UsageError
+from sandtrail.replay.decode.decoder import RECORDER
 from sandtrail.replay.events import COLUMNS, SCHEMA, Event
 from sandtrail.replay.index.catalog import open_catalog
 from sandtrail.replay.index.tables import cursor, parts, sessions, streams
 
-__all__ = ["RECORDER", "Index"]
+__all__ = ["Index"]
 
 MAX_LIMIT = 10_000
-RECORDER = "recorder"
-"""The session under which the recorder's own notes are found; it is in no list."""
 _ORDER = "time_ns, CAST(split_part(ref, '.', 1) AS BIGINT), CAST(split_part(ref, '.', 2) AS BIGINT), n"
 
 

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, ForeignKey, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
 
-__all__ = ["cursor", "metadata", "parts", "sessions", "streams"]
+__all__ = ["cursor", "metadata", "parts", "sessions", "states", "streams"]
 
 metadata = MetaData(
     naming_convention={
@@ -64,4 +77,11 @@ cursor = Table(
     Column("name", String(32), primary_key=True),
     Column("log_index", BigInteger, nullable=False, comment="entries before this one are in the index"),
     Column("decoder", Integer, nullable=False, comment="version of the decoders that the index was made by"),
+)
+
+states = Table(
+    "decoder_state",
+    metadata,
+    Column("id", String(16), primary_key=True, comment="the stream's number as 16 hex digits"),
+    Column("state", LargeBinary, nullable=False, comment="CBOR; its shape is the decoder's own affair"),
 )

@@ -1,5 +1,6 @@
 """Writing the index: a batch of events becomes Parquet files, and they become visible with everything that goes with
-them in one transaction of the catalog. Small files are merged, so that a long session does not become thousands."""
+them in one transaction of the catalog. Small files are merged (merge.py), so that a long session does not become
+thousands."""
 
 from __future__ import annotations
 
@@ -8,20 +9,20 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import pyarrow as pa
+import cbor2
 import pyarrow.parquet as pq
 from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 
-from sandtrail.replay.events import SCHEMA, to_table
-from sandtrail.replay.index.tables import cursor, parts, sessions, streams
+from sandtrail.replay.events import to_table
+from sandtrail.replay.index.merge import due, merge_files
+from sandtrail.replay.index.tables import cursor, parts, sessions, states, streams
 
 __all__ = ["IndexWriter"]
 
-_MERGE_AT = 8
-_MERGE_ROWS = (2_000, 20_000, 200_000, 1_000_000)
-_KEEP_RETIRED_NS = 120 * 10**9
+_KEEP_RETIRED_NS: Final = 120 * 10**9
+"""How long a file stays that no new reader is told of: an old one may be at it."""
 
 
 class IndexWriter:
@@ -31,6 +32,9 @@ class IndexWriter:
         self._home = home
         self._engine = engine
         self._number = 0
+        self.collect(everything=True)
+
+    # -- what there is -------------------------------------------------------------------------------------------------
 
     def position(self, decoder: int) -> int:
         """The log index to go on from; everything is dropped where another version of the decoders made it."""
@@ -38,25 +42,32 @@ class IndexWriter:
             row = db.execute(select(cursor).where(cursor.c.name == "log")).mappings().first()
             if row is not None and row["decoder"] == decoder:
                 return int(row["log_index"])
-            for table in (parts, streams, sessions, cursor):
+            for path in db.scalars(select(parts.c.path)).all():
+                (self._home / path).unlink(missing_ok=True)
+            for table in (parts, streams, sessions, states, cursor):
                 db.execute(delete(table))
             db.execute(insert(cursor).values(name="log", log_index=0, decoder=decoder))
-        self.collect(everything=True)
         return 0
 
-    def unfinished(self) -> dict[str, int]:
-        """Sessions that had not ended: id -> the log entry in which they begin."""
+    def unfinished(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """(sessions that are not over, streams that are not closed)."""
         with self._engine.connect() as db:
-            rows = db.execute(select(sessions.c.id, sessions.c.first_entry).where(sessions.c.state == "recording"))
-            return {row.id: row.first_entry for row in rows}
+            open_sessions = db.execute(select(sessions).where(sessions.c.state == "recording")).mappings().all()
+            open_streams = db.execute(select(streams).where(~streams.c.closed)).mappings().all()
+        return [dict(row) for row in open_sessions], [dict(row) for row in open_streams]
 
-    def forget(self, ids: Sequence[str]) -> None:
-        """Drop what is derived of these sessions, to derive it again."""
-        with self._engine.begin() as db:
-            for table in (parts, streams):
-                db.execute(delete(table).where(table.c.session.in_(ids)))
-            db.execute(delete(sessions).where(sessions.c.id.in_(ids)))
-        self.collect(everything=True)
+    def session(self, session: str) -> dict[str, Any] | None:
+        """A session's row."""
+        with self._engine.connect() as db:
+            row = db.execute(select(sessions).where(sessions.c.id == session)).mappings().first()
+        return dict(row) if row else None
+
+    def states(self) -> dict[str, dict[str, Any]]:
+        """What the decoders know of each open stream."""
+        with self._engine.connect() as db:
+            return {row.id: cbor2.loads(row.state) for row in db.execute(select(states))}
+
+    # -- what becomes visible ------------------------------------------------------------------------------------------
 
     def commit(
         self,
@@ -64,18 +75,24 @@ class IndexWriter:
         rows: Mapping[str, Sequence[Sequence[Any]]],
         session_rows: Sequence[Mapping[str, Any]],
         stream_rows: Sequence[Mapping[str, Any]],
+        decoder_states: Mapping[str, Mapping[str, Any] | None],
     ) -> None:
-        """Make a batch visible, all of it at once: events by session, sessions and streams as they stand now.
+        """Make a batch visible, all of it at once or, when this raises, none.
 
-        `session_rows` carry everything but the counts of rows. Durable against the death of this process; after that of
-        the machine the cursor tells how much there is.
+        Events by session, sessions and streams as they stand now, what the decoders know of a stream (None: nothing any
+        more), and how far the log was read. Durable against the death of this process; after that of the machine the
+        cursor tells how much there is.
         """
-        files = {session: self._write(session, to_table(found)) for session, found in rows.items() if found}
+        files = {session: self._write(session, found) for session, found in rows.items() if found}
         with self._engine.begin() as db:
-            for row in session_rows:
-                _upsert(db, sessions, row)
-            for row in stream_rows:
-                _upsert(db, streams, row)
+            for table, changed in ((sessions, session_rows), (streams, stream_rows)):
+                for row in changed:
+                    _upsert(db, table, row)
+            for stream, state in decoder_states.items():
+                if state is None:
+                    db.execute(delete(states).where(states.c.id == stream))
+                else:
+                    _upsert(db, states, {"id": stream, "state": cbor2.dumps(state)})
             for session, path in files.items():
                 first = db.scalar(select(func.coalesce(func.sum(parts.c.rows), 0)).where(_live(session)))
                 count = len(rows[session])
@@ -84,36 +101,39 @@ class IndexWriter:
         for session in files:
             self._merge(session)
 
-    def _write(self, session: str, table: pa.Table) -> str:
+    def _path(self, session: str) -> Path:
         folder = self._home / "events" / _folder(session)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._number += 1
-        name = f"part-{time.time_ns():020d}-{os.getpid()}-{self._number}.parquet"
-        temporary = folder / f".{name}.tmp"
-        pq.write_table(table, temporary, compression="zstd", row_group_size=65_536)
-        temporary.rename(folder / name)
-        return str((folder / name).relative_to(self._home))
+        return folder / f"part-{time.time_ns():020d}-{os.getpid()}-{self._number}.parquet"
+
+    def _write(self, session: str, rows: Sequence[Sequence[Any]]) -> str:
+        path = self._path(session)
+        temporary = path.with_name(f".{path.name}.tmp")
+        pq.write_table(to_table(rows), temporary, compression="zstd", row_group_size=65_536)
+        temporary.rename(path)
+        return str(path.relative_to(self._home))
 
     def _merge(self, session: str) -> None:
-        """Merge runs of eight neighbours of about one size, the smallest sizes first."""
-        for limit in _MERGE_ROWS:
+        """Put neighbours together until no run of them is due."""
+        while True:
             with self._engine.connect() as db:
                 found = db.execute(select(parts).where(_live(session)).order_by(parts.c.first_row)).mappings().all()
-            run: list[Any] = []
-            for part in reversed(found):
-                if part["rows"] >= limit:
-                    break
-                run.insert(0, part)
-            if len(run) < _MERGE_AT:
-                continue
-            table = pa.concat_tables([pq.read_table(self._home / part["path"], schema=SCHEMA) for part in run])
-            path = self._write(session, table)
+            run = due([part["rows"] for part in found])
+            if run is None:
+                break
+            old = found[run]
+            path = self._path(session)
+            rows = merge_files([self._home / part["path"] for part in old], path)
             with self._engine.begin() as db:
-                ids = [part["id"] for part in run]
+                ids = [part["id"] for part in old]
                 db.execute(update(parts).where(parts.c.id.in_(ids)).values(live=False, retired_ns=time.time_ns()))
-                first, rows = run[0]["first_row"], table.num_rows
-                db.execute(insert(parts).values(session=session, path=path, first_row=first, rows=rows, live=True))
+                where = str(path.relative_to(self._home))
+                first = old[0]["first_row"]
+                db.execute(insert(parts).values(session=session, path=where, first_row=first, rows=rows, live=True))
         self.collect()
+
+    # -- what goes -----------------------------------------------------------------------------------------------------
 
     def collect(self, *, everything: bool = False) -> None:
         """Remove files of parts that were replaced a while ago, when no reader can still be at them.
@@ -125,7 +145,8 @@ class IndexWriter:
             old = db.execute(select(parts).where(~parts.c.live, parts.c.retired_ns < limit)).mappings().all()
             for part in old:
                 (self._home / part["path"]).unlink(missing_ok=True)
-            db.execute(delete(parts).where(parts.c.id.in_([part["id"] for part in old])))
+            if old:
+                db.execute(delete(parts).where(parts.c.id.in_([part["id"] for part in old])))
             if not everything:
                 return
             known = set(db.scalars(select(parts.c.path)))
@@ -141,7 +162,7 @@ def _live(session: str) -> Any:
 
 def _folder(session: str) -> str:
     """A folder name for a session id, which may hold anything in sessions of other recorders."""
-    plain = "".join(c if c.isalnum() or c in "-_" else "_" for c in session)[:80]
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in session)[:80]
     return plain or "_"
 
 
