@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from sandtrail.collector.control import Keeper
+from sandtrail.errors import RecorderError
 from tests import parts
 
 CI = os.environ.get("CI") == "true"
@@ -67,11 +70,21 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("SANDTRAIL_RUN", str(folder / "run"))
     (folder / "run").mkdir(mode=0o700)
     yield folder
+    _end_keeper(folder)
     left = _end_processes_of(folder)
     mounted = _unmount_below(folder)
     shutil.rmtree(folder, ignore_errors=True)
     assert not left, f"the test left processes behind: {left}"
     assert not mounted, f"the test left mounts behind: {mounted}"
+
+
+def _end_keeper(folder: Path) -> None:
+    """A keeper lingers for the next recording; here there will be none."""
+    with contextlib.suppress(RecorderError, ProcessLookupError):
+        keeper = Keeper.connect(folder, start=False)
+        pid = int(keeper.hello()["pid"])
+        keeper.close()
+        os.kill(pid, signal.SIGTERM)
 
 
 def _processes_of(folder: Path) -> dict[int, str]:
@@ -89,7 +102,7 @@ def _processes_of(folder: Path) -> dict[int, str]:
     return found
 
 
-def _end_processes_of(folder: Path, patience_s: float = 5.0) -> dict[int, str]:
+def _end_processes_of(folder: Path, patience_s: float = 10.0) -> dict[int, str]:
     """Wait for the folder's processes to leave by themselves, then kill and return those that did not."""
     deadline = time.monotonic() + patience_s
     while (left := _processes_of(folder)) and time.monotonic() < deadline:

@@ -105,6 +105,7 @@ PARTS: dict[str, Part] = {
     "make": _apt("make"),
     "strace": _apt("strace"),
     "dig": _apt("dnsutils", "dig"),
+    "postgresql": Part(lambda: any(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl")), "apt-get install postgresql"),
     "busybox": _apt("busybox-static", "busybox"),
 }
 
