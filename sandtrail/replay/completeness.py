@@ -6,100 +6,130 @@ gVisor's tracing fails open: a sandbox whose trace never connected runs all the 
 2. of every container the first message is its start;
 3. no gap is on record, whatever its cause;
 4. of a sandbox that has ended: the connection ended by itself, and the runtime's own count of messages that it could
-   not deliver, read at the end, is 0.
+   not deliver was read at the end. (What that count has beyond ours is a gap of its own.)
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from typing import Any
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
 
-from sandtrail.replay.index import Index
+from sandtrail.replay.decode.text import as_text
 
-__all__ = ["Completeness", "completeness"]
+__all__ = ["Completeness", "Witness", "completeness"]
 
-_END = "end of connection"
+_END: Final = "end of connection"
+_START: Final = "lifecycle.container_start"
+_COUNT: Final = re.compile(r'"dropped":\d')
+_MAX_CAUSES: Final = 20
+_SHOWN: Final = 3
+_KIND, _CONTAINER, _OBJECT, _RESULT, _DETAIL = 4, 8, 18, 19, 21
 
 
 @dataclass(frozen=True, slots=True)
 class Completeness:
-    """`reason` is a plain sentence either way; it holds text of the sandbox only as the index holds it."""
+    """`reason` is a plain sentence either way."""
 
     from_first_instruction: bool
     reason: str
 
 
-def completeness(index: Index, session: str) -> Completeness:
-    """What the index can say of a session. Raises NotFoundError when there is no such session."""
-    row = index.session(session)
-    traces = [stream for stream in index.streams(row["id"]) if stream["source"] == "gvisor"]
-    problem = _began(traces) or _first_messages(index, row["id"]) or _gaps(index, row)
-    if problem is None and row["state"] == "ended":
-        problem = _ended(index, row["id"], traces)
-    if problem is not None:
-        return Completeness(False, problem)
-    told = "the trace connected before container/start, nothing is missing"
-    if row["state"] != "ended":
-        return Completeness(True, f"{told} so far; what was dropped at the very end shows only then")
-    return Completeness(True, f"{told}, and the runtime dropped 0 messages to the end")
+@dataclass(slots=True)
+class Witness:
+    """What has been seen of one session that bears on the question; plain data, kept with the session's row."""
+
+    traces: int = 0
+    attached: bool = False
+    containers: list[str] = field(default_factory=list)
+    late: str = ""
+    """A container that was heard of before its start."""
+    gaps: dict[str, list[int]] = field(default_factory=dict)
+    """Cause -> [times, events lost, times without a count]."""
+    ended: str | None = None
+    """Why the last trace ended; None while one is open."""
+    asked: bool = False
+    """The runtime was asked at the end how much it had dropped, and could say."""
+
+    def opened(self, descriptor: Mapping[str, Any]) -> None:
+        """A trace connected."""
+        self.traces += 1
+        self.attached = self.attached or bool(descriptor.get("attached"))
+        self.ended = None
+
+    def closed(self, reason: str) -> None:
+        """A trace ended."""
+        self.ended = reason[:500]
+
+    def heard(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Events of a trace, in the order in which they were received."""
+        for container in {row[_CONTAINER] for row in rows}.difference(self.containers, ("",)):
+            first = next(row for row in rows if row[_CONTAINER] == container)
+            if first[_KIND] != _START:
+                self.late = self.late or container
+            if len(self.containers) < 1000:
+                self.containers.append(container)
+
+    def gap(self, row: tuple[Any, ...]) -> None:
+        """Evidence is missing."""
+        cause = as_text(row[_OBJECT], 200)
+        if cause not in self.gaps and len(self.gaps) >= _MAX_CAUSES:
+            cause = "other causes"
+        found = self.gaps.setdefault(cause, [0, 0, 0])
+        found[0] += 1
+        found[1] += row[_RESULT] or 0
+        found[2] += row[_RESULT] is None
+
+    def told(self, row: tuple[Any, ...]) -> None:
+        """An act of the runtime; that it was asked how much it dropped is one."""
+        if row[_OBJECT] == "trace-list":
+            self.asked = _COUNT.search(row[_DETAIL]) is not None
+
+    def verdict(self, *, over: bool) -> Completeness:
+        """What all of it comes to; `over` is whether the session has ended."""
+        problem = self._problem(over)
+        if problem is not None:
+            return Completeness(False, problem)
+        told = "the trace connected before the first container's start, and nothing is missing"
+        if not over:
+            return Completeness(True, f"{told} so far; what is dropped at the very end shows only then")
+        return Completeness(True, f"{told} to the end of the connection")
+
+    def _problem(self, over: bool) -> str | None:
+        if not self.traces:
+            return "no trace of the sandbox connected: nothing that happened inside was seen"
+        if self.attached:
+            return "the recorder attached to a sandbox that already ran: what came before was not seen"
+        if self.late:
+            return f"the first message of container {self.late} is not its start: it ran before it was seen"
+        if self.gaps:
+            return "evidence is missing: " + self._causes()
+        if not over:
+            return None
+        if not self.containers:
+            return "the trace told of no container"
+        if self.ended != _END:
+            return (
+                f"the trace did not end by itself: {self.ended}" if self.ended else "the trace's end is not on record"
+            )
+        return None if self.asked else "the runtime did not say at the end how much it had dropped"
+
+    def _causes(self) -> str:
+        listed = []
+        for cause, (times, lost, blank) in list(self.gaps.items())[:_SHOWN]:
+            much = f"{lost} events" if lost else f"{times} times"
+            listed.append(f"{cause} ({much}{', how much is not known' if blank else ''})")
+        more = len(self.gaps) - _SHOWN
+        return "; ".join(listed) + (f"; {more} more causes" if more > 0 else "")
+
+    def plain(self) -> dict[str, Any]:
+        """As the session's row keeps it."""
+        return asdict(self)
 
 
-def _began(traces: list[dict[str, Any]]) -> str | None:
-    if not traces:
-        return "no trace of the sandbox ever connected: nothing that happened inside was seen"
-    if any(stream["descriptor"].get("attached") for stream in traces):
-        return "the recorder attached to a sandbox that already ran: what came before was not seen"
-    return None
-
-
-def _first_messages(index: Index, session: str) -> str | None:
-    """Whether the first that was heard of each container is its start."""
-    with index.connection(session) as db:
-        found = db.execute(
-            "SELECT container, arg_min(kind, (received_ns, seq, n)) FROM events "
-            "WHERE source = 'gvisor' AND container <> '' GROUP BY container ORDER BY container"
-        ).fetchall()
-    if not found:
-        return "the trace connected and told of no container"
-    late = [container for container, kind in found if kind != "lifecycle.container_start"]
-    if late:
-        return f"the first message of container {late[0]} is not its start: it ran before it was seen"
-    return None
-
-
-def _gaps(index: Index, row: dict[str, Any]) -> str | None:
-    if not row["gaps"]:
-        return None
-    with index.connection(row["id"]) as db:
-        found = db.execute(
-            "SELECT object, count(*), sum(result), count(*) FILTER (result IS NULL) FROM events "
-            "WHERE kind = 'gap' GROUP BY object ORDER BY count(*) DESC, object LIMIT 5"
-        ).fetchall()
-    listed = "; ".join(f"{cause} ({_how_much(*rest)})" for cause, *rest in found)
-    return f"evidence is missing: {listed}"
-
-
-def _how_much(gaps: int, events: int | None, unknown: int) -> str:
-    if not events:
-        return f"{gaps} times, how much is not known"
-    return f"{events} events" + (f", and {unknown} times how much is not known" if unknown else "")
-
-
-def _ended(index: Index, session: str, traces: list[dict[str, Any]]) -> str | None:
-    last = traces[-1]
-    if not last["closed"]:
-        return "the trace's end was not recorded"
-    if last["reason"] != _END:
-        return f"the trace did not end by itself: {last['reason']}"
-    with index.connection(session) as db:
-        found = db.execute(
-            "SELECT detail FROM events WHERE kind = 'lifecycle.runtime' AND object = 'trace-list' "
-            "ORDER BY received_ns DESC LIMIT 1"
-        ).fetchone()
-    if found is None:
-        return "nobody asked the runtime at the end how much it had dropped"
-    # The record's own sum may come short of it: drops after the last message are gaps of the lifecycle stream, and
-    # have been looked for above.
-    dropped = json.loads(found[0]).get("dropped")
-    return None if isinstance(dropped, int) else "the runtime could not say at the end how much it had dropped"
+def completeness(session: Mapping[str, Any]) -> Completeness:
+    """What the index says of a session, given the session's row."""
+    plain = session["facts"].get("witness")
+    witness = Witness(**plain) if plain else Witness()
+    return witness.verdict(over=session["state"] == "ended")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from sandtrail.replay.completeness import Witness
 from sandtrail.replay.decode.decoder import StreamState
 from sandtrail.replay.decode.text import as_text, fit
 from sandtrail.store.frames import Frame, Kind
@@ -13,13 +14,14 @@ from sandtrail.store.frames import Frame, Kind
 __all__ = ["Book"]
 
 Row = tuple[Any, ...]
-_KIND, _OBJECT, _RESULT, _DETAIL = 4, 18, 19, 21
+_SOURCE, _KIND, _OBJECT, _RESULT, _DETAIL = 3, 4, 18, 19, 21
 _DROPPED = "dropped by the sentry"
 
 
 @dataclass(slots=True)
 class _Session:
     row: dict[str, Any]
+    witness: Witness
     open_streams: set[str] = field(default_factory=set)
 
 
@@ -39,7 +41,7 @@ class Book:
     def load(self, sessions: Sequence[Mapping[str, Any]], streams: Sequence[Mapping[str, Any]]) -> None:
         """Take up the sessions that were not over, and their open streams, from the catalog."""
         for row in sessions:
-            self._sessions[row["id"]] = _Session(dict(row))
+            self._sessions[row["id"]] = _made(dict(row))
         for stream in streams:
             session = self._sessions.get(stream["session"])
             if session is not None:
@@ -80,18 +82,30 @@ class Book:
         """Count events of a session, and read in them what the session's own row says."""
         if not rows:
             return
-        session = self._sessions.get(name) or _Session(self._recall(name) or _new(name, "", when_ns, 0))
+        session = self._sessions.get(name) or _made(self._recall(name) or _new(name, "", when_ns, 0))
         row = session.row
         row["events"] += len(rows)
+        if rows[0][_SOURCE] == "gvisor":
+            session.witness.heard(rows)
         for event in rows:
             kind = event[_KIND]
             if kind == "gap":
                 row["gaps"] += 1
+                session.witness.gap(event)
                 self._count_dropped(session, event)
+            elif kind == "lifecycle.runtime":
+                session.witness.told(event)
             elif kind == "lifecycle.exit" and event[_RESULT] is not None and row["exit_status"] is None:
                 row["exit_status"] = event[_RESULT]
                 row["facts"] = {**row["facts"], "exit_ns": when_ns}
         self._changed_sessions[name] = row
+        self._witnessed(session)
+
+    @staticmethod
+    def _witnessed(session: _Session) -> None:
+        row = session.row
+        verdict = session.witness.verdict(over=row["state"] == "ended")
+        row["facts"] = {**row["facts"], "witness": session.witness.plain(), "completeness": asdict(verdict)}
 
     def _count_dropped(self, session: _Session, event: Row) -> None:
         if event[_OBJECT] != _DROPPED or event[_RESULT] is None:
@@ -106,7 +120,7 @@ class Book:
         session = self._sessions.get(name)
         if session is None:
             row = self._recall(name) or _new(name, state.sandbox, frame.realtime_ns, log_index)
-            session = self._sessions[name] = _Session({**row, "state": "recording", "ended_ns": None})
+            session = self._sessions[name] = _made({**row, "state": "recording", "ended_ns": None})
         command = state.descriptor.get("command")
         if frame.kind == Kind.OPEN and state.source == "lifecycle" and isinstance(command, list):
             session.row["command"] = session.row["command"] or [as_text(word, 4096) for word in command[:256]]
@@ -129,6 +143,8 @@ class Book:
                 "reason": "",
             }
             session.open_streams.add(state.id)
+            if state.source == "gvisor":
+                session.witness.opened(state.descriptor)
             before = as_text(state.descriptor.get("continues"), 16)
             if before in session.open_streams:
                 # A restarted receiver goes on with a stream under a new number; the old one will see no close.
@@ -142,10 +158,13 @@ class Book:
         session.open_streams.discard(name)
         stream = self._streams.pop(name)
         stream["closed"], stream["reason"] = True, reason
+        if stream["source"] == "gvisor" and not any(self._source(s) == "gvisor" for s in session.open_streams):
+            session.witness.closed(reason)
         self._changed_streams[name] = stream
 
     def _end(self, session: _Session, when_ns: int) -> None:
         session.row["state"], session.row["ended_ns"] = "ended", when_ns
+        self._witnessed(session)
         self._changed_sessions[session.row["id"]] = session.row
         self._sessions.pop(session.row["id"], None)
 
@@ -162,6 +181,11 @@ class Book:
         sessions, streams = list(self._changed_sessions.values()), list(self._changed_streams.values())
         self._changed_sessions, self._changed_streams = {}, {}
         return sessions, streams
+
+
+def _made(row: dict[str, Any]) -> _Session:
+    plain = row["facts"].get("witness")
+    return _Session(row, Witness(**plain) if plain else Witness())
 
 
 def _new(name: str, sandbox: str, when_ns: int, log_index: int) -> dict[str, Any]:
