@@ -9,7 +9,7 @@ from sandtrail.replay.decode.gvisor.acts import AT_FDCWD, Act, Raw, argv_detail,
 from sandtrail.replay.decode.gvisor.hidden import FAILED, LOADED, PATIENCE_NS, UNKNOWN, Loose, Pending, outcome
 from sandtrail.replay.decode.gvisor.processes import Key, Process, Processes
 from sandtrail.replay.decode.gvisor.rows import Head, Row, gap_row
-from sandtrail.replay.decode.gvisor.syscalls import EXEC, NEW_FOLDER
+from sandtrail.replay.decode.gvisor.syscalls import EXEC, NEW_FOLDER, TYPED
 from sandtrail.replay.decode.text import text, to_json
 
 __all__ = ["Calls"]
@@ -44,12 +44,13 @@ class Calls:
         """A message of `thread` came: tell out what it decides."""
         if not self.waiting:
             return
-        began = self._began.pop(thread, None)
-        if began is not None and began[0] != kind:
-            head, act = began[1:]
-            detail = '{"hidden":true,' + act.detail[1:]
-            rows.append((*head, act.object, None, None, detail, 0))
-            self._hide(head, "the end of a call that names a file is not reported", act.kind, 1, rows)
+        if thread in self._began:
+            expected, head, act = self._began[thread]
+            # Between the beginning of a call and its end, the end's registers may come.
+            if kind != _RAW or TYPED.get(self._names.get(message.sysno, "")) != expected:
+                del self._began[thread]
+                if kind != expected:
+                    self._never_named(head, act, rows)
         pending = self._pending.get(thread)
         if pending is not None and not _belongs(pending, kind):
             self._decide(thread, pending, process, kind, message, name, rows)
@@ -68,11 +69,23 @@ class Calls:
             del self._pending[thread]
             self._half_told(pending, process, found, rows)
 
+    def _never_named(self, head: Head, act: Act, rows: list[Row]) -> None:
+        """A call whose other message never came."""
+        rows.append((*head, act.object, act.result, act.errno, '{"hidden":true,' + act.detail[1:], 0))
+        self._hide(head, "a call that names something in bytes that are not UTF-8", act.kind, 1, rows)
+
     def began(self, thread: Key, kind: int, head: Head, act: Act) -> None:
-        """A call began whose end should be this thread's next message."""
+        """A call of which a message of type `kind` should be this thread's next: its end, or its names."""
+        before = self._began.get(thread)
+        if before is not None and act.result is not None:
+            act = act._replace(object=before[2].object)
         if len(self._began) < _MAX_THREADS:
             self._began[thread] = (kind, head, act)
-            self._note()
+        else:
+            rows_lost = self._began.pop(next(iter(self._began)))
+            self._began[thread] = (kind, head, act)
+            del rows_lost
+        self._note()
 
     # -- raw and typed calls -------------------------------------------------------------------------------------------
 
@@ -85,11 +98,17 @@ class Calls:
             if not thread[1]:
                 self._loose.add(call, head)
             elif thread not in self._reported:
-                self._wait(thread, Pending(head, call.name, errno=call.errno or 0, comm=process.comm))
+                pending = Pending(head, call.name, errno=call.errno or 0, comm=process.comm)
+                if call.name == "fchdir":
+                    pending.path = process.opens.get(call.args[0], "")
+                self._wait(thread, pending)
             self._note()
             return
         act = call.act()
         head[4] = act.kind
+        if call.name in TYPED and (call.name in self.both or not self._settled):
+            self._beside(call, head, thread, act)
+            return
         rows.append((*head, act.object, act.result, act.errno, act.detail, 0))
 
     def _wait(self, thread: Key, pending: Pending) -> None:
@@ -148,6 +167,7 @@ class Calls:
         for name in ("stdin", "stdout", "stderr"):
             if message.HasField(name):
                 detail[name] = _file(getattr(message, name))
+        process.opens.clear()
         process.exe = path or (detail["argv"][0] if detail["argv"] else "")
         process.comm = process.exe.rpartition("/")[2][:15]
         head[4], head[13], head[14] = "process.exec", process.comm, process.exe
@@ -191,8 +211,14 @@ class Calls:
 
     def _hidden_folder(self, pending: Pending, process: Process, rows: list[Row]) -> None:
         head = pending.head
-        process.hidden, process.cwd = True, ""
         head[4] = "dir.change"
+        if pending.path:
+            # The sentry takes whatever is in the second register of fchdir for a path and copies it; where that is not
+            # UTF-8 the message is lost though the folder's name is fine. Its descriptor tells which folder it was.
+            process.hidden, process.cwd = False, pending.path
+            rows.append((*head, pending.path, 0, 0, to_json({"via": "raw", "syscall": pending.call}), 0))
+            return
+        process.hidden, process.cwd = True, ""
         rows.append((*head, "", 0, 0, to_json({"via": "raw", "syscall": pending.call, "hidden": True}), 0))
         what = "the process is in a folder whose name is not UTF-8: what it opens there is not reported"
         self._hide(head, what, pending.call, None, rows)

@@ -10,6 +10,9 @@ about. Raw messages (registers only) always come. So for each thread:
 * a change of directory is the raw call, then the typed one. Where the typed one is missing, the new folder's name is
   not UTF-8, and whatever carries the folder is silent until the process goes elsewhere.
 
+* any other call may be asked for both ways, or its beginning beside its end. What came first waits for what should be
+  the thread's next message; it is told only where that does not come.
+
 Older runsc also leave the context out of raw messages: those are paired with the next typed call of the same number,
 whoever made it, and belong to nobody where none comes.
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from sandtrail.replay.decode.text import text
@@ -10,6 +10,7 @@ from sandtrail.replay.decode.text import text
 __all__ = ["Key", "Process", "Processes"]
 
 _MAX: Final = 65_536
+_MAX_OPENS: Final = 64
 Key = tuple[str, int, int]
 """Container, thread group (or thread), when it started."""
 
@@ -26,6 +27,15 @@ class Process:
     """Its clone was seen, or a message named its parent: it will notify that parent when it ends."""
     hidden: bool = False
     """Its folder has a name that silences messages."""
+    opens: dict[int, str] = field(default_factory=dict)
+    """What its program opened last under each descriptor; `_MAX_OPENS` of them, and none of its parent's."""
+
+    def opened(self, fd: int, path: str) -> None:
+        """It opened a file or a folder."""
+        self.opens.pop(fd, None)
+        if len(self.opens) >= _MAX_OPENS:
+            del self.opens[next(iter(self.opens))]
+        self.opens[fd] = path
 
 
 class Processes:

@@ -27,7 +27,10 @@ __all__ = ["HEADER", "GvisorStream"]
 HEADER: Final = Struct("<HHI")
 """HeaderSize, MessageType, DroppedCount; in the order of the sandbox's machine, and every one that gVisor runs on is
 little-endian."""
-_START, _CLONE, _EXEC, _NOTIFY, _TASK_EXIT, _RAW, _EXECVE, _CHDIR = 1, 2, 3, 4, 5, 6, 11, 13
+_START, _CLONE, _EXEC, _NOTIFY, _TASK_EXIT, _RAW, _OPEN, _EXECVE, _CHDIR = 1, 2, 3, 4, 5, 6, 7, 11, 13
+_DIRECTORY: Final = (
+    0o200000 | 0o40000
+)  # O_DIRECTORY of x86-64, of arm64; what is more is a folder's descriptor too many
 _TOLD_APART: Final = frozenset({_START, _EXEC, _RAW, _EXECVE})
 _MAX_KINDS_UNKNOWN: Final = 1000
 
@@ -124,7 +127,10 @@ class GvisorStream:
             # The call began; its end comes as a message of its own, unless a name silences that.
             calls.began((container, tid, context.thread_start_time_ns), kind, head, act)
             return
-        if kind == _CLONE:
+        if kind == _OPEN:
+            if act.result is not None and act.result >= 0 and act.object[:1] == "/":
+                process.opened(act.result, act.object)
+        elif kind == _CLONE:
             self._clone(key, process, message, head, rows)
         elif kind == _CHDIR:
             if act.errno == 0:
@@ -218,6 +224,7 @@ class GvisorStream:
         for name in ("dropped", "unreported", "unknown", "messages"):
             setattr(made, name, plain[name])
         for (container, pid, start), process in plain["processes"]:
-            made.processes.known[container, pid, start] = Process(**process)
+            opens = {int(fd): path for fd, path in process.pop("opens").items()}
+            made.processes.known[container, pid, start] = Process(**process, opens=opens)
         made.calls.load(plain["calls"])
         return made

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Final
 
-__all__ = ["EXEC", "NEW_FOLDER", "RAW_KINDS", "syscall_names"]
+__all__ = ["EXEC", "NEW_FOLDER", "RAW_KINDS", "TYPED", "syscall_names"]
 
 # Runs of names, each after the number of its first.
 _X86_64: Final = """
@@ -94,6 +94,22 @@ def syscall_names(machine: str) -> dict[int, str]:
 
 EXEC: Final = frozenset({"execve", "execveat"})
 NEW_FOLDER: Final = frozenset({"chdir", "fchdir"})
+_TYPED: Final = {
+    7: "open openat creat",
+    10: "connect",
+    12: "socket",
+    14: "setuid setgid setsid",
+    15: "setresuid setresgid",
+    16: "prlimit64",
+    21: "chroot",
+    24: "bind",
+    25: "accept accept4",
+    33: "socketpair",
+    37: "listen",
+    38: "ptrace",
+}
+TYPED: Final = {name: kind for kind, names in _TYPED.items() for name in names.split()}
+"""Name of a call -> the MessageType that tells it by name, where a session may ask for that beside the raw one."""
 
 _KINDS: Final = {
     "file.rename": "rename renameat renameat2",
