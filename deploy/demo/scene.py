@@ -11,13 +11,6 @@ from deploy.demo import story
 
 SOURCE = Path(__file__).with_name("workspace")
 
-# The key pair of AWS's own documentation: recognised by every scanner, valid nowhere.
-CREDENTIALS = """\
-[default]
-aws_access_key_id = AKIAIOSFODNN7EXAMPLE
-aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY
-"""
-
 GITCONFIG = """\
 [user]
 \tname = Demo Agent
@@ -48,7 +41,7 @@ def build(folder: Path) -> Scene:
     scene = Scene(folder / "workspace", folder / "home")
     shutil.copytree(SOURCE, scene.workspace, ignore=shutil.ignore_patterns("__pycache__"))
     (scene.home / ".aws").mkdir(parents=True)
-    (scene.home / ".aws" / "credentials").write_text(CREDENTIALS)
+    (scene.home / ".aws" / "credentials").write_text(story.CREDENTIALS_TEXT)
     (scene.home / ".gitconfig").write_text(GITCONFIG)
     git = ["git", "-C", str(scene.workspace)]
     # An environment of its own: neither the user's git settings nor a surrounding repository may leak into the scene.
