@@ -58,19 +58,20 @@ def write(
     folder.mkdir(mode=0o700, parents=True)  # the environment in it may hold secrets
     agent.mkdir()
     user = parse_user(options.user)
+    root = agent / "root"
     if options.rootfs is None:
-        mounts = rootfs.build(agent / "root", hostname, user)
-        root = "root"
-        if ca is not None:
-            _ca_bundle(agent / "root" / CA_BUNDLE[1:], ca)
+        mounts = rootfs.build(root, hostname, user)
     else:
-        mounts = _into_foreign_root(agent, options.rootfs, hostname, ca)
-        root = str(options.rootfs.absolute())
+        rootfs.overlay(options.rootfs, agent)
+        mounts = []
+    rootfs.put(root, "/etc/resolv.conf", rootfs.resolv_conf())
+    rootfs.put(root, "/etc/hosts", rootfs.hosts(hostname))
+    if ca is not None:
+        rootfs.put(root, CA_BUNDLE, _ca_bundle(ca))
+    for mount in options.mounts:
+        rootfs.mount_point(root, mount.target, is_file=mount.source.is_file())
+    rootfs.mount_point(root, workdir, is_file=False)
     mounts += [rootfs.bind(m.source, m.target, writable=m.writable) for m in options.mounts]
-    if options.rootfs is None:
-        for mount in options.mounts:
-            _mount_point(agent / "root", mount.target, is_file=mount.source.is_file())
-        _mount_point(agent / "root", workdir, is_file=False)
     process = {
         "terminal": False,
         "user": dict(zip(("uid", "gid"), user, strict=True)),
@@ -82,7 +83,7 @@ def write(
         "noNewPrivileges": False,
     }
     common = {"hostname": hostname, "namespace": namespace}
-    spec = _spec(process, root, [*_system_mounts(), *mounts], _annotations("container", pod), **common)
+    spec = _spec(process, [*_system_mounts(), *mounts], _annotations("container", pod), **common)
     (agent / "config.json").write_text(json.dumps(spec))
     return Bundles(_pod(folder, options, common, cgroup), agent, environment, workdir)
 
@@ -94,7 +95,7 @@ def _pod(folder: Path, options: RecordOptions, common: dict[str, str], cgroup: s
     program.write_bytes(pause_program())
     program.chmod(0o755)
     process: dict[str, Any] = {"user": {"uid": 0, "gid": 0}, "args": ["/pause"], "env": [], "cwd": "/"}
-    spec = _spec(process, "root", [], _annotations("sandbox", ""), **common)
+    spec = _spec(process, [], _annotations("sandbox", ""), **common)
     if cgroup:
         spec["linux"]["cgroupsPath"] = cgroup
         spec["linux"]["resources"] = {"memory": {"limit": options.memory, "swap": options.memory}}
@@ -109,7 +110,6 @@ def _annotations(kind: str, pod: str) -> dict[str, str]:
 
 def _spec(
     process: dict[str, Any],
-    root: str,
     mounts: list[dict[str, Any]],
     annotations: dict[str, str],
     *,
@@ -120,7 +120,7 @@ def _spec(
         "ociVersion": "1.0.0",
         "process": process,
         # Writable: what is written goes to the overlay in the sandbox's memory.
-        "root": {"path": root, "readonly": False},
+        "root": {"path": "root", "readonly": False},
         "hostname": hostname,
         "mounts": mounts,
         "annotations": annotations,
@@ -153,38 +153,8 @@ def _environment(with_ca: bool) -> dict[str, str]:
     return environment | (dict.fromkeys(_CA_VARIABLES, CA_BUNDLE) if with_ca else {})
 
 
-def _ca_bundle(path: Path, ca: Path) -> None:
-    """The system's certificates and the gateway's, in one file."""
+def _ca_bundle(ca: Path) -> str:
+    """The system's certificates and the gateway's, in one text."""
     system = Path(CA_BUNDLE)
     text = system.read_text(errors="replace") if system.exists() else ""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    path.write_text(f"{text.rstrip()}\n{ca.read_text().strip()}\n".lstrip())
-
-
-def _into_foreign_root(agent: Path, root: Path, hostname: str, ca: Path | None) -> list[dict[str, Any]]:
-    """Mounts that put the network's files and our certificate over those of a root that is not ours to write to."""
-    files = {"/etc/resolv.conf": rootfs.resolv_conf(), "/etc/hosts": rootfs.hosts(hostname)}
-    mounts = []
-    for target, text in files.items():
-        source = agent / Path(target).name
-        source.write_text(text)
-        if (root / target[1:]).is_file():
-            mounts.append(rootfs.bind(source, target))
-    if ca is not None:
-        source = agent / "ca-certificates.crt"
-        _ca_bundle(source, ca)
-        mounts.append(rootfs.bind(source, CA_BUNDLE))
-    return mounts
-
-
-def _mount_point(root: Path, target: str, *, is_file: bool) -> None:
-    """Make the place on which something is mounted, where it lies in our own root and not behind a link out of it."""
-    path = root / target.lstrip("/")
-    if path.exists() or any((root / part).is_symlink() for part in Path(target.lstrip("/")).parents):
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if is_file:
-        path.touch()
-    else:
-        path.mkdir()
+    return f"{text.rstrip()}\n{ca.read_text().strip()}\n".lstrip()

@@ -24,7 +24,7 @@ from sandtrail.collector.runsc.runtime import Runtime
 from sandtrail.collector.session import cgroup, sendbuffer
 from sandtrail.collector.session.lifecycle import Lifecycle
 from sandtrail.collector.session.state import State, sessions
-from sandtrail.errors import NotFoundError, SandtrailError
+from sandtrail.errors import EnvironmentRefusedError, NotFoundError, SandtrailError
 
 __all__ = ["cleanup", "remove"]
 
@@ -53,16 +53,21 @@ def cleanup(home: Path, session: str | None = None) -> list[str]:
 
 
 def remove(state: State) -> None:
-    """Remove everything that a session has made, then its state file. A sandbox that was only attached to stays."""
+    """Remove everything that a session has made, then its state file. A sandbox that was only attached to stays.
+
+    Raises EnvironmentRefusedError when something cannot be unmounted; the state file then stays for another try.
+    """
     if state.kind == "record":
         _end_processes(state.root)
-        _unmount(state.root, state.bundle)
+        clear = _unmount(state.root, state.bundle)
         if state.network:
             wire.remove(state.session)
         if state.cgroup:
             cgroup.remove(state.cgroup)
+        if not clear:  # never delete through a mount: what is below may be somebody's
+            raise EnvironmentRefusedError(f"something is still mounted below {state.root} or {state.bundle}")
         shutil.rmtree(state.root, ignore_errors=True)
-    shutil.rmtree(state.bundle, ignore_errors=True)
+        shutil.rmtree(state.bundle, ignore_errors=True)
     sendbuffer.restore()
     state.forget()
 
@@ -108,13 +113,17 @@ def _end_processes(root: Path) -> None:
                     os.close(pidfd)
 
 
-def _unmount(*folders: Path) -> None:
-    """Unmount whatever is mounted under these folders, innermost first."""
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    points = [Path(line.split()[4].encode().decode("unicode_escape")) for line in lines]
-    for point in sorted(points, key=lambda p: -len(p.parts)):
-        if any(point.is_relative_to(folder) for folder in folders):
-            subprocess.run(["umount", "--lazy", str(point)], capture_output=True, check=False)
+def _unmount(*folders: Path) -> bool:
+    """Unmount whatever is mounted under these folders, innermost first; whether nothing is left there."""
+
+    def mounted() -> list[Path]:
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        points = (Path(line.split()[4].encode().decode("unicode_escape")) for line in lines)
+        return [point for point in points if any(point.is_relative_to(folder) for folder in folders)]
+
+    for point in sorted(mounted(), key=lambda p: -len(p.parts)):
+        subprocess.run(["umount", "--lazy", str(point)], capture_output=True, check=False)
+    return not mounted()
 
 
 def main() -> int:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any, Final
 
 from sandtrail.collector.network.wire import WIRE_ADDRESS
+from sandtrail.errors import EnvironmentRefusedError, UsageError
 
-__all__ = ["HOME", "WORKDIR", "build", "hosts", "resolv_conf"]
+__all__ = ["HOME", "WORKDIR", "bind", "build", "hosts", "mount_point", "overlay", "put", "resolv_conf"]
 
 HOME: Final = "/home/agent"
 WORKDIR: Final = "/work"
@@ -63,8 +65,6 @@ def build(root: Path, name: str, owner: tuple[int, int]) -> list[dict[str, Any]]
     (etc / "passwd").write_text(_accounts("passwd") + f"agent:x:1000:1000::{HOME}:/bin/sh\n")
     (etc / "group").write_text(_accounts("group") + "agent:x:1000:\n")
     (etc / "hostname").write_text(f"{name}\n")
-    (etc / "hosts").write_text(hosts(name))
-    (etc / "resolv.conf").write_text(resolv_conf())
     return mounts
 
 
@@ -72,6 +72,50 @@ def bind(source: Path, target: str, *, writable: bool = False) -> dict[str, Any]
     """An OCI bind mount."""
     mode = "rw" if writable else "ro"
     return {"destination": target, "type": "bind", "source": str(source), "options": ["rbind", mode]}
+
+
+def overlay(lower: Path, folder: Path) -> None:
+    """Mount `lower` at `folder`/root with a writable layer in `folder`, so that neither we nor the runtime, which makes
+    the places for its mounts, write to a root that is not ours. Whoever removes `folder` unmounts it first.
+
+    Raises UsageError when there is no such folder, EnvironmentRefusedError when the kernel has no overlay filesystem.
+    """
+    if not lower.is_dir():
+        raise UsageError(f"--rootfs {lower}: there is no such folder")
+    for name in ("root", "upper", "work"):
+        (folder / name).mkdir()
+    escaped = str(lower.absolute()).replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
+    options = f"lowerdir={escaped},upperdir={folder / 'upper'},workdir={folder / 'work'}"
+    command = ["mount", "-t", "overlay", "sandtrail", "-o", options, str(folder / "root")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise EnvironmentRefusedError(f"--rootfs needs the kernel's overlay filesystem: {done.stderr.strip()}")
+
+
+def _linked(root: Path, target: str) -> bool:
+    """Whether a path in `root` goes through a link, which we, who are outside, would follow out of it."""
+    return any((root / part).is_symlink() for part in Path(target.lstrip("/")).parents)
+
+
+def put(root: Path, target: str, text: str) -> None:
+    """Write a file into `root`, over whatever is there; one behind a link stays as it is."""
+    path = root / target.lstrip("/")
+    if not _linked(root, target):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        path.write_text(text)
+
+
+def mount_point(root: Path, target: str, *, is_file: bool) -> None:
+    """Make the place in `root` on which something is mounted; behind a link the runtime makes it."""
+    path = root / target.lstrip("/")
+    if _linked(root, target) or path.exists() or path.is_symlink():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if is_file:
+        path.touch()
+    else:
+        path.mkdir()
 
 
 def _copy(source: Path, target: Path) -> None:

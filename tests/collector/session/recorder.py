@@ -23,6 +23,8 @@ from pathlib import Path
 from sandtrail.collector.session.options import RecordOptions, parse_mount
 from sandtrail.collector.session.record import record
 options = json.loads(sys.argv[1])
+if "rootfs" in options:
+    options["rootfs"] = Path(options["rootfs"])
 options["mounts"] = tuple(map(parse_mount, options.get("mounts", ())))
 result = record(RecordOptions(Path(options.pop("home")), tuple(options.pop("command")), **options))
 sys.exit(result.exit_status)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sandtrail.collector.session import bundle
 from sandtrail.collector.session.options import Mount, RecordOptions
+from sandtrail.errors import UsageError
 
 
 @pytest.fixture
@@ -102,13 +105,40 @@ def test_mounts_have_a_place_to_be_mounted_on(tmp_path: Path, ca: Path) -> None:
     assert (modes["/data/in"], modes["/opt/tool.conf"]) == ("ro", "rw")
 
 
-def test_a_root_of_the_users_own_is_not_written_to(tmp_path: Path, ca: Path) -> None:
-    root = tmp_path / "root"
+@pytest.fixture
+def foreign(tmp_path: Path) -> Iterator[Path]:
+    """A root of the user's own, over which a bundle is written."""
+    root = tmp_path / "their, root:1"
     (root / "etc").mkdir(parents=True)
     (root / "etc" / "resolv.conf").write_text("nameserver 192.0.2.53\n")
-    _, specs = written(tmp_path, ca, rootfs=root)
-    assert specs["agent"]["root"]["path"] == str(root)
-    assert {p.relative_to(root).as_posix() for p in root.rglob("*")} == {"etc", "etc/resolv.conf"}
-    mounted = {m["destination"]: m["source"] for m in specs["agent"]["mounts"] if m["type"] == "bind"}
-    assert Path(mounted["/etc/resolv.conf"]).read_text().startswith("nameserver 10.219.0.1")
-    assert "/etc/hosts" not in mounted, "it has none to be covered"
+    yield root
+    subprocess.run(["umount", str(tmp_path / "bundle" / "agent" / "root")], capture_output=True, check=False)
+
+
+@pytest.mark.needs("root")
+def test_a_root_of_the_users_own_is_used_and_not_written_to(tmp_path: Path, ca: Path, foreign: Path) -> None:
+    mounts = (Mount(tmp_path, "/data/in"),)
+    made, _ = written(tmp_path, ca, rootfs=foreign, mounts=mounts)
+    root = made.agent / "root"
+    assert (root / "etc/resolv.conf").read_text().startswith("nameserver 10.219.0.1")
+    assert (root / "etc/hosts").exists()
+    assert (root / "data/in").is_dir()
+    assert {p.relative_to(foreign).as_posix() for p in foreign.rglob("*")} == {"etc", "etc/resolv.conf"}
+    assert (foreign / "etc/resolv.conf").read_text() == "nameserver 192.0.2.53\n"
+
+
+@pytest.mark.needs("root")
+def test_a_link_in_that_root_does_not_lead_us_out_of_it(tmp_path: Path, ca: Path, foreign: Path) -> None:
+    outside = tmp_path / "outside"
+    (outside / "certs").mkdir(parents=True)
+    (foreign / "etc" / "ssl").symlink_to(outside)
+    (foreign / "etc" / "hosts").symlink_to(outside / "hosts")
+    (foreign / "data").symlink_to(outside)
+    made, _ = written(tmp_path, ca, rootfs=foreign, mounts=(Mount(tmp_path, "/data/in"),))
+    assert [p.name for p in outside.rglob("*")] == ["certs"]
+    assert "localhost" in (made.agent / "root/etc/hosts").read_text()
+
+
+def test_a_root_that_is_not_there_is_a_mistake(tmp_path: Path, ca: Path) -> None:
+    with pytest.raises(UsageError, match="--rootfs"):
+        written(tmp_path, ca, rootfs=tmp_path / "missing")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -85,6 +86,26 @@ def test_mounts_environment_user_and_working_folder_are_as_asked(recorder: Recor
     assert "Read-only file system" in done.stderr
     assert (writable / "file").read_text() == "data\n"
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.needs("busybox")
+def test_a_root_of_the_users_own_serves_and_stays_as_it_is(each_recorder: Recorder, tmp_path: Path) -> None:
+    busybox = shutil.which("busybox")
+    assert busybox is not None
+    root = tmp_path / "root"
+    (root / "bin").mkdir(parents=True)
+    shutil.copy(busybox, root / "bin" / "busybox")
+    (root / "bin" / "sh").symlink_to("busybox")
+    script = "busybox cat /etc/resolv.conf /new/place/in; echo x > /created; busybox ls -d /created /usr"
+    (tmp_path / "in").write_text("mounted\n")
+    name, done = each_recorder.run("sh", "-c", script, rootfs=str(root), mounts=[f"{tmp_path}:/new/place"])
+    assert done.stdout.splitlines() == [*_resolver(), "mounted", "/created"], done.stderr
+    assert {p.relative_to(root).as_posix() for p in root.rglob("*")} == {"bin", "bin/busybox", "bin/sh"}
+    assert nothing_left(each_recorder.home, name)
+
+
+def _resolver() -> list[str]:
+    return ["nameserver 10.219.0.1", "options timeout:1 attempts:1"]
 
 
 def test_what_goes_around_the_gateway_is_refused_at_once_and_recorded(each_recorder: Recorder) -> None:
