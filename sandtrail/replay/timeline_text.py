@@ -168,10 +168,11 @@ def _row(row: Mapping[str, Any], judged: Mapping[str, str], width: int, begin: i
 def _what(row: Mapping[str, Any]) -> str:
     """The row in words: what was done, to what, how it ended."""
     what, words, kind = visible(row["object"]), visible(row["summary"]), row["kind"]
-    if not what or kind.startswith(("net.", "folded")):
+    if kind.startswith(("net.", "folded")):
         return words or what
     if kind.startswith("file.") and "credential" not in row["flags"]:
-        return words + (f", {row['count']:,} times" if row["count"] > 1 else "")
+        nameless = row["count"] > 1 and not row["object"] and "folded" not in row["flags"]
+        return words + (f", {row['count']:,} times" if nameless else "")
     return f"{what}  ({words})" if words else what
 
 

@@ -85,7 +85,7 @@ def _bypass(members: list[Connection], turn: int | None, refs: list[str]) -> Fin
     return Finding(
         "BYPASS",
         "high",
-        f"{'tried to connect' if refused or first.errno else 'connected'} to {first.peer} around the gateway",
+        f"{'tried to connect' if refused or first.failed else 'connected'} to {first.peer} around the gateway",
         f"{_by(first)} tried{_times(members)} to reach {first.peer} {first.proto or ''} directly. Traffic of this "
         f"sandbox leaves through the gateway only, where it is recorded whole; what goes around it is not. {outcome} "
         "It would be innocent if the program does not know of the gateway (it ignores the proxy settings of its "

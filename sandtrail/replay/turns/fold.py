@@ -176,7 +176,7 @@ class Fold:
     def _change(self, fact: Event) -> None:
         process = self.who(fact)
         path = fact.object
-        if fact.kind == "file.write" and not path.startswith("/"):
+        if (fact.kind == "file.write" and not path.startswith("/")) or _device(path):
             self.count(process, fact)  # a pipe, a socket or a terminal
             return
         program = process.program
@@ -286,6 +286,10 @@ class Fold:
         program = process.program
         if program is not None and not program.named and len(program.signals) < MAX_SIGNALS:
             program.signals.append((kind, what, ref))
+
+
+def _device(path: str) -> bool:
+    return path.startswith(("/dev/", "/proc/")) and not path.startswith(("/dev/shm/", "/dev/mqueue/"))
 
 
 def _cwd(process: Process) -> str:

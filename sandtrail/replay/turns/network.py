@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections import defaultdict
 from dataclasses import dataclass, field
+from errno import EALREADY, EINPROGRESS, EINTR
 from typing import NamedTuple
 
 from sandtrail.replay.turns.process import Process
@@ -58,6 +59,12 @@ class Connection:
     exchanges: int = 0
     gateway: bool = False
     ended_ns: int | None = None
+
+
+    @property
+    def failed(self) -> bool:
+        """Whether the connect is known to have failed; one that goes on by itself is not."""
+        return self.errno not in (None, 0, EINPROGRESS, EALREADY, EINTR)
 
 
 class Connections:

@@ -37,6 +37,16 @@ _SAYS = {
     "net.bind": "bound",
     "http.connect": "reached the gateway",
 }
+_NAMELESS = {
+    "file.create": "created a file",
+    "file.write": "wrote a file",
+    "file.rename": "renamed a file",
+    "file.unlink": "removed a file",
+    "file.mkdir": "made a folder",
+    "file.link": "linked a file",
+    "file.chmod": "changed the mode of a file",
+    "file.truncate": "truncated a file",
+}
 
 
 def rows(buckets: Iterable[Bucket]) -> list[Row]:
@@ -195,13 +205,14 @@ def _act_row(group: Group, bucket: Bucket, depth: int, groups: list[Group]) -> R
 
 
 def _file_words(group: Group) -> str:
-    verb = _SAYS.get(group.kind, group.kind)
-    what = group.object[:500] or "something whose name was not carried"
-    return f"{verb} {what}{', which failed' if group.errno else ''}"
+    failed = ", which failed" if group.errno else ""
+    if not group.object:
+        return f"{_NAMELESS.get(group.kind, group.kind)} whose name was not carried{failed}"
+    return f"{_SAYS.get(group.kind, group.kind)} {group.object[:500]}{failed}"
 
 
 def _connection_words(connection: Connection, flags: set[str]) -> str:
-    verb = "looked up" if connection.names else "tried to reach" if connection.errno else "connected to"
+    verb = "looked up" if connection.names else "tried to reach" if connection.failed else "connected to"
     what = f"{verb} {', '.join(connection.names)[:500] or connection.peer}"
     if connection.verdict == "reject":
         flags.add("refused")

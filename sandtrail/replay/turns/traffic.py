@@ -68,7 +68,8 @@ class Traffic:
             if detail.get("domain") in (2, 10) and len(process.sockets) < 4096:
                 process.sockets[fact.result] = kind
                 self._sockets.append((fact.time_ns, kind, process))
-        if fact.kind in ("net.listen", "net.bind") and endpoint(fact.object):
+        here = endpoint(fact.object) if fact.kind in ("net.listen", "net.bind") and not fact.errno else None
+        if here is not None and here.port:
             self.fold.place(process, process.program, (fact.kind, fact.object), fact)
         else:
             self.fold.count(process, fact)

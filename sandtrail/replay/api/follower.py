@@ -1,0 +1,94 @@
+"""The follower as a process of its own beside the API, so that decoding a storm does not hold up an answer."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import structlog
+
+from sandtrail.errors import StoreError
+from sandtrail.replay.follow import Follower
+
+__all__ = ["FollowerProcess", "main"]
+
+_log = structlog.get_logger()
+
+
+class FollowerProcess:
+    """Starts the follower, starts it again when it ends, and ends it with us. A context manager."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="follower", daemon=True)
+
+    def __enter__(self) -> FollowerProcess:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._stopping.set()
+        self._thread.join(30)
+
+    @property
+    def state(self) -> str:
+        """`on`, or `waiting` where it is not running."""
+        process = self._process
+        return "on" if process is not None and process.poll() is None else "waiting"
+
+    def _watch(self) -> None:
+        while not self._stopping.is_set():
+            # It leaves when its standard input ends, so it does not outlive us, however we end.
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "sandtrail.replay.api.follower", "--home", str(self._home)],
+                stdin=subprocess.PIPE,
+            )
+            while self._process.poll() is None and not self._stopping.wait(0.2):
+                pass
+            if self._stopping.is_set():
+                assert self._process.stdin is not None
+                self._process.stdin.close()
+                try:
+                    self._process.wait(20)
+                except subprocess.TimeoutExpired:
+                    self._process.kill()
+                    self._process.wait()
+                return
+            _log.warning("the follower ended; starting it again", status=self._process.returncode)
+            self._stopping.wait(2)
+
+
+def main() -> None:
+    """Follow until standard input ends; wait while another follower is at work."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--home", type=Path, required=True)
+    home = parser.parse_args().home
+    while not _orphaned():
+        try:
+            follower = Follower(home)
+        except StoreError as busy:
+            _log.info("waiting", reason=str(busy))
+            time.sleep(1)
+            continue
+        try:
+            follower.run(_orphaned)
+        finally:
+            follower.close()
+        return
+
+
+def _orphaned() -> bool:
+    ready, _, _ = select.select([sys.stdin], [], [], 0)
+    return bool(ready) and not os.read(sys.stdin.fileno(), 4096)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,360 @@
+"""The shapes that the HTTP API answers with. The OpenAPI document is made from these, so each field says what it is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = [
+    "Events",
+    "Evidence",
+    "Findings",
+    "Health",
+    "Log",
+    "Outputs",
+    "Problem",
+    "Session",
+    "SessionDetail",
+    "Sessions",
+    "Timeline",
+]
+
+Ref = Annotated[str, Field(description="A frame of the evidence, SEGMENT.INDEX", examples=["12.345"])]
+Ns = Annotated[int, Field(description="Nanoseconds since 1970-01-01 UTC")]
+
+
+class Shape(BaseModel):
+    """Closed on purpose: what is not described is not sent."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Problem(BaseModel):
+    """An error, as a problem document (RFC 9457)."""
+
+    type: str = Field("about:blank", description="What kind of problem it is")
+    title: str = Field(description="The kind of problem in words")
+    status: int = Field(description="The HTTP status")
+    detail: str = Field(description="What is wrong here and what to do about it")
+    instance: str = Field("", description="The path that was asked for")
+    errors: list[dict[str, Any]] = Field([], description="Parameters that are wrong, one by one")
+
+
+class Source(Shape):
+    """A place outside of the sandbox from which something was seen."""
+
+    stream: str = Field(description="The stream's number, 16 hex digits")
+    source: str = Field(description="gvisor, lifecycle, gateway, netfilter, conntrack or collector")
+    ref: Ref
+    sees: list[str] = Field(description="What it can see, in its own words")
+    blind: list[str] = Field(description="What it cannot see, in its own words")
+    descriptor: dict[str, Any] = Field(description="The stream's first frame, decoded")
+    frames: int = Field(description="Frames received so far")
+    dropped: int = Field(description="Messages known to be lost")
+    closed: bool = Field(description="Whether its end was recorded")
+    reason: str = Field(description="Why it ended")
+
+
+class Completeness(Shape):
+    """Whether the record begins with the sandbox's first instruction."""
+
+    from_first_instruction: bool = Field(description="Proven to begin with the first instruction")
+    reason: str = Field(description="How that is known, or why it is not")
+
+
+class Session(Shape):
+    """One run of an agent."""
+
+    id: str = Field(description="The session's id")
+    sandbox: str = Field(description="The sandbox's id")
+    command: list[str] = Field(description="What the operator ran")
+    state: Literal["recording", "ended"] = Field(description="Whether it goes on")
+    started_ns: Ns
+    ended_ns: Ns | None = Field(description="Nanoseconds since 1970-01-01 UTC; null while it goes on")
+    exit_status: int | None = Field(description="The command's exit status; null where it is not known")
+    turns: int = Field(description="Turns so far, the start included")
+    events: int = Field(description="Decoded events so far")
+    gaps: int = Field(description="Recorded gaps so far")
+    findings: int = Field(description="Findings so far")
+
+
+class SessionDetail(Session):
+    """One session and how it was recorded."""
+
+    sources: list[Source] = Field(description="Where it was seen from")
+    completeness: Completeness
+
+
+class Sessions(Shape):
+    """Sessions, the newest first."""
+
+    sessions: list[Session]
+    next: str | None = Field(description="Pass as `cursor` for older ones; null at the end")
+
+
+class Message(Shape):
+    """A message that the model was shown."""
+
+    role: str = Field(description="Who said it: system, user, assistant, tool …")
+    text: str = Field(description="The words; long ones are cut and say so")
+    tool_call_id: str | None = Field(description="Which tool call this is the result of")
+
+
+class Input(Shape):
+    """What the model was shown in a turn."""
+
+    ref: Ref
+    time_ns: Ns
+    model: str = Field(description="The model that was asked for")
+    messages_total: int = Field(description="How many messages the request carried in all")
+    new_messages: list[Message] = Field(description="Those that are new since the turn before")
+    cut: bool = Field(description="Something of it is missing here, or was never received")
+
+
+class ToolCall(Shape):
+    """A tool that the model asked for."""
+
+    id: str = Field(description="The call's id, by which its result is found")
+    name: str = Field(description="The tool")
+    arguments: str = Field(description="As the model wrote them")
+
+
+class Decision(Shape):
+    """What the model answered."""
+
+    ref: Ref
+    time_ns: Ns
+    text: str = Field(description="The model's words")
+    refusal: str | None = Field(description="What it refused with")
+    tool_calls: list[ToolCall] = Field(description="Tools that it asked for")
+    commands: list[str] = Field(description="Commands that these ask to be run")
+    finish_reason: str | None = Field(description="Why the answer ended; null where it did not")
+    streamed: bool = Field(description="It came as a stream of events")
+    cut: bool = Field(description="It did not arrive whole")
+    error: str | None = Field(description="What the server said in place of an answer")
+    problems: list[str] = Field(description="What could not be understood")
+
+
+class EdgeShape(Shape):
+    """Why an act stands under its turn."""
+
+    reason: str = Field(description="In words")
+    confidence: float = Field(ge=0, le=1, description="1 is certain")
+
+
+class Output(Shape):
+    """Something that happened, or several alike in one row."""
+
+    ref: Ref
+    kind: str = Field(description="The event's kind; `folded` for a row that stands for many")
+    time_ns: Ns
+    pid: int = Field(description="Process, as numbered inside of the sandbox; 0 where none is known")
+    pid_start_ns: int = Field(description="When that process started; with the pid it names it for good")
+    depth: int = Field(description="How deep in the tree of programs of the turn")
+    process: str = Field(description="The program's name")
+    object: str = Field(description="What it was done to: command line, path, address, name, METHOD url")
+    summary: str = Field(description="What to say of it beside that")
+    result: int | None = Field(description="Exit status, HTTP status, or what the call returned")
+    errno: int | None = Field(description="Why a call failed; 0 where it did not")
+    count: int = Field(description="How many events this row stands for")
+    edge: EdgeShape | None = Field(description="Why it stands here; null where nothing explains it")
+    flags: list[str] = Field(
+        description="Neutral: decided, folded, gateway, local, transport. Telling: late, refused, credential, hidden"
+    )
+    refs: list[str] = Field(description="The first of its evidence")
+
+
+class Counts(Shape):
+    """How much of a kind a turn holds."""
+
+    process: int = Field(description="Programs that ran")
+    file: int = Field(description="Files changed")
+    net: int = Field(description="Connections")
+
+
+class Turn(Shape):
+    """One round of the agent."""
+
+    index: int = Field(description="Its number; 0 is the start")
+    kind: Literal["start", "model"] = Field(description="start: what ran before the first model call")
+    thread: int = Field(description="Which conversation it is of, where there are several")
+    note: str | None = Field(description="What is unusual about its history: edited, sent again, branched")
+    input: Input | None
+    decision: Decision | None
+    outputs: list[Output] = Field(description="What then happened; the first 500 rows")
+    outputs_total: int = Field(description="How many rows there are")
+    counts: Counts
+    events_total: int = Field(description="Events under this turn")
+
+
+class Finding(Shape):
+    """Something that a reviewer has to see."""
+
+    id: str = Field(description="Stable as long as the evidence is")
+    verdict: str = Field(description="UNDECIDED_ACTION, BYPASS, PHANTOM, RESULT_MISMATCH or UNOBSERVABLE")
+    severity: Literal["high", "medium", "low"]
+    title: str = Field(description="In one line")
+    explanation: str = Field(description="Why it is one, and what would make it innocent")
+    turn: int | None = Field(description="The turn that it belongs to")
+    refs: list[str] = Field(description="The evidence that it rests on")
+
+
+class SessionFinding(Finding):
+    """A finding, and the session in which it is."""
+
+    session: str = Field(description="The session's id")
+
+
+class Findings(Shape):
+    """Findings of many sessions, those of the newest first."""
+
+    findings: list[SessionFinding]
+    next: str | None = Field(description="Pass as `cursor` for those of older sessions; null at the end")
+
+
+class Gap(Shape):
+    """Evidence that is known to be missing."""
+
+    ref: Ref
+    cause: str = Field(description="Why it is missing")
+    count: int | None = Field(description="How many messages; null where nobody knows")
+    from_ns: Ns | None
+    to_ns: Ns | None
+    stream: str = Field(description="Where")
+    what: str = Field(description="What is missing, in words")
+
+
+class Timeline(Shape):
+    """A session, turn by turn."""
+
+    session: SessionDetail
+    turns: list[Turn]
+    turns_total: int = Field(description="How many turns there are")
+    unexplained: list[Output] = Field(description="What no decision explains; the first 500 rows")
+    unexplained_total: int = Field(description="How many such rows there are")
+    findings: list[Finding]
+    gaps: list[Gap] = Field(description="The first 500 gaps")
+    gaps_total: int = Field(description="How many gaps there are")
+
+
+class Outputs(Shape):
+    """Rows of one turn."""
+
+    outputs: list[Output]
+    total: int = Field(description="How many rows the turn has")
+
+
+class EventRow(Shape):
+    """One decoded event; see docs/architecture.md, "Events"."""
+
+    ref: Ref
+    session: str
+    sandbox: str
+    source: str
+    kind: str
+    time_ns: Ns
+    received_ns: Ns
+    seq: int = Field(description="The frame's number in its stream")
+    container: str
+    pid: int
+    pid_start_ns: int
+    tid: int
+    ppid: int
+    process: str
+    exe: str
+    cwd: str
+    uid: int | None
+    gid: int | None
+    object: str
+    result: int | None
+    errno: int | None
+    detail: str = Field(description="What else the message said, as JSON")
+    n: int = Field(description="Which event of the frame")
+
+
+class Events(Shape):
+    """Events in order of time."""
+
+    events: list[EventRow]
+    next: str | None = Field(description="Pass as `after` for those that follow; null at the end")
+
+
+class FrameShape(Shape):
+    """The frame as it was received."""
+
+    stream: str = Field(description="16 hex digits")
+    seq: int
+    kind: str = Field(description="OPEN, DATA, NOTE or CLOSE")
+    realtime_ns: Ns
+    monotonic_ns: int
+    boottime_ns: int
+    size: int = Field(description="Bytes of the payload")
+
+
+class Position(Shape):
+    """Where in the log it lies."""
+
+    segment: int
+    index: int = Field(description="Which frame of the segment")
+    log_index: int = Field(description="Which entry of the log is the segment's manifest")
+    log_size: int = Field(description="Entries under the checkpoint")
+    origin: str = Field(description="The log's name")
+
+
+class ProofShape(Shape):
+    """What ties the frame to the signature. Hashes are hex."""
+
+    leaf: str = Field(description="The frame's leaf hash")
+    inner: list[str] = Field(description="From the leaf to the segment's root")
+    inner_root: str = Field(description="The segment's root, as its manifest has it")
+    outer: list[str] = Field(description="From the manifest to the log's root")
+    root: str = Field(description="The log's root, as the checkpoint has it")
+    checkpoint: str = Field(description="The signed checkpoint")
+
+
+class CheckShape(Shape):
+    """One step of the verification."""
+
+    step: str
+    ok: bool
+    detail: str
+
+
+class Evidence(Shape):
+    """One frame, what it says, and the proof that it is as it was received, checked for this answer."""
+
+    ref: Ref
+    frame: FrameShape | None = Field(description="null where the segment cannot be read")
+    source: dict[str, Any] = Field(description="What the frame's stream says of itself")
+    raw_hex: str = Field(description="The payload's first 64 KiB")
+    raw_truncated: bool
+    decoded: list[EventRow] = Field(description="The events that it became")
+    fields: Any = Field(description="The payload as a tree of named fields")
+    position: Position
+    proof: ProofShape
+    verified: bool = Field(description="Every step was made and held")
+    checks: list[CheckShape]
+    previous: str | None = Field(description="The frame before it in the same stream and segment")
+    next: str | None = Field(description="The frame after it in the same stream and segment")
+
+
+class Log(Shape):
+    """The head of the log."""
+
+    origin: str
+    size: int = Field(description="Entries")
+    root: str = Field(description="Root hash, hex")
+    signed_at: str | None = Field(description="When the checkpoint was written (the file's time, not signed)")
+    checkpoint: str = Field(description="The signed checkpoint")
+    vkey: str = Field(description="The key that checks it; compare it with a copy kept elsewhere")
+
+
+class Health(Shape):
+    """Whether this server can answer."""
+
+    status: Literal["ok", "behind"] = Field(description="behind: the index has not caught up with the log")
+    version: str
+    follower: str = Field(description="on: here; off: none was asked for; waiting: another process has its place")
+    log_entries: int = Field(description="Entries under the latest checkpoint")
+    indexed_entries: int = Field(description="Entries that are in the index")

@@ -1,0 +1,48 @@
+"""What the API keeps between requests."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fastapi import Response
+from pydantic import BaseModel, TypeAdapter
+
+from sandtrail.replay.api.follower import FollowerProcess
+from sandtrail.replay.timeline import Timelines
+from sandtrail.store.reader import LogReader, open_log
+
+__all__ = ["State"]
+
+
+class State:
+    """One home, its timelines and a reader of its log."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.timelines = Timelines(home)
+        self.follower: FollowerProcess | None = None
+        self._reader: LogReader | None = None
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def reading(self) -> Iterator[LogReader]:
+        """The reader, for one thread at a time. Raises NotFoundError where nothing has been recorded yet."""
+        with self._lock:
+            if self._reader is None:
+                self._reader = open_log(self.home)
+            yield self._reader
+
+    def encode(self, shape: type[BaseModel], value: Any) -> Response:
+        """A large answer as JSON: checked against its shape and written in one go."""
+        adapter = _adapter(shape)
+        return Response(adapter.dump_json(adapter.validate_python(value)), media_type="application/json")
+
+
+@cache
+def _adapter(shape: type[BaseModel]) -> TypeAdapter[Any]:
+    return TypeAdapter(shape)
