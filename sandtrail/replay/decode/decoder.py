@@ -117,8 +117,15 @@ class Decoder:
                 state.gvisor.stream = state.gvisor.calls.stream = state.id
             else:
                 machine = as_text(told.get("machine"), 40) or "x86_64"
-                continues = bool(told.get("continues"))
-                state.gvisor = GvisorStream(state.session, state.sandbox, state.id, machine, continues=continues)
+                points = told.get("sees")
+                state.gvisor = GvisorStream(
+                    state.session,
+                    state.sandbox,
+                    state.id,
+                    machine,
+                    sees=[p for p in points if isinstance(p, str)] if isinstance(points, list) else (),
+                    continues=bool(told.get("continues")),
+                )
         elif state.source == "gateway":
             state.exchanges = Exchanges()
 

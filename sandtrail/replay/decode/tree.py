@@ -49,7 +49,12 @@ def _gvisor(packet: bytes) -> dict[str, Any]:
         return {"problem": f"a packet of {len(packet)} bytes has no header"}
     size, kind, dropped = HEADER.unpack_from(packet)
     name, message = KINDS.get(kind, ("", ""))
-    header: dict[str, Any] = {"header_size": size, "message_type": kind, "dropped_count": dropped, "name": name or "unknown"}
+    header: dict[str, Any] = {
+        "header_size": size,
+        "message_type": kind,
+        "dropped_count": dropped,
+        "name": name or "unknown",
+    }
     if kind not in CLASSES or not HEADER.size <= size <= len(packet):
         return {"header": header, "problem": "not understood; the bytes are kept as they are"}
     if size > HEADER.size:

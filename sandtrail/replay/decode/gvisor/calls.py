@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -16,14 +17,17 @@ __all__ = ["Calls"]
 
 _MAX_THREADS: Final = 4096
 _RAW, _EXEC, _EXECVE, _CHDIR = 6, 3, 11, 13
+_NAMING: Final = frozenset(TYPED.values())
 _RESULTS: Final = {LOADED: 0, FAILED: -1, UNKNOWN: None}
 
 
 class Calls:
     """The calls of one stream that are not told out yet."""
 
-    def __init__(self, stream: str, names: dict[int, str]) -> None:
+    def __init__(self, stream: str, names: dict[int, str], sees: Collection[str]) -> None:
+        """`sees`: the points that the session asked for; nothing but exec and chdir is paired without it."""
         self.stream = stream
+        self._both = frozenset(name for name in TYPED if f"syscall/{name}/exit" in sees)
         self.waiting = False
         """Whether any call waits; looked at for every message, so kept and not computed."""
         self._names = names
@@ -44,6 +48,8 @@ class Calls:
         """A message of `thread` came: tell out what it decides."""
         if not self.waiting:
             return
+        if self._loose.waiting and kind in _NAMING:
+            self._loose.pair(message.sysno, message.exit.errorno)
         if thread in self._began:
             expected, head, act = self._began[thread]
             # Between the beginning of a call and its end, the end's registers may come.
@@ -74,17 +80,15 @@ class Calls:
         rows.append((*head, act.object, act.result, act.errno, '{"hidden":true,' + act.detail[1:], 0))
         self._hide(head, "a call that names something in bytes that are not UTF-8", act.kind, 1, rows)
 
-    def began(self, thread: Key, kind: int, head: Head, act: Act) -> None:
+    def began(self, thread: Key, kind: int, head: Head, act: Act, rows: list[Row]) -> None:
         """A call of which a message of type `kind` should be this thread's next: its end, or its names."""
-        before = self._began.get(thread)
-        if before is not None and act.result is not None:
-            act = act._replace(object=before[2].object)
-        if len(self._began) < _MAX_THREADS:
-            self._began[thread] = (kind, head, act)
-        else:
-            rows_lost = self._began.pop(next(iter(self._began)))
-            self._began[thread] = (kind, head, act)
-            del rows_lost
+        before = self._began.pop(thread, None)
+        if before is not None and before[0] == kind:
+            # What was said when it began, with how it ended.
+            head, act = before[1], before[2]._replace(result=act.result, errno=act.errno)
+        elif len(self._began) >= _MAX_THREADS:
+            self._never_named(*self._began.pop(next(iter(self._began)))[1:], rows)
+        self._began[thread] = (kind, head, act)
         self._note()
 
     # -- raw and typed calls -------------------------------------------------------------------------------------------
@@ -106,10 +110,13 @@ class Calls:
             return
         act = call.act()
         head[4] = act.kind
-        if call.name in TYPED and (call.name in self.both or not self._settled):
-            self._beside(call, head, thread, act)
-            return
-        rows.append((*head, act.object, act.result, act.errno, act.detail, 0))
+        if call.name not in self._both:
+            rows.append((*head, act.object, act.result, act.errno, act.detail, 0))
+        elif thread[1]:
+            self.began(thread, TYPED[call.name], head, act, rows)
+        else:
+            self._loose.add(call, head)
+            self._note()
 
     def _wait(self, thread: Key, pending: Pending) -> None:
         if len(self._pending) >= _MAX_THREADS:
@@ -225,9 +232,13 @@ class Calls:
 
     def _overdue(self, received_before_ns: int, rows: list[Row]) -> None:
         for raw, head in self._loose.overdue(received_before_ns):
-            head[4] = "process.exec" if raw.name in EXEC else "dir.change"
-            detail = {"via": "raw", "syscall": raw.name, "hidden": True}
-            rows.append((*head, "", raw.result, raw.errno, to_json(detail), 0))
+            if raw.name in EXEC or raw.name in NEW_FOLDER:
+                head[4] = "process.exec" if raw.name in EXEC else "dir.change"
+                detail = to_json({"via": "raw", "syscall": raw.name, "hidden": True})
+            else:
+                act = raw.act()
+                head[4], detail = act.kind, '{"hidden":true,' + act.detail[1:]
+            rows.append((*head, "", raw.result, raw.errno, detail, 0))
             what = "a call whose path or arguments are not UTF-8, by a process that this runsc does not name"
             self._hide(head, what, raw.name, 1, rows)
 
@@ -250,7 +261,7 @@ class Calls:
         for pending in self._pending.values():
             self._give_out(pending, processes, rows)
         for _, head, act in self._began.values():
-            rows.append((*head, act.object, None, None, act.detail, 0))
+            rows.append((*head, act.object, act.result, act.errno, act.detail, 0))
         self._pending.clear()
         self._began.clear()
         self._reported.clear()

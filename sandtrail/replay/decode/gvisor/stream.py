@@ -7,6 +7,7 @@ Nothing in here raises on what a packet says.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict
 from struct import Struct
 from typing import Any, Final
@@ -28,9 +29,6 @@ HEADER: Final = Struct("<HHI")
 """HeaderSize, MessageType, DroppedCount; in the order of the sandbox's machine, and every one that gVisor runs on is
 little-endian."""
 _START, _CLONE, _EXEC, _NOTIFY, _TASK_EXIT, _RAW, _OPEN, _EXECVE, _CHDIR = 1, 2, 3, 4, 5, 6, 7, 11, 13
-_DIRECTORY: Final = (
-    0o200000 | 0o40000
-)  # O_DIRECTORY of x86-64, of arm64; what is more is a folder's descriptor too many
 _TOLD_APART: Final = frozenset({_START, _EXEC, _RAW, _EXECVE})
 _MAX_KINDS_UNKNOWN: Final = 1000
 
@@ -39,8 +37,16 @@ class GvisorStream:
     """The decoder of one sandbox's trace: `feed` for every DATA frame in order, `finish` once no more can come."""
 
     def __init__(
-        self, session: str, sandbox: str, stream: str, machine: str = "x86_64", *, continues: bool = False
+        self,
+        session: str,
+        sandbox: str,
+        stream: str,
+        machine: str = "x86_64",
+        *,
+        sees: Collection[str] = (),
+        continues: bool = False,
     ) -> None:
+        """`sees`: the points that the session asked for. `continues`: the beginning of the trace was not seen."""
         self.session = session
         self.sandbox = sandbox
         self.stream = stream
@@ -53,7 +59,8 @@ class GvisorStream:
         """What was not understood, and how often."""
         self.messages = 0
         self.processes = Processes()
-        self.calls = Calls(stream, syscall_names(machine))
+        self.sees = sorted(name for name in sees if not name.startswith("syscall/sysno/"))
+        self.calls = Calls(stream, syscall_names(machine), self.sees)
 
     @property
     def waiting(self) -> bool:
@@ -125,7 +132,7 @@ class GvisorStream:
         head[4] = act.kind
         if act.result is None and kind > _RAW and kind != 35:
             # The call began; its end comes as a message of its own, unless a name silences that.
-            calls.began((container, tid, context.thread_start_time_ns), kind, head, act)
+            calls.began((container, tid, context.thread_start_time_ns), kind, head, act, rows)
             return
         if kind == _OPEN:
             if act.result is not None and act.result >= 0 and act.object[:1] == "/":
@@ -212,7 +219,7 @@ class GvisorStream:
 
     def dump(self) -> dict[str, Any]:
         """The state as plain data."""
-        names = ("session", "sandbox", "stream", "machine", "dropped", "unreported", "unknown", "messages")
+        names = ("session", "sandbox", "stream", "machine", "sees", "dropped", "unreported", "unknown", "messages")
         plain = {name: getattr(self, name) for name in names}
         known = [[list(key), asdict(process)] for key, process in self.processes.known.items()]
         return {**plain, "processes": known, "calls": self.calls.dump()}
@@ -220,7 +227,7 @@ class GvisorStream:
     @classmethod
     def load(cls, plain: dict[str, Any]) -> GvisorStream:
         """Make a decoder of a state that `dump` gave."""
-        made = cls(plain["session"], plain["sandbox"], plain["stream"], plain["machine"])
+        made = cls(plain["session"], plain["sandbox"], plain["stream"], plain["machine"], sees=plain["sees"])
         for name in ("dropped", "unreported", "unknown", "messages"):
             setattr(made, name, plain[name])
         for (container, pid, start), process in plain["processes"]:
