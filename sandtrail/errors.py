@@ -1,14 +1,14 @@
 """The one error tree.
 
-    SandtrailError                  everything that Sandtrail raises on purpose
-    ├── UsageError                  the call or a setting is wrong; the message says what to write instead
-    ├── MissingPartError            a program or permission is missing; the message says what installs or grants it
-    ├── EnvironmentRefusedError     the machine refused (kernel, runtime, network); says what was tried
-    ├── RecorderError               the recorder's processes cannot be reached or have failed
-    ├── StoreError                  the evidence store cannot be written or read
-    │   ├── DamagedError            stored evidence does not match what was signed
-    │   └── NotFoundError           no such frame, segment, session or log
-    └── RuntimeFailedError          runsc itself failed; carries its own words
+SandtrailError                  everything that Sandtrail raises on purpose
+├── UsageError                  the call or a setting is wrong; the message says what to write instead
+├── MissingPartError            a program or permission is missing; the message says what installs or grants it
+├── EnvironmentRefusedError     the machine refused (kernel, runtime, network); says what was tried
+├── RecorderError               the recorder's processes cannot be reached or have failed
+├── StoreError                  the evidence store cannot be written or read
+│   ├── DamagedError            stored evidence does not match what was signed
+│   └── NotFoundError           no such frame, segment, session or log
+└── RuntimeFailedError          runsc itself failed; carries its own words
 """
 
 from __future__ import annotations
