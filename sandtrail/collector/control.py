@@ -40,7 +40,8 @@ def send(sock: socket.socket, message: Mapping[str, Any], fds: Sequence[int] = (
 
 
 def receive(sock: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
-    """One message and its file descriptors; (None, []) at the end. A packet that is no JSON object becomes {}."""
+    """One message and its file descriptors; (None, []) at the end. A packet that is no JSON object, or holds text that
+    is no Unicode (which JSON can spell and nothing else can store), becomes {}."""
     data, ancillary, _, _ = sock.recvmsg(MAX_PACKET, socket.CMSG_SPACE(_MAX_FDS * 4), socket.MSG_CMSG_CLOEXEC)
     fds = array.array("i")
     for level, kind, raw in ancillary:
@@ -50,6 +51,7 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
         return None, list(fds)
     try:
         message = json.loads(data)
+        json.dumps(message, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         message = {}
     return message if isinstance(message, dict) else {}, list(fds)
@@ -82,10 +84,14 @@ class Keeper:
                     ) from None
             else:
                 keeper = cls(sock)
-                keeper.hello()
-                return keeper
+                try:
+                    keeper.hello()
+                except RecorderError:  # it was just ending
+                    keeper.close()
+                else:
+                    return keeper
             # A keeper that finds another one already there ends by itself, so two clients may both try to start one.
-            if process is None or process.poll() is not None:
+            if start and (process is None or process.poll() is not None):
                 process = _start(home)
             if time.monotonic() > deadline:
                 log = run_folder(home) / "keeper.log"

@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import json
 import os
+import resource
 import selectors
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import time
@@ -23,28 +24,37 @@ from pathlib import Path
 from typing import Any
 
 from sandtrail import __version__
+from sandtrail.collector.children import Child, Children, end, say
 from sandtrail.collector.control import receive, run_folder, send
-from sandtrail.collector.handshake import REPLY, handshake_version
-from sandtrail.collector.landing import COUNTERS, create_landing
+from sandtrail.collector.endpoints import Handshakes, accept, listener
+from sandtrail.collector.landing import PLACES, create_landing
+from sandtrail.errors import RecorderError
 
 __all__ = ["Keeper"]
 
-MAX_CONNECTIONS = COUNTERS
-HANDSHAKE_TIMEOUT = 5.0
 END_TIMEOUT = 15.0
+CLEANUP_TIMEOUT = 60.0
+# How long to wait for a keeper that is just ending.
+_SUCCESSION = 10.0
+_MAX_DESCRIPTOR = 64 * 1024
+_FILES = 65_536
 _TICK = 0.25
+
+Message = dict[str, Any]
 
 
 @dataclass(slots=True)
 class _Held:
     """A socket that the receiver records from, and that we hold for its successor."""
 
-    ident: int
+    place: int
     fd: int
     session: str
-    descriptor: dict[str, Any]
+    descriptor: Message
     gvisor: bool
     stream: str = ""
+    # The streams that earlier receivers have written from this socket.
+    before: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -52,360 +62,334 @@ class _Session:
     name: str
     sandbox: str
     owner: socket.socket | None
-    descriptor: dict[str, Any]
-    endpoint: socket.socket | None = None
-    path: Path | None = None
-    gateway: int | None = None
-    gateway_descriptor: dict[str, Any] = field(default_factory=dict)
+    descriptor: Message
+    endpoint: socket.socket | None
+    path: Path
+    listening: int | None = None
+    listens: Message = field(default_factory=dict)
+    # Whoever waits for the gateway to listen.
     listener: socket.socket | None = None
-    closed: list[dict[str, Any]] = field(default_factory=list)
-    ending: socket.socket | None = None
+    unlistening: bool = False
+    closed: list[Message] = field(default_factory=list)
+    askers: list[socket.socket] = field(default_factory=list)
+    # Zero until the session is to end.
     deadline: float = 0.0
-
-
-@dataclass(slots=True)
-class _Child:
-    """A process of ours and our end of the socket pair to it."""
-
-    name: str
-    process: subprocess.Popen[bytes]
-    control: socket.socket | None = None
-    waiting: list[Callable[[dict[str, Any]], None]] = field(default_factory=list)
-    starts: int = 1
 
 
 class Keeper:
     """One per home."""
 
     def __init__(self, home: Path, linger: float | None) -> None:
+        """Raises BlockingIOError when another one serves this home."""
         self.home = home
         self.run_folder = run_folder(home)
         self._linger = linger
         self._run = os.urandom(8).hex()
-        self._idle_since = time.monotonic()
+        self._needed_at = time.monotonic()
         self._selector = selectors.DefaultSelector()
-        self._landing = create_landing()
-        self._children: dict[str, _Child] = {}
+        self._children = Children(home, self._selector, self._heard, self._start)
+        self._handshakes = Handshakes(self._selector, self._greeted, self._note)
+        self._clients: set[socket.socket] = set()
         self._held: dict[int, _Held] = {}
         self._sessions: dict[str, _Session] = {}
-        self._pending: dict[socket.socket, tuple[_Session | None, float]] = {}
-        self._next = 1
+        self._cleanups: dict[str, tuple[subprocess.Popen[bytes], float]] = {}
+        self._spool = -1
         self._stopping = False
-        self._reapers: list[subprocess.Popen[bytes]] = []
         folder = self.run_folder / "trace"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = os.open(self.run_folder / "keeper.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._become_the_one()
+        self._landing = create_landing(self.run_folder)
         for stale in folder.glob("*.sock"):
             stale.unlink()
-        self._trace = _listener(self.run_folder / "trace.sock")
-        self._control = _listener(self.run_folder / "keeper.sock")
-        self._selector.register(self._trace, selectors.EVENT_READ, self._accept_trace)
-        self._selector.register(self._control, selectors.EVENT_READ, self._accept_control)
+        trace = listener(self.run_folder / "trace.sock")
+        self._selector.register(trace, selectors.EVENT_READ, lambda sock: self._accept_trace(sock, ""))
+        control = listener(self.run_folder / "keeper.sock")
+        self._selector.register(control, selectors.EVENT_READ, self._accept_control)
+
+    def _become_the_one(self) -> None:
+        deadline = time.monotonic() + _SUCCESSION
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                # One that still answers stays; one that no longer does is ending, and we are its successor.
+                if (self.run_folder / "keeper.sock").exists() or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+            else:
+                return
 
     # -- processes -----------------------------------------------------------------------------------------------------
 
-    def _start(
-        self, name: str, module: str, *arguments: str, fds: tuple[int, ...] = (), control: bool = True
-    ) -> _Child:
-        ours: socket.socket | None = None
-        passed = list(fds)
-        command = [sys.executable, "-m", module, "--home", str(self.home), *arguments]
-        theirs: socket.socket | None = None
-        if control:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            passed.append(theirs.fileno())
-            command += ["--control-fd", str(theirs.fileno())]
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=passed, cwd="/")
-        child = _Child(name, process, ours)
-        if ours is not None and theirs is not None:
-            theirs.close()
-            self._selector.register(ours, selectors.EVENT_READ, lambda _s, c=child: self._hear(c))
-        old = self._children.get(name)
-        if old is not None:
-            child.starts = old.starts + 1
-        self._children[name] = child
-        return child
+    def _start(self, name: str) -> None:
+        if name == "receiver":
+            landing = str(self._landing)
+            receiver = self._children.start(
+                name, "sandtrail.collector.receiver", "--landing-fd", landing, fds=(self._landing,)
+            )
+            for held in self._held.values():
+                self._hand_over(receiver, held)
+        elif name == "sealer":
+            self._children.start(name, "sandtrail.store.sealer", "--run", self._run)
+        elif any(session.listening is not None for session in self._sessions.values()):
+            gateway = self._children.start(name, "sandtrail.collector.gateway")
+            gateway.waiting.append(lambda _ready: None)
+            for session in self._sessions.values():
+                if session.listening is not None:
+                    self._gateway_listen(gateway, session)
+        else:
+            self._children.forget(name)
 
-    def _start_receiver(self) -> None:
-        landing = str(self._landing)
-        child = self._start("receiver", "sandtrail.collector.receiver", "--landing-fd", landing, fds=(self._landing,))
-        for held in self._held.values():
-            self._hand_over(child, held, continues=held.stream)
-
-    def _start_sealer(self) -> None:
-        self._start("sealer", "sandtrail.store.sealer", "--run", self._run, control=False)
-
-    def _start_gateway(self) -> _Child:
-        child = self._start("gateway", "sandtrail.collector.gateway")
-        child.waiting.append(lambda _answer: None)
-        for session in self._sessions.values():
-            if session.gateway is not None:
-                self._gateway_listen(child, session)
-        return child
-
-    def _hear(self, child: _Child) -> None:
-        assert child.control is not None
-        try:
-            message, fds = receive(child.control)
-        except OSError:
-            message, fds = None, []
-        for fd in fds:
-            os.close(fd)
-        if message is None:
-            self._selector.unregister(child.control)
-            child.control.close()
-            child.control = None
-            for answer in child.waiting:
-                answer({"ok": False, "error": f"the {child.name} has died; see keeper.log"})
-            child.waiting.clear()
-        elif child.name == "receiver":
-            self._receiver_says(message)
-        elif child.waiting:
-            child.waiting.pop(0)(message)
-
-    def _receiver_says(self, message: dict[str, Any]) -> None:
-        held = self._held.get(int(message.get("id", 0)))
-        if held is None:
+    def _heard(self, child: Child, message: Message, fds: list[int]) -> None:
+        if child.name != "receiver":
             return
-        if message.get("op") == "taken":
-            held.stream = str(message["stream"])
-        elif message.get("op") == "closed":
-            os.close(held.fd)
-            del self._held[held.ident]
-            session = self._sessions.get(held.session)
-            if session is not None:
-                facts = {key: message.get(key) for key in ("stream", "frames", "dropped", "reason")}
-                session.closed.append({"source": held.descriptor.get("source"), **facts})
-                self._try_end(session)
-
-    def _revive(self) -> None:
-        """Start again whatever has died."""
-        for child in list(self._children.values()):
-            status = child.process.poll()
-            if status is None:
-                continue
-            if child.control is not None:
-                self._hear_all(child)
-            _say(f"{child.name} ended with status {status}; starting it again")
-            if child.starts > 1:
-                time.sleep(min(1.0, 0.05 * child.starts))
-            if child.name == "receiver":
-                self._start_receiver()
-            elif child.name == "sealer":
-                self._start_sealer()
-            elif any(session.gateway is not None for session in self._sessions.values()):
-                self._start_gateway()
+        if message.get("op") == "spool" and fds:
+            old, self._spool = self._spool, fds.pop(0)
+            if old >= 0:
+                os.close(old)
             else:
-                del self._children[child.name]
+                # Not before the first receiver has finished what one of an earlier run had in hand.
+                self._start("sealer")
+        elif message.get("op") == "closed":
+            held = self._held.pop(int(message["id"]), None)
+            if held is not None:
+                os.close(held.fd)
+                self._closed(held, message)
 
-    def _hear_all(self, child: _Child) -> None:
-        """Read what a dead child said last, up to its hang-up."""
-        while child.control is not None:
-            self._hear(child)
+    def _closed(self, held: _Held, message: Message) -> None:
+        session = self._sessions.get(held.session)
+        if session is not None:
+            facts = {key: message.get(key) for key in ("stream", "frames", "dropped", "reason")}
+            before = {"continues": held.before} if held.before else {}
+            session.closed.append({"source": held.descriptor.get("source"), **facts, **before})
+            self._try_end(session)
 
-    # -- trace connections ---------------------------------------------------------------------------------------------
+    # -- sockets to record from ----------------------------------------------------------------------------------------
 
-    def _accept_trace(self, listener: socket.socket, session: _Session | None = None) -> None:
-        connection, _ = listener.accept()
-        connection.setblocking(False)
-        if len(self._pending) + len(self._held) >= MAX_CONNECTIONS:
-            self._note({"note": "error", "cause": f"trace connection refused: over {MAX_CONNECTIONS} are open"})
-            connection.close()
+    def _accept_trace(self, sock: socket.socket, session: str) -> None:
+        connection = accept(sock)
+        if connection is None:
             return
-        self._pending[connection] = (session, time.monotonic() + HANDSHAKE_TIMEOUT)
-        self._selector.register(connection, selectors.EVENT_READ, self._handshake)
-
-    def _handshake(self, connection: socket.socket) -> None:
-        session, _ = self._pending.pop(connection)
-        self._selector.unregister(connection)
-        pid = uid = -1
-        try:
-            first = connection.recv(10_240)
-            pid, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-            version = handshake_version(first)
-            if version is None:
-                name = session.name if session else ""
-                cause = "a trace connection did not begin with gVisor's handshake and was closed"
-                self._note({"note": "error", "cause": cause, "bytes": first[:512].hex(), "pid": pid, "session": name})
-                connection.close()
-                return
-            connection.send(REPLY)
-        except OSError as error:
-            self._note({"note": "error", "cause": f"handshake failed: {error.strerror}", "pid": pid})
+        if len(self._handshakes) + len(self._held) >= PLACES:
             connection.close()
-            return
-        known = dict(session.descriptor) if session else {}
-        descriptor = {"source": "gvisor", **known, "protocol": version, "peer_pid": pid, "peer_uid": uid}
-        self._hold(connection.detach(), session.name if session else "", descriptor, gvisor=True)
+            cause = f"a trace connection was refused: {PLACES} sockets are open"
+            self._note({"note": "error", "cause": cause, "session": session})
+        else:
+            self._handshakes.add(connection, session)
 
-    def _hold(self, fd: int, session: str, descriptor: dict[str, Any], *, gvisor: bool) -> None:
-        held = _Held(self._next, fd, session, descriptor, gvisor)
-        self._next += 1
-        self._held[held.ident] = held
-        child = self._children.get("receiver")
-        if child is not None and child.control is not None:
-            self._hand_over(child, held)
+    def _greeted(self, connection: socket.socket, name: str, facts: Message) -> None:
+        session = self._sessions.get(name)
+        known = session.descriptor if session else {}
+        self._hold(connection.detach(), name, {"source": "gvisor", **known, **facts}, gvisor=True)
 
-    def _hand_over(self, child: _Child, held: _Held, continues: str = "") -> None:
-        descriptor = {**held.descriptor, "continues": continues} if continues else held.descriptor
-        message = {"op": "take", "id": held.ident, "descriptor": descriptor, "gvisor": held.gvisor}
-        assert child.control is not None
-        # A receiver that has just died is found by `_revive`, and its successor gets everything that we hold.
-        with contextlib.suppress(OSError):
-            send(child.control, message, [held.fd])
+    def _hold(self, fd: int, session: str, descriptor: Message, *, gvisor: bool) -> None:
+        place = next(place for place in range(PLACES) if place not in self._held)
+        held = self._held[place] = _Held(place, fd, session, descriptor, gvisor)
+        with socket.socket(fileno=os.dup(fd)) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)  # see Landing.receive
+        receiver = self._children.get("receiver")
+        # One that is just being started again gets everything that we hold.
+        if receiver is not None:
+            self._hand_over(receiver, held)
 
-    def _note(self, note: dict[str, Any]) -> None:
-        _say(str(note))
-        child = self._children.get("receiver")
-        if child is not None and child.control is not None:
-            with contextlib.suppress(OSError):
-                send(child.control, {"op": "note", "note": note})
+    def _hand_over(self, receiver: Child, held: _Held) -> None:
+        descriptor = held.descriptor
+        if held.stream:
+            descriptor = {**descriptor, "continues": held.stream}
+            held.before.append(held.stream)
+        held.stream = os.urandom(8).hex()
+        facts = {"id": held.place, "stream": held.stream, "gvisor": held.gvisor}
+        receiver.tell({"op": "take", "descriptor": descriptor, **facts}, (held.fd,))
+
+    def _drop(self, held: _Held, reason: str) -> None:
+        receiver = self._children.get("receiver")
+        if receiver is not None:
+            receiver.tell({"op": "drop", "id": held.place, "reason": reason})
+
+    def _note(self, note: Message) -> None:
+        say(str(note))
+        receiver = self._children.get("receiver")
+        if receiver is not None:
+            receiver.tell({"op": "note", "note": note})
 
     # -- control -------------------------------------------------------------------------------------------------------
 
-    def _accept_control(self, listener: socket.socket) -> None:
-        connection, _ = listener.accept()
-        self._selector.register(connection, selectors.EVENT_READ, self._request)
+    def _accept_control(self, sock: socket.socket) -> None:
+        connection = accept(sock)
+        if connection is not None:
+            self._clients.add(connection)
+            self._selector.register(connection, selectors.EVENT_READ, self._request)
 
     def _request(self, connection: socket.socket) -> None:
         try:
             message, fds = receive(connection)
+        except BlockingIOError:
+            return
         except OSError:
             message, fds = None, []
-        if message is None:
-            self._selector.unregister(connection)
-            connection.close()
-            for session in [s for s in self._sessions.values() if s.owner is connection]:
-                self._orphaned(session)
-            return
-        handler = getattr(self, f"_op_{message.get('op')}", None)
         try:
-            if handler is None:
-                raise KeyError(f"unknown request {message.get('op')!r}")
-            answer = handler(connection, message, fds)
-        except (KeyError, OSError, TypeError, ValueError) as error:
-            answer = {"ok": False, "error": f"{type(error).__name__}: {error}"}
-        for fd in fds:
-            os.close(fd)
+            if message is None:
+                self._hung_up(connection)
+                return
+            answer = self._handle(connection, message, fds)
+        except KeyError as error:
+            answer = {"ok": False, "error": f"the request lacks {error}"}
+        except (AttributeError, IndexError, OSError, TypeError, ValueError) as error:
+            answer = {"ok": False, "error": str(error)}
+        finally:
+            for fd in fds:
+                os.close(fd)
         if answer is not None:
             _answer(connection, answer)
 
-    def _op_hello(self, *_: Any) -> dict[str, Any]:
+    def _handle(self, connection: socket.socket, message: Message, fds: list[int]) -> Message | None:
+        handlers: dict[str, Callable[[socket.socket, Message, list[int]], Message | None]] = {
+            "hello": self._op_hello,
+            "status": self._op_status,
+            "session": self._op_session,
+            "adopt": self._op_adopt,
+            "listen": self._op_listen,
+            "end": self._op_end,
+        }
+        handler = handlers.get(str(message.get("op")))
+        if handler is None:
+            raise ValueError(f"unknown request {message.get('op')!r:.100}")
+        return handler(connection, message, fds)
+
+    def _hung_up(self, connection: socket.socket) -> None:
+        self._selector.unregister(connection)
+        self._clients.discard(connection)
+        connection.close()
+        for session in list(self._sessions.values()):
+            if session.owner is connection:
+                self._orphaned(session)
+
+    def _session(self, message: Message) -> _Session:
+        name = message["session"]
+        if not isinstance(name, str) or name not in self._sessions:
+            raise ValueError(f"there is no session {name!r:.100}")
+        return self._sessions[name]
+
+    def _op_hello(self, *_: Any) -> Message:
         return {"ok": True, "pid": os.getpid(), "home": str(self.home), "version": __version__}
 
-    def _op_status(self, *_: Any) -> dict[str, Any]:
-        children = {c.name: {"pid": c.process.pid, "starts": c.starts} for c in self._children.values()}
-        held = [
-            {"session": h.session, "source": h.descriptor.get("source"), "stream": h.stream}
-            for h in self._held.values()
-        ]
+    def _op_status(self, *_: Any) -> Message:
         return {
             "ok": True,
             "pid": os.getpid(),
-            "processes": children,
+            "processes": {c.name: {"pid": c.process.pid, "starts": c.starts} for c in self._children.all()},
             "sessions": list(self._sessions),
-            "streams": held,
+            "streams": [
+                {"session": held.session, "source": held.descriptor.get("source"), "stream": held.stream}
+                for held in self._held.values()
+            ],
         }
 
-    def _op_session(self, connection: socket.socket, message: dict[str, Any], _fds: list[int]) -> dict[str, Any]:
+    def _op_session(self, connection: socket.socket, message: Message, _fds: list[int]) -> Message:
         name, sandbox = str(message["session"]), str(message["sandbox"])
-        if name in self._sessions or not name.replace("-", "").replace("_", "").isalnum() or len(name) > 64:
-            raise ValueError(f"{name!r} is in use, or is no session id")
+        plain = name.replace("-", "").replace("_", "")
+        if not (plain.isascii() and plain.isalnum() and len(name) <= 64):
+            raise ValueError(f"{name!r:.100} is no session id: up to 64 of letters, digits, '-' and '_'")
+        if name in self._sessions:
+            raise ValueError(f"session {name!r} is in use")
+        descriptor = {**_descriptor(message), "session": name, "sandbox": sandbox}
         path = self.run_folder / "trace" / f"{name}.sock"
-        descriptor = {**message["descriptor"], "session": name, "sandbox": sandbox}
-        session = _Session(name, sandbox, connection, descriptor, _listener(path), path)
-        assert session.endpoint is not None
-        self._selector.register(session.endpoint, selectors.EVENT_READ, lambda s: self._accept_trace(s, session))
-        self._sessions[name] = session
+        endpoint = listener(path)
+        self._selector.register(endpoint, selectors.EVENT_READ, lambda sock: self._accept_trace(sock, name))
+        self._sessions[name] = _Session(name, sandbox, connection, descriptor, endpoint, path)
         return {"ok": True, "endpoint": str(path)}
 
-    def _op_adopt(self, _connection: socket.socket, message: dict[str, Any], fds: list[int]) -> dict[str, Any]:
-        session = self._sessions[str(message["session"])]
-        descriptor = {**message["descriptor"], "session": session.name, "sandbox": session.sandbox}
+    def _op_adopt(self, _connection: socket.socket, message: Message, fds: list[int]) -> Message:
+        session = self._session(message)
+        descriptor = {**_descriptor(message), "session": session.name, "sandbox": session.sandbox}
+        if not fds or session.deadline or len(self._held) >= PLACES:
+            raise ValueError("adopt needs a socket, a session that is not ending, and room for it")
+        with socket.socket(fileno=os.dup(fds[0])) as sock:
+            if sock.family not in (socket.AF_UNIX, socket.AF_NETLINK) or sock.type == socket.SOCK_STREAM:
+                raise ValueError("only message sockets of AF_UNIX or AF_NETLINK can be adopted")
         self._hold(fds.pop(0), session.name, descriptor, gvisor=False)
         return {"ok": True}
 
-    def _op_listen(self, connection: socket.socket, message: dict[str, Any], fds: list[int]) -> None:
-        session = self._sessions[str(message["session"])]
-        session.gateway = fds.pop(0)
-        session.gateway_descriptor = {**message["descriptor"], "session": session.name, "sandbox": session.sandbox}
+    def _op_listen(self, connection: socket.socket, message: Message, fds: list[int]) -> None:
+        session = self._session(message)
+        listens = {**_descriptor(message), "session": session.name, "sandbox": session.sandbox}
+        if not fds or session.deadline or session.listening is not None:
+            raise ValueError("listen needs a socket, and a session that is not ending and has no listener yet")
+        session.listening, session.listens = fds.pop(0), listens
         session.listener = connection
         gateway = self._children.get("gateway")
-        if gateway is None or gateway.control is None:
-            self._start_gateway()
+        if gateway is None:
+            self._start("gateway")
         else:
             self._gateway_listen(gateway, session)
 
-    def _gateway_listen(self, gateway: _Child, session: _Session) -> None:
-        assert gateway.control is not None
-        assert session.gateway is not None
-        message = {"op": "listen", "session": session.name, "descriptor": session.gateway_descriptor}
-        gateway.waiting.append(lambda answer: self._gateway_listens(session, answer))
-        with contextlib.suppress(OSError):
-            send(gateway.control, message, [session.gateway])
+    def _gateway_listen(self, gateway: Child, session: _Session) -> None:
+        assert session.listening is not None
+        message = {"op": "listen", "session": session.name, "descriptor": session.listens}
+        gateway.ask(message, lambda answer: self._listens(session, answer), (session.listening,))
 
-    def _gateway_listens(self, session: _Session, answer: dict[str, Any]) -> None:
+    def _listens(self, session: _Session, answer: Message) -> None:
         """Tell whoever asked for the listener; after a restart of the gateway nobody waits for this."""
         if session.listener is not None:
             _answer(session.listener, answer)
             session.listener = None
 
-    def _op_end(self, connection: socket.socket, message: dict[str, Any], _fds: list[int]) -> None:
-        session = self._sessions[str(message["session"])]
-        session.ending = connection
+    # -- the end of a session ------------------------------------------------------------------------------------------
+
+    def _op_end(self, connection: socket.socket, message: Message, _fds: list[int]) -> None:
+        session = self._session(message)
+        session.askers.append(connection)
         self._finish(session)
 
     def _orphaned(self, session: _Session) -> None:
-        """Whoever began the session is gone: end the sandbox, then the session."""
+        """Whoever began the session is gone: have the sandbox ended, and go on recording until it has."""
         session.owner = None
+        if session.deadline or session.name in self._cleanups:
+            return
+        say(f"session {session.name} lost its owner; cleaning up")
         command = [sys.executable, "-m", "sandtrail.collector.session.cleanup", "--home", str(self.home), session.name]
-        _say(f"session {session.name} lost its owner; cleaning up")
-        self._reapers.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd="/"))
-        self._finish(session)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd="/")
+        self._cleanups[session.name] = process, time.monotonic() + CLEANUP_TIMEOUT
 
     def _finish(self, session: _Session) -> None:
+        """Begin to end a session: nothing new is taken, and what has arrived is recorded."""
+        if session.deadline:
+            return
         session.deadline = time.monotonic() + END_TIMEOUT
         if session.endpoint is not None:
             self._selector.unregister(session.endpoint)
             session.endpoint.close()
             session.endpoint = None
-            assert session.path is not None
             session.path.unlink(missing_ok=True)
-        gateway = self._children.get("gateway")
-        if session.gateway is not None:
-            os.close(session.gateway)
-            session.gateway = None
-            if gateway is not None and gateway.control is not None:
-                session.gateway = -1
-                gateway.waiting.append(lambda answer: self._gateway_ended(session, answer))
-                with contextlib.suppress(OSError):
-                    send(gateway.control, {"op": "unlisten", "session": session.name})
-        for held in [h for h in self._held.values() if h.session == session.name and not h.gvisor]:
-            self._drop(held, "session ended")
+        if session.listening is not None:
+            os.close(session.listening)
+            session.listening = None
+            gateway = self._children.get("gateway")
+            if gateway is not None:
+                session.unlistening = True
+                message = {"op": "unlisten", "session": session.name}
+                gateway.ask(message, lambda answer: self._unlistened(session, answer))
+        for held in self._of(session):
+            if not held.gvisor:
+                self._drop(held, "session ended")
         self._try_end(session)
 
-    def _gateway_ended(self, session: _Session, answer: dict[str, Any]) -> None:
-        session.gateway = None
+    def _of(self, session: _Session) -> list[_Held]:
+        return [held for held in self._held.values() if held.session == session.name]
+
+    def _unlistened(self, session: _Session, answer: Message) -> None:
+        session.unlistening = False
         session.closed.append({"source": "gateway", **{key: answer.get(key) for key in ("stream", "frames", "error")}})
         self._try_end(session)
 
-    def _drop(self, held: _Held, reason: str) -> None:
-        child = self._children.get("receiver")
-        if child is not None and child.control is not None:
-            with contextlib.suppress(OSError):
-                send(child.control, {"op": "drop", "id": held.ident, "reason": reason})
-
     def _try_end(self, session: _Session) -> None:
         """Answer `end` once nothing of the session is open any more."""
-        if not session.deadline or session.gateway is not None:
+        if not session.deadline or session.unlistening or self._of(session):
             return
-        if any(held.session == session.name for held in self._held.values()):
-            return
-        self._sessions.pop(session.name, None)
-        self._idle_since = time.monotonic()
-        if session.ending is not None:
-            _answer(session.ending, {"ok": True, "streams": session.closed})
+        if self._sessions.pop(session.name, None) is not None:
+            for asker in session.askers:
+                _answer(asker, {"ok": True, "streams": session.closed})
 
     # -- the loop ------------------------------------------------------------------------------------------------------
 
@@ -415,33 +399,39 @@ class Keeper:
 
     def run(self) -> None:
         """Serve until stopped, or until nobody has needed us for `linger` seconds."""
-        self._start_sealer()
-        self._start_receiver()
+        self._start("receiver")
+        patience = _TICK
         while not self._stopping:
-            for key, _ in self._selector.select(_TICK):
-                key.data(key.fileobj)
-            self._revive()
+            for key, _ in self._selector.select(min(_TICK, patience)):
+                # What an earlier callback of this round has let go of is not called any more.
+                if key.fileobj in self._selector.get_map():
+                    key.data(key.fileobj)
+            patience = self._children.revive()
+            self._handshakes.expire()
             self._expire()
-            self._reapers = [reaper for reaper in self._reapers if reaper.poll() is None]
-            if self._sessions or self._reapers or any(h.gvisor for h in self._held.values()):
-                self._idle_since = time.monotonic()
-            elif self._linger is not None and time.monotonic() - self._idle_since > self._linger:
+            now = time.monotonic()
+            if self._sessions or self._cleanups or self._clients or any(held.gvisor for held in self._held.values()):
+                self._needed_at = now
+            elif self._linger is not None and now - self._needed_at > self._linger:
                 break
         self._shutdown()
 
     def _expire(self) -> None:
         now = time.monotonic()
-        for connection, (_, deadline) in list(self._pending.items()):
-            if now > deadline:
-                del self._pending[connection]
-                self._selector.unregister(connection)
-                connection.close()
-                self._note({"note": "error", "cause": "a trace connection sent no handshake and was closed"})
+        for name, (process, deadline) in list(self._cleanups.items()):
+            if process.poll() is None and now > deadline:
+                say(f"the cleanup of session {name} takes too long; killing it")
+                process.kill()
+                process.wait()
+            if process.poll() is not None:
+                del self._cleanups[name]
+                if name in self._sessions:
+                    self._finish(self._sessions[name])
         for session in list(self._sessions.values()):
             if session.deadline and now > session.deadline:
                 session.deadline = now + END_TIMEOUT
-                session.gateway = None
-                for held in [h for h in self._held.values() if h.session == session.name]:
+                session.unlistening = False
+                for held in self._of(session):
                     self._drop(held, "still open when its session ended")
                 self._try_end(session)
 
@@ -449,48 +439,24 @@ class Keeper:
         """End the writers first and the sealer last, so that everything that was received is signed."""
         for path in ("keeper.sock", "trace.sock"):
             (self.run_folder / path).unlink(missing_ok=True)
-        for name in ("gateway", "receiver"):
-            child = self._children.get(name)
-            if child is None:
-                continue
-            if child.control is not None:
-                with contextlib.suppress(OSError):
-                    send(child.control, {"op": "stop"})
-            _wait(child.process, 20)
-        sealer = self._children["sealer"].process
-        sealer.terminate()
-        _wait(sealer, 60)
+        end(self._children.get("gateway"), 20)
+        if self._held and self._children.get("receiver") is None:
+            self._start("receiver")  # it has just died, and the sockets may still hold something
+        end(self._children.get("receiver"), 20)
+        end(self._children.get("sealer"), 60)
 
 
-def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        _say(f"process {process.pid} did not end within {seconds:.0f} s; killing it")
-        process.kill()
-        process.wait()
+def _descriptor(message: Message) -> Message:
+    descriptor = message["descriptor"]
+    if not isinstance(descriptor, dict) or len(json.dumps(descriptor)) > _MAX_DESCRIPTOR:
+        raise ValueError(f"a descriptor is an object of at most {_MAX_DESCRIPTOR} bytes")
+    return descriptor
 
 
-def _answer(connection: socket.socket, answer: dict[str, Any]) -> None:
-    # The asker may have gone; its sessions are then ended by `_orphaned`.
-    with contextlib.suppress(OSError):
+def _answer(connection: socket.socket, answer: Message) -> None:
+    # The asker may have gone or read nothing: no reason for us to wait.
+    with contextlib.suppress(OSError, RecorderError):
         send(connection, answer)
-
-
-def _listener(path: Path) -> socket.socket:
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    old = os.umask(0o177)
-    try:
-        listener.bind(str(path))
-    finally:
-        os.umask(old)
-    listener.listen(64)
-    return listener
-
-
-def _say(text: str) -> None:
-    print(f"keeper: {text[:2000]}", file=sys.stderr, flush=True)
 
 
 def main() -> int:
@@ -499,10 +465,13 @@ def main() -> int:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--linger", type=float, default=None, help="leave after this many seconds without a session")
     options = parser.parse_args()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if most == resource.RLIM_INFINITY else min(most, _FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
     try:
         keeper = Keeper(options.home, options.linger)
     except BlockingIOError:
-        _say(f"another keeper serves {options.home}")
+        say(f"another keeper serves {options.home}")
         return 0
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, keeper.stop)

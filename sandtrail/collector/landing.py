@@ -1,136 +1,198 @@
 """Where datagrams land: memory that outlives the process that reads them.
 
-The receiver calls recvmmsg(2) with its header and payload buffers inside a memfd that the keeper owns. Between the
-moment at which the kernel hands a batch over and the moment at which it is in the spool, the batch lies here, lengths
-included: a receiver that is killed loses nothing, its successor finds the batch and finishes the work.
+The receiver calls recvmmsg(2) with its header and payload buffers inside a mapping of a file that the keeper owns.
+Between the moment at which the kernel hands a batch over and the moment at which it is in the spool, the batch lies
+here, lengths included: a receiver that is killed loses nothing, its successor finds the batch and finishes the work.
+
+The file is in the run folder where that is a tmpfs (as /run is): then a batch survives the death of the keeper as well.
+Elsewhere it has no name and ends with the keeper: a disk's file system may have to refuse or to delay the very write
+with which the kernel hands over a datagram, and a datagram whose copy fails is lost.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
 import os
 from pathlib import Path
 from struct import Struct
 from typing import NamedTuple
 
-__all__ = ["BATCH", "COUNTERS", "SLOT", "Landing", "Unfinished", "create_landing"]
+from sandtrail.errors import UsageError
+from sandtrail.store.frames import Stamp
+
+__all__ = ["BATCH", "PLACES", "SLOT", "Landing", "Unfinished", "create_landing"]
 
 BATCH = 32
 SLOT = 1 << 20
+PLACES = 1024
 _PAGE = 4096
 _VECTOR = _PAGE  # struct mmsghdr[BATCH]
 _IOVEC = 2 * _PAGE  # struct iovec[BATCH]
-_COUNTERS = 3 * _PAGE  # u32[COUNTERS]
-COUNTERS = 1024
-_SLOTS = 4 * _PAGE
+_LOST = 3 * _PAGE  # u64[PLACES]
+_SLOTS = 5 * _PAGE
 _SIZE = _SLOTS + BATCH * SLOT
-_STATE = Struct("<4sIQQQI")
-_MAGIC = b"STl1"
+# magic, place, gvisor, stream, seq, offset, three clocks, length of the path that follows
+_STATE = Struct("<4sII4xQQQQQQI")
+_MAGIC = b"STl2"
 _NOTHING = 0xFFFFFFFF
-_MMSGHDR = 64
-_LENGTH_AT = 56
-_MSGHDR = Struct("<QI4xQQQQi4xI4x")
 _FILL = _NOTHING.to_bytes(4, "little")
+_MMSGHDR = 64
+_MSGHDR = Struct("<QI4xQQQQi4xI4x")
+_FLAGS_AT = 48
+_LENGTH_AT = 56
+_TMPFS = 0x01021994
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _recvmmsg = _libc.recvmmsg
 _recvmmsg.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p]
-MSG_DONTWAIT = 0x40
+MSG_CTRUNC = 0x08
 MSG_TRUNC = 0x20
+MSG_DONTWAIT = 0x40
 
 
 class Unfinished(NamedTuple):
     """A batch that a receiver had received and not yet acknowledged as written."""
 
+    place: int
+    gvisor: bool
     stream: int
     seq: int
     spool: Path
     offset: int
-    payloads: list[bytes]
+    when: Stamp
+    payloads: list[memoryview]
     lengths: list[int]
 
 
-def create_landing() -> int:
-    """A new landing; the file descriptor is the caller's to keep and to hand out."""
-    fd = os.memfd_create("sandtrail-landing", os.MFD_CLOEXEC)
-    os.ftruncate(fd, _SIZE)
+def create_landing(folder: Path) -> int:
+    """The landing of the recorder that runs in `folder`, with what an earlier one has left in it.
+
+    The file descriptor is the caller's to keep and to hand out. Raises OSError where there is no memory for it.
+    """
+    if _is_tmpfs(folder):
+        fd = os.open(folder / "landing", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    else:
+        fd = os.memfd_create("sandtrail-landing", os.MFD_CLOEXEC)
+    try:
+        if os.fstat(fd).st_size != _SIZE:
+            os.ftruncate(fd, 0)
+        # Now, and not when the kernel has a datagram in its hands.
+        os.posix_fallocate(fd, 0, _SIZE)
+    except OSError:
+        os.close(fd)
+        raise
     return fd
 
 
+def _is_tmpfs(folder: Path) -> bool:
+    buffer = ctypes.create_string_buffer(256)  # struct statfs has 120 bytes and begins with the type
+    if _libc.statfs(os.fsencode(folder), buffer):
+        return False
+    return ctypes.c_long.from_buffer(buffer).value == _TMPFS
+
+
 class Landing:
-    """One receiver's view of the landing."""
+    """One receiver's view of the landing. Its sockets must have SO_PASSCRED set, see `receive`."""
 
     def __init__(self, fd: int) -> None:
-        # Populated, so that no page has to be found while a dying process copies a batch.
+        # Populated and locked, so that no page has to be found while a dying process copies a batch.
         self._map = mmap.mmap(fd, _SIZE, mmap.MAP_SHARED | mmap.MAP_POPULATE)
         self.view = memoryview(self._map)
-        self._vector = ctypes.addressof(ctypes.c_char.from_buffer(self._map, _VECTOR))
+        self._base = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
+        _libc.mlock(ctypes.c_void_p(self._base), ctypes.c_size_t(_SIZE))  # refused without root; then without
+
+    # -- what a batch is, for a successor ------------------------------------------------------------------------------
 
     def unfinished(self) -> Unfinished | None:
         """What the receiver before us had in hand when it died, if anything."""
-        magic, path_length, stream, seq, offset, _ = _STATE.unpack_from(self._map)
-        if magic != _MAGIC or path_length > 1024:
+        magic, place, gvisor, stream, seq, offset, real, mono, boot, path_length = _STATE.unpack_from(self._map)
+        if magic != _MAGIC or path_length > _PAGE - _STATE.size:
             return None
-        path = bytes(self.view[_STATE.size : _STATE.size + path_length])
-        payloads, lengths = [], []
+        path = Path(os.fsdecode(bytes(self.view[_STATE.size : _STATE.size + path_length])))
+        lengths = []
         for slot in range(BATCH):
-            length = int.from_bytes(self._length(slot), "little")
-            if length == _NOTHING:
+            length = self._length(slot)
+            if length == _NOTHING or self._hung_up(slot):
                 break
             lengths.append(length)
-            payloads.append(bytes(self.payload(slot, length)))
-        return Unfinished(stream, seq, Path(os.fsdecode(path)), offset, payloads, lengths) if payloads else None
-
-    def counter(self, ident: int) -> int:
-        """A source's drop counter as our predecessor last recorded it."""
-        at = _COUNTERS + ident % COUNTERS * 4
-        return int.from_bytes(self.view[at : at + 4], "little")
-
-    def set_counter(self, ident: int, value: int) -> None:
-        """Remember a source's drop counter for our successor; call it when the gap is in the spool."""
-        at = _COUNTERS + ident % COUNTERS * 4
-        self._map[at : at + 4] = value.to_bytes(4, "little")
-
-    def _length(self, slot: int) -> memoryview:
-        at = _VECTOR + slot * _MMSGHDR + _LENGTH_AT
-        return self.view[at : at + 4]
+        if not lengths:
+            return None
+        payloads = [self.payload(slot, length) for slot, length in enumerate(lengths)]
+        when = Stamp(real, mono, boot)
+        return Unfinished(place, bool(gvisor), stream, seq, path, offset, when, payloads, lengths)
 
     def prepare(self) -> None:
-        """Lay out the kernel's structures for this process's addresses and forget every batch."""
-        base = self._vector - _VECTOR
+        """Forget every batch and lay out the kernel's structures for this process's addresses."""
+        self._map[:4] = b"\0" * 4
         for slot in range(BATCH):
             iovec = _IOVEC + slot * 16
-            self._map[iovec : iovec + 16] = Struct("<QQ").pack(base + _SLOTS + slot * SLOT, SLOT)
+            self._map[iovec : iovec + 16] = Struct("<QQ").pack(self._base + _SLOTS + slot * SLOT, SLOT)
             at = _VECTOR + slot * _MMSGHDR
-            self._map[at : at + _MMSGHDR] = _MSGHDR.pack(0, 0, base + iovec, 1, 0, 0, 0, _NOTHING)
-        self._map[:4] = b"\0" * 4
+            self._map[at : at + _MMSGHDR] = _MSGHDR.pack(0, 0, self._base + iovec, 1, 0, 0, 0, _NOTHING)
 
-    def aim(self, stream: int, seq: int, spool: Path, offset: int) -> None:
-        """Say whose batch comes next and where in which spool file its record will begin."""
+    def aim(
+        self, place: int, gvisor: bool, stream: int, seq: int, spool: Path, offset: int, when: tuple[int, int, int]
+    ) -> None:
+        """Say whose batch comes next, when, and where in which spool file its record will begin."""
         path = os.fsencode(spool)
+        if _STATE.size + len(path) > _PAGE:
+            raise UsageError(f"the path {spool} is too long for a spool; choose a shorter home")
         self._map[_STATE.size : _STATE.size + len(path)] = path
-        _STATE.pack_into(self._map, 0, _MAGIC, len(path), stream, seq, offset, 0)
+        _STATE.pack_into(self._map, 0, _MAGIC, place, gvisor, stream, seq, offset, *when, len(path))
 
-    def receive(self, fd: int) -> list[int]:
-        """Receive what is there, at most BATCH datagrams, without waiting; their true lengths.
-
-        An empty list means that there was nothing. Raises OSError as recv(2) does; whatever came before an error has
-        been returned by an earlier call.
-        """
-        while True:
-            count = _recvmmsg(fd, self._vector, BATCH, MSG_DONTWAIT | MSG_TRUNC, None)
-            if count >= 0:
+    def done(self) -> None:
+        """The batch is in the spool: forget it."""
+        for at in range(_VECTOR + _LENGTH_AT, _VECTOR + BATCH * _MMSGHDR, _MMSGHDR):
+            if self._map[at : at + 4] == _FILL:
                 break
+            self._map[at : at + 4] = _FILL
+
+    # -- what a source has lost, for a successor -----------------------------------------------------------------------
+
+    def lost(self, place: int) -> int:
+        """How many messages of this place's source are known to be lost and recorded as such."""
+        at = _LOST + place % PLACES * 8
+        return int.from_bytes(self.view[at : at + 8], "little")
+
+    def set_lost(self, place: int, count: int) -> None:
+        """Remember the count for our successor; call it when the gap is in the spool."""
+        at = _LOST + place % PLACES * 8
+        self._map[at : at + 8] = count.to_bytes(8, "little")
+
+    # -- receiving -----------------------------------------------------------------------------------------------------
+
+    def receive(self, fd: int) -> tuple[list[int], bool]:
+        """Receive what is there, at most BATCH datagrams, without waiting; their true lengths, and whether the other
+        side has hung up behind them.
+
+        At the end of a SOCK_SEQPACKET connection recvmmsg returns messages of length 0, as it does for empty packets.
+        But a packet has credentials, and as SO_PASSCRED asks for them and there is no room for them, MSG_CTRUNC is set.
+        Raises OSError as recv(2) does, except EAGAIN and EINTR; whatever came before an error was returned earlier.
+        """
+        while (count := _recvmmsg(fd, self._base + _VECTOR, BATCH, MSG_DONTWAIT | MSG_TRUNC, None)) < 0:
             error = ctypes.get_errno()
-            if error == 11:
-                return []
-            if error != 4:
+            if error == errno.EAGAIN:
+                return [], False
+            if error != errno.EINTR:
                 raise OSError(error, os.strerror(error))
         first = _VECTOR + _LENGTH_AT
-        return [
-            int.from_bytes(self._map[at : at + 4], "little") for at in range(first, first + count * _MMSGHDR, _MMSGHDR)
-        ]
+        ends = range(first, first + count * _MMSGHDR, _MMSGHDR)
+        lengths = [int.from_bytes(self._map[at : at + 4], "little") for at in ends]
+        ended = False
+        while lengths and not lengths[-1] and self._hung_up(len(lengths) - 1):
+            lengths.pop()
+            ended = True
+        return lengths, ended
+
+    def _length(self, slot: int) -> int:
+        at = _VECTOR + slot * _MMSGHDR + _LENGTH_AT
+        return int.from_bytes(self._map[at : at + 4], "little")
+
+    def _hung_up(self, slot: int) -> bool:
+        at = _VECTOR + slot * _MMSGHDR + _FLAGS_AT
+        return not self._length(slot) and not self._map[at] & MSG_CTRUNC
 
     def payload(self, slot: int, length: int) -> memoryview:
         """The bytes of one datagram of the batch, as far as the slot holds them."""
@@ -141,8 +203,3 @@ class Landing:
         """Byte `offset` of each of the first `count` datagrams."""
         start = _SLOTS + offset
         return self._map[start : start + (count - 1) * SLOT + 1 : SLOT]
-
-    def done(self, count: int) -> None:
-        """The batch is in the spool: forget it."""
-        for at in range(_VECTOR + _LENGTH_AT, _VECTOR + _LENGTH_AT + count * _MMSGHDR, _MMSGHDR):
-            self._map[at : at + 4] = _FILL

@@ -2,7 +2,7 @@
 
 Each socket is one stream; each datagram is one frame, verbatim. Of the bytes it reads only what cannot wait: the drop
 counter and the type in the header of a gVisor packet (pkg/sentry/seccheck/sinks/remote/wire). Killed at any moment it
-loses nothing: see `landing`.
+loses nothing and writes nothing twice: see `landing`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import socket
 import sys
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ from sandtrail import __version__
 from sandtrail.collector.control import receive, send
 from sandtrail.collector.landing import BATCH, SLOT, Landing, Unfinished
 from sandtrail.errors import StoreError
-from sandtrail.store.frames import Kind, Stamp, stamp
-from sandtrail.store.spool import SpoolWriter, Stream, encode_record, parse_records
+from sandtrail.store.frames import Stamp, stamp
+from sandtrail.store.spool import SpoolWriter, Stream, parse_records
 
 __all__ = ["Receiver"]
 
@@ -37,236 +38,270 @@ _HEADER = 8
 # How long to let datagrams gather when the last round found few: one wake-up then serves many.
 _NAP = 0.001
 _DISK_RETRY = 0.2
+# How long a socket that is being given up may go on delivering what the kernel has not handed over yet.
+_LAST_WORDS = 5.0
+_ERRORS = 3
+
+
+class _PatientSpool(SpoolWriter):
+    """A spool that waits while the disk refuses: the sandbox's sentry then waits with us, and nothing is lost."""
+
+    on_new_file: Callable[[int], None] | None = None
+    _refused = False
+
+    def append(self, record: bytes) -> None:
+        # Only `make_room` begins a new file: a batch and the remarks upon it are in one, where a successor finds them.
+        self._patiently(lambda: self.append_here(record))
+
+    def make_room(self) -> None:
+        before = self.fileno()
+        self._patiently(lambda: SpoolWriter.make_room(self))
+        if self.fileno() != before and self.on_new_file is not None:
+            self.on_new_file(self.fileno())
+
+    def _patiently(self, act: Callable[[], None]) -> None:
+        while True:
+            try:
+                act()
+            except StoreError as error:
+                if not self._refused:
+                    _say(f"{error}; trying again until it can be written")
+                self._refused = True
+                time.sleep(_DISK_RETRY)
+            else:
+                if self._refused:
+                    _say("the spool can be written again")
+                self._refused = False
+                return
 
 
 @dataclass(slots=True)
 class _Source:
     """One socket and its stream."""
 
-    ident: int
+    place: int
     fd: int
     stream: Stream
     gvisor: bool
-    dropped: int = 0
     lost: int = 0
     heard_ns: int = 0
+    errors: int = 0
     ending: str | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
+    deadline: float = 0.0
 
 
 class Receiver:
     """Serves the keeper on one end of a socket pair."""
 
     def __init__(self, home: Path, control: socket.socket, landing: Landing) -> None:
-        self._home = home
         self._control = control
         self._landing = landing
         self._sources: dict[int, _Source] = {}
+        self._ready: deque[int] = deque()
         self._epoll = select.epoll()
         self._epoll.register(control.fileno(), select.EPOLLIN)
-        self._stopping = False
-        unfinished = landing.unfinished()
-        self._spool = SpoolWriter(home, "receiver")
-        if unfinished is not None:
-            self._finish(unfinished)
+        self._stopping: str | None = None
+        vanished = self._finish(landing.unfinished())
         landing.prepare()
+        # The keeper holds each spool's lock with us: as long as it does, the sealer leaves the file to our successor.
+        self._spool = _PatientSpool(home, "receiver")
+        self._spool.on_new_file = lambda fd: self._tell({"op": "spool"}, [fd])
+        self._tell({"op": "spool"}, [self._spool.fileno()])
         self._own = self._spool.open({"source": "collector", "version": __version__, "pid": os.getpid()})
+        if vanished:
+            self._own.note({"note": "gap", **vanished})
 
-    def _finish(self, batch: Unfinished) -> None:
+    def _finish(self, batch: Unfinished | None) -> dict[str, Any] | None:
         """Write the batch that our predecessor had received when it died, unless it got as far as writing it."""
-        written = b""
-        with contextlib.suppress(FileNotFoundError), batch.spool.open("r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            file.seek(batch.offset)
-            written = file.read()
-            for _, record in parse_records(written):
-                if record.stream == batch.stream and record.seq == batch.seq:
-                    return
-            file.truncate(batch.offset)
-        now = stamp()
-        self._append(encode_record(Kind.DATA, batch.stream, batch.seq, now, batch.payloads, urgent=True))
-
-    def _append(self, record: bytes) -> None:
-        """Write to the spool; while the disk refuses, wait: the sandbox's sentry waits with us."""
-        while True:
-            try:
-                self._spool.append(record)
-            except StoreError as error:
-                print(f"receiver: {error}; trying again", file=sys.stderr, flush=True)
-                time.sleep(_DISK_RETRY)
-            else:
-                return
+        if batch is None:
+            return None
+        try:
+            spool = _PatientSpool.reopen(batch.spool)
+        except FileNotFoundError:
+            bounds = {"after_seq": batch.seq - 1, "from_ns": batch.when.realtime_ns, "to_ns": stamp().realtime_ns}
+            cause = "the spool of an unfinished batch has vanished"
+            return {"cause": cause, "count": len(batch.lengths), "stream": f"{batch.stream:016x}", **bounds}
+        written = [record for _, record in parse_records(spool.rest(batch.offset)) if record.stream == batch.stream]
+        if written:
+            stream = Stream(spool, batch.stream, written[-1].seq + len(written[-1].lengths))
+        else:
+            spool.truncate(batch.offset)
+            stream = Stream(spool, batch.stream, batch.seq)
+            stream.write_many(batch.payloads, urgent=True, when=batch.when)
+        lost = self._landing.lost(batch.place)
+        source = _Source(batch.place, -1, stream, batch.gvisor, lost, batch.when.realtime_ns)
+        self._remark(source, batch.lengths, batch.payloads, batch.seq, batch.when)
+        spool.close()
+        return None
 
     # -- the loop ------------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Serve until the keeper hangs up or says stop; then drain every socket and close every stream."""
-        ready: deque[int] = deque()
-        while not self._stopping:
-            events = self._epoll.poll(0 if ready else -1)
-            for fd, _ in events:
-                if fd == self._control.fileno():
-                    self._command()
-                elif fd not in ready:
-                    ready.append(fd)
-            full = False
-            for _ in range(len(ready)):
-                fd = ready.popleft()
-                source = self._sources.get(fd)
-                # One batch a turn: no sandbox waits for another's flood.
-                if source is not None and self._drain(source) == BATCH:
-                    ready.append(fd)
-                    full = True
-            if events and not full:
-                time.sleep(_NAP)
-        self._shutdown()
+        while self._stopping is None:
+            self._round(-1)
+        for source in list(self._sources.values()):
+            self._give_up(source, self._stopping)
+        while self._sources:
+            self._round(0.1)
+        self._own.close(self._stopping)
+        self._spool.close()
+
+    def _round(self, timeout: float) -> None:
+        events = self._epoll.poll(0 if self._ready else timeout)
+        for fd, _ in events:
+            if fd == self._control.fileno():
+                self._command()
+            elif fd not in self._ready:
+                self._ready.append(fd)
+        full = False
+        for _ in range(len(self._ready)):
+            fd = self._ready.popleft()
+            source = self._sources.get(fd)
+            if source is None:
+                continue
+            # One batch a turn: no sandbox waits for another's flood.
+            more = self._drain(source) == BATCH
+            full = full or more
+            if more or (source.ending is not None and fd in self._sources):
+                self._ready.append(fd)
+        if events and not full:
+            time.sleep(_NAP)
 
     def _drain(self, source: _Source) -> int:
         """Record one batch; returns how many datagrams it had."""
         landing, stream = self._landing, source.stream
-        landing.aim(stream.id, stream.seq, self._spool.path, self._spool.size)
+        self._spool.make_room()
+        landing.aim(source.place, source.gvisor, stream.id, stream.seq, self._spool.path, self._spool.size, stamp())
         try:
-            lengths = landing.receive(source.fd)
+            lengths, ended = landing.receive(source.fd)
         except OSError as error:
             self._socket_error(source, error)
             return 0
-        now = stamp()
-        count = len(lengths)
-        if not count:
-            if source.ending is not None:
-                self._close(source)
-            return 0
-        ended = False
-        if lengths[-1] == 0 and _hung_up(source.fd):
-            ended = True
-            while lengths and lengths[-1] == 0:
-                lengths.pop()
         if lengths:
-            self._record(source, lengths, now)
-        landing.done(count)
-        if ended:
-            source.ending = "end of connection"
-            self._close(source)
+            self._record(source, lengths, stamp())
+        landing.done()
+        if ended or (source.ending is not None and not lengths):
+            self._close(source, "end of connection")
+        elif source.deadline and time.monotonic() > source.deadline:
+            cause = "still arriving when the recorder let go of it"
+            self._note(source, {"note": "gap", "cause": cause, "count": None, "after_seq": stream.seq - 1})
+            self._close(source, "let go")
         return len(lengths)
 
     def _record(self, source: _Source, lengths: list[int], now: Stamp) -> None:
         landing, stream = self._landing, source.stream
         payloads = [landing.payload(slot, length) for slot, length in enumerate(lengths)]
         urgent = source.gvisor and not _URGENT.isdisjoint(landing.column(2, len(lengths)))
-        self._append(encode_record(Kind.DATA, stream.id, stream.seq, now, payloads, urgent=urgent))
-        first, stream.seq = stream.seq, stream.seq + len(lengths)
+        first = stream.write_many(payloads, urgent=urgent, when=now)
+        self._remark(source, lengths, payloads, first, now)
+        source.heard_ns = now.realtime_ns
+        source.errors = 0
+
+    def _remark(
+        self, source: _Source, lengths: list[int], payloads: Sequence[memoryview], first: int, now: Stamp
+    ) -> None:
+        """Note what the batch does not hold: the rest of cut payloads, messages that the sentry had dropped."""
         for slot, length in enumerate(lengths):
             if length > SLOT:
-                self._note(source, {"note": "cut", "seq": first + slot, "bytes": length, "kept": SLOT})
+                source.stream.note({"note": "cut", "seq": first + slot, "bytes": length, "kept": SLOT})
         if source.gvisor:
             self._count_drops(source, payloads, first, now)
-        source.heard_ns = now.realtime_ns
 
-    def _count_drops(self, source: _Source, payloads: list[memoryview], first: int, now: Stamp) -> None:
+    def _count_drops(self, source: _Source, payloads: Sequence[memoryview], first: int, now: Stamp) -> None:
         """The counter is cumulative and wraps at 2^32; any change becomes a gap record with its bounds."""
         last = payloads[-1]
-        if len(last) >= _HEADER and int.from_bytes(last[4:8], sys.byteorder) == source.dropped:
+        if len(last) >= _HEADER and int.from_bytes(last[4:8], sys.byteorder) == source.lost & 0xFFFFFFFF:
             return
         for slot, payload in enumerate(payloads):
             if len(payload) < _HEADER:
                 continue
-            counter = int.from_bytes(payload[4:8], sys.byteorder)
-            delta = (counter - source.dropped) % (1 << 32)
+            delta = (int.from_bytes(payload[4:8], sys.byteorder) - source.lost) % (1 << 32)
             if delta:
-                source.dropped = counter
                 source.lost += delta
                 before = first + slot
-                bounds = {"after_seq": before - 1, "before_seq": before, "from_ns": source.heard_ns, "to_ns": now.realtime_ns}
-                self._note(source, {"note": "gap", "cause": "dropped by the sentry", "count": delta, **bounds})
+                bounds = {"after_seq": before - 1, "before_seq": before, "from_ns": source.heard_ns}
+                gap = {"note": "gap", "cause": "dropped by the sentry", "count": delta, **bounds}
+                source.stream.note({**gap, "to_ns": now.realtime_ns})
                 # Killed between these two lines, the successor notes the same gap again: too much, never too little.
-                self._landing.set_counter(source.ident, counter)
+                self._landing.set_lost(source.place, source.lost)
 
     def _note(self, source: _Source, note: dict[str, Any]) -> None:
-        while True:
-            try:
-                source.stream.note(note)
-            except StoreError:
-                time.sleep(_DISK_RETRY)
-            else:
-                return
+        source.stream.note({**note, "from_ns": source.heard_ns, "to_ns": stamp().realtime_ns})
 
     def _socket_error(self, source: _Source, error: OSError) -> None:
         if error.errno == errno.ENOBUFS:
             # Netlink: the kernel had more to say than the buffer held; how much more it does not tell.
-            self._note(source, {"note": "gap", "cause": "netlink buffer overrun", "count": None,
-                                "after_seq": source.stream.seq - 1, "to_ns": stamp().realtime_ns})  # fmt: skip
+            cause = "netlink buffer overrun"
+            self._note(source, {"note": "gap", "cause": cause, "count": None, "after_seq": source.stream.seq - 1})
             return
-        source.ending = f"socket error: {os.strerror(error.errno or 0)}"
-        self._close(source)
+        # An error is told once, before what was sent until then: a peer that closes without having read everything
+        # resets the connection, and its last messages are still there.
+        source.ending = source.ending or f"socket error: {error.strerror}"
+        source.errors += 1
+        if source.errors >= _ERRORS:
+            self._close(source, "")
 
-    def _close(self, source: _Source) -> None:
+    def _give_up(self, source: _Source, reason: str) -> None:
+        """Let no more arrive, record what has, and close."""
+        source.ending = source.ending or reason
+        source.deadline = time.monotonic() + _LAST_WORDS
+        if source.fd not in self._ready:
+            self._ready.append(source.fd)
+        # Netlink sockets refuse; they are closed when they are found empty.
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(source.fd)) as sock:
+            sock.shutdown(socket.SHUT_RD)
+
+    def _close(self, source: _Source, reason: str) -> None:
         with contextlib.suppress(OSError):
             self._epoll.unregister(source.fd)
         os.close(source.fd)
-        self._sources.pop(source.fd, None)
-        self._finish_stream(source)
-        report = {"op": "closed", "id": source.ident, "stream": f"{source.stream.id:016x}", "reason": source.ending}
+        del self._sources[source.fd]
+        reason = source.ending or reason
+        source.stream.close(reason, dropped=source.lost)
+        report = {"op": "closed", "id": source.place, "stream": f"{source.stream.id:016x}", "reason": reason}
         self._tell({**report, "frames": source.stream.seq, "dropped": source.lost})
 
-    def _finish_stream(self, source: _Source) -> None:
-        while True:
-            try:
-                source.stream.close(source.ending or "stopped", dropped=source.lost)
-            except StoreError:
-                time.sleep(_DISK_RETRY)
-            else:
-                return
-
-    def _tell(self, message: dict[str, Any]) -> None:
+    def _tell(self, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
+        # A keeper that is gone is noticed as a hang-up.
         with contextlib.suppress(OSError):
-            send(self._control, message)
+            send(self._control, message, fds)
 
     # -- what the keeper says ------------------------------------------------------------------------------------------
 
     def _command(self) -> None:
-        message, fds = receive(self._control)
+        try:
+            message, fds = receive(self._control)
+        except OSError:  # reset: the keeper was killed with messages of ours unread
+            message, fds = None, []
         if message is None:
-            self._stopping = True
+            self._stopping = self._stopping or "the recorder's keeper has died"
+            self._epoll.unregister(self._control.fileno())
         elif message.get("op") == "take" and fds:
             self._take(message, fds[0])
         elif message.get("op") == "drop":
             for source in list(self._sources.values()):
-                if source.ident == message.get("id"):
-                    source.ending = str(message.get("reason", "dropped"))
-                    while source.fd in self._sources and self._drain(source):
-                        pass
+                if source.place == message.get("id"):
+                    self._give_up(source, str(message.get("reason", "dropped")))
         elif message.get("op") == "note":
             self._own.note(dict(message.get("note", {})))
         elif message.get("op") == "stop":
-            self._stopping = True
+            self._stopping = "recorder stopped"
 
     def _take(self, message: dict[str, Any], fd: int) -> None:
-        descriptor = dict(message["descriptor"])
-        stream = self._spool.open(descriptor)
-        source = _Source(int(message["id"]), fd, stream, bool(message.get("gvisor")))
+        descriptor, place = dict(message["descriptor"]), int(message["id"])
+        stream = self._spool.open(descriptor, stream=int(message["stream"], 16))
+        source = _Source(place, fd, stream, bool(message.get("gvisor")))
         if descriptor.get("continues"):
-            source.dropped = self._landing.counter(source.ident)
+            source.lost = self._landing.lost(place)
         else:
-            self._landing.set_counter(source.ident, 0)
+            self._landing.set_lost(place, 0)
         self._sources[fd] = source
         self._epoll.register(fd, select.EPOLLIN | select.EPOLLRDHUP)
-        self._tell({"op": "taken", "id": source.ident, "stream": f"{stream.id:016x}"})
-
-    def _shutdown(self) -> None:
-        for source in list(self._sources.values()):
-            source.ending = "recorder stopped"
-            while source.fd in self._sources and self._drain(source):
-                pass
-            if source.fd in self._sources:
-                self._close(source)
-        self._own.close("stopped")
-        self._spool.close()
 
 
-def _hung_up(fd: int) -> bool:
-    poller = select.poll()
-    poller.register(fd, select.POLLRDHUP)
-    return bool(poller.poll(0))
+def _say(text: str) -> None:
+    print(f"receiver: {text}", file=sys.stderr, flush=True)
 
 
 def main() -> int:
@@ -276,8 +311,11 @@ def main() -> int:
     parser.add_argument("--control-fd", type=int, required=True)
     parser.add_argument("--landing-fd", type=int, required=True)
     options = parser.parse_args()
-    # Ctrl-C is for the keeper to hear, which then says stop.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # These are for the keeper to hear, which then says stop.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    # The receiver of a keeper that was killed may still be writing down what had arrived.
+    fcntl.lockf(options.landing_fd, fcntl.LOCK_EX)
     with socket.socket(fileno=options.control_fd) as control:
         Receiver(options.home, control, Landing(options.landing_fd)).run()
     return 0

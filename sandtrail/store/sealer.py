@@ -39,6 +39,7 @@ CHECKPOINT_URGENT = 0.25
 HEARTBEAT_EVERY = 10.0
 DAMAGED_AFTER = 5.0
 _READ = 4 << 20
+_PATIENCE = 2.0
 
 
 class _Tail:
@@ -72,7 +73,7 @@ class Sealer:
         self._tails: dict[str, _Tail] = {}
         self._builder = SegmentBuilder()
         self._opened_at = 0.0
-        self._urgent = self._urgent_closed = False
+        self._urgent = self._urgent_closed = self._leaving = False
         self._last_stamp: list[int] | None = None
         self._last_publish = self._last_entry = time.monotonic()
         reader = LogReader(home, signer.verifier)
@@ -198,6 +199,8 @@ class Sealer:
 
     def _stuck(self, tail: _Tail, data: bytes, size: int) -> None:
         """Bytes that are no record: still being written, torn off by a crash, or damaged."""
+        if self._leaving:
+            return
         tail.stuck_since = tail.stuck_since or time.monotonic()
         if has_writer(tail.path):
             if time.monotonic() - tail.stuck_since < DAMAGED_AFTER:
@@ -237,7 +240,12 @@ class Sealer:
 
     def _retire(self, tail: _Tail) -> None:
         """Remove a spool file that is sealed to its end, signed for, and has no writer any more."""
-        if tail.sealed < tail.taken or self._log.size > self._log.published.size or has_writer(tail.path):
+        if (
+            self._leaving
+            or tail.sealed < tail.taken
+            or self._log.size > self._log.published.size
+            or has_writer(tail.path)
+        ):
             return
         if tail.size() > tail.taken:
             return
@@ -261,8 +269,8 @@ class Sealer:
         self._last_publish = time.monotonic()
         self._urgent_closed = False
 
-    def run(self, stopped: Any) -> None:
-        """Seal until `stopped()` says so, then seal what is left, log the stop and sign."""
+    def run(self, stopped: Callable[[], bool]) -> None:
+        """Seal until `stopped()` says so."""
         idle = 0.01
         while not stopped():
             if self.step():
@@ -270,25 +278,40 @@ class Sealer:
             else:
                 idle = min(0.05, idle * 1.5)
                 time.sleep(idle)
-        self.stop(patience=2.0)
 
     def stop(self, patience: float = 0.0) -> None:
         """Seal everything that is in the spools, log the stop, sign, give up the log.
 
         Writers that are ending too get `patience` seconds to do so.
         """
-        deadline = time.monotonic() + patience
-        while time.monotonic() < deadline and any(map(has_writer, spools(self.home))):
-            if not self.step():
-                time.sleep(0.01)
+        self._await_writers(patience)
         self._catch_up(lambda _path: True, seconds=30)
         self._append("stop", at=list(stamp()))
         self._publish()
         for tail in list(self._tails.values()):
             self._retire(tail)
+        self._close()
+
+    def leave(self, patience: float = 0.0) -> None:
+        """As `stop`, but without a word: the recorder has died, and its successor will say so.
+
+        Spool files stay, and bytes that are no record in them: the next receiver finishes what the last one had begun.
+        """
+        self._leaving = True
+        self._await_writers(patience)
+        self._catch_up(lambda _path: True, seconds=30)
+        self._publish()
+        self._close()
+
+    def _await_writers(self, patience: float) -> None:
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline and any(map(has_writer, spools(self.home))):
+            if not self.step():
+                time.sleep(0.01)
+
+    def _close(self) -> None:
         for tail in self._tails.values():
-            with contextlib.suppress(OSError):
-                os.close(tail.fd)
+            os.close(tail.fd)
         self._log.close()
 
 
@@ -305,8 +328,8 @@ def _resynchronise(data: bytes) -> int:
 def main(argv: list[str] | None = None) -> int:
     """The sealer as a process.
 
-    Under a keeper (`--control-fd`) it ends when the keeper hangs up, which a keeper that is killed does too; it then
-    leaves SIGTERM and SIGINT to the keeper, so that writers can end first. Without one it ends on these signals.
+    Under a keeper (`--control-fd`) it ends when the keeper says so or hangs up, which means that it was killed; SIGTERM
+    and SIGINT are then the keeper's to hear, so that writers can end first. Without a keeper it ends on these signals.
     """
     parser = argparse.ArgumentParser(prog="sandtrail-sealer")
     parser.add_argument("--home", type=Path, required=True)
@@ -316,19 +339,30 @@ def main(argv: list[str] | None = None) -> int:
     told: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda signum, _frame: told.append(signum))
-    poller = select.poll()
+    keeper = select.poll()
     if options.control_fd is not None:
-        poller.register(options.control_fd, select.POLLIN)
+        keeper.register(options.control_fd, select.POLLIN)
     with contextlib.suppress(OSError):
         os.nice(5)
-    stopped = (lambda: bool(told)) if options.control_fd is None else (lambda: bool(poller.poll(0)))
     try:
-        Sealer(options.home, run=options.run).run(stopped)
+        sealer = Sealer(options.home, run=options.run)
+        sealer.run(lambda: bool(keeper.poll(0) if options.control_fd is not None else told))
+        if options.control_fd is None or _said_stop(options.control_fd):
+            sealer.stop(_PATIENCE)
+        else:
+            sealer.leave(_PATIENCE)
     except (OSError, StoreError) as error:
         # What was signed is on disk; the keeper starts us again, and we go on behind it.
         print(f"sealer: {error}", file=sys.stderr, flush=True)
         return 1
     return 0
+
+
+def _said_stop(fd: int) -> bool:
+    try:
+        return os.read(fd, 1) != b""
+    except OSError:
+        return False
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ The writer holds a lock on its file; a file without one has no writer any more.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
@@ -21,7 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from struct import Struct, pack, unpack_from
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import cbor2
 
@@ -29,7 +30,7 @@ from sandtrail.errors import StoreError, UsageError
 from sandtrail.store.frames import Kind, Stamp, stamp
 from sandtrail.store.layout import Layout
 
-__all__ = ["MAX_PAYLOAD", "Record", "SpoolWriter", "Stream", "append_whole", "encode_record", "parse_records"]
+__all__ = ["MAX_PAYLOAD", "Record", "SpoolWriter", "Stream", "encode_record", "parse_records"]
 
 MAGIC = b"STr1"
 URGENT = 1
@@ -101,17 +102,6 @@ def parse_records(data: bytes | memoryview, *, checked: bool = False) -> Iterato
         yield end, Record(kind, bool(flags & URGENT), stream, seq, Stamp(*when), lengths, payloads)
 
 
-def append_whole(fd: int, record: bytes, size: int) -> None:
-    """Append `record` to a spool file of `size` bytes, or leave the file as it was and raise OSError."""
-    try:
-        written = os.write(fd, record)
-        while written < len(record):
-            written += os.write(fd, memoryview(record)[written:])
-    except OSError:
-        os.ftruncate(fd, size)
-        raise
-
-
 def _number(path: Path) -> int:
     digits = path.name.split(".")[1]
     return int(digits) if digits.isascii() and digits.isdigit() else 0
@@ -134,6 +124,27 @@ class SpoolWriter:
         self._fd = -1
         self.size = ROTATE_AT
         self.make_room()
+
+    @classmethod
+    def reopen(cls, path: Path) -> Self:
+        """Go on with the file of a writer that has died. Its lock must still be held by somebody for us.
+
+        Raises FileNotFoundError when the file is gone: then it was sealed to its end.
+        """
+        spool = cls.__new__(cls)
+        spool._folder, spool._name, spool.path = path.parent, path.name.split(".", 1)[0], path
+        spool._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        spool.size = os.fstat(spool._fd).st_size
+        return spool
+
+    def rest(self, offset: int) -> bytes:
+        """What the current file holds from `offset` on."""
+        return os.pread(self._fd, max(0, self.size - offset), offset)
+
+    def truncate(self, offset: int) -> None:
+        """Forget what the current file holds from `offset` on."""
+        os.ftruncate(self._fd, offset)
+        self.size = offset
 
     def _next_file(self) -> None:
         """Begin a file that is locked before anybody can see it: one without a lock is the sealer's to remove."""
@@ -181,15 +192,25 @@ class SpoolWriter:
     def append(self, record: bytes) -> None:
         """Append one encoded record, whole or not at all."""
         self.make_room()
+        self.append_here(record)
+
+    def append_here(self, record: bytes) -> None:
+        """As `append`, but to the current file however large it is."""
         try:
-            append_whole(self._fd, record, self.size)
+            written = os.write(self._fd, record)
+            while written < len(record):
+                written += os.write(self._fd, memoryview(record)[written:])
         except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, self.size)
             raise StoreError(f"cannot write to the spool {self.path}: {error.strerror}") from error
         self.size += len(record)
 
     def open(self, descriptor: Mapping[str, Any], *, stream: int | None = None) -> Stream:
         """Begin a new stream, by default under a random number; its first frame describes it."""
-        return Stream(self, descriptor, int.from_bytes(os.urandom(8), "little") if stream is None else stream)
+        opened = Stream(self, int.from_bytes(os.urandom(8), "little") if stream is None else stream)
+        opened.put(Kind.OPEN, descriptor)
+        return opened
 
     def close(self) -> None:
         """Let go of the file; the sealer may take what is left of it."""
@@ -201,13 +222,17 @@ class SpoolWriter:
 class Stream:
     """An ordered run of frames of one source, written to one spool."""
 
-    def __init__(self, spool: SpoolWriter, descriptor: Mapping[str, Any], ident: int) -> None:
+    def __init__(self, spool: SpoolWriter, ident: int, seq: int = 0) -> None:
+        """`seq`: the number of the next frame, where another process has written those before it."""
         self.id = ident
-        self.seq = 0
+        self.seq = seq
         self._spool = spool
-        self._put(Kind.OPEN, [cbor2.dumps(dict(descriptor), canonical=True)], urgent=True)
 
-    def _put(
+    def put(self, kind: Kind, fact: Mapping[str, Any], *, urgent: bool = True) -> None:
+        """Record one frame that is a CBOR map."""
+        self._append(kind, [cbor2.dumps(dict(fact), canonical=True)], urgent=urgent)
+
+    def _append(
         self, kind: Kind, payloads: Sequence[bytes | memoryview], *, urgent: bool, when: Stamp | None = None
     ) -> None:
         self._spool.append(encode_record(kind, self.id, self.seq, when or stamp(), payloads, urgent=urgent))
@@ -225,15 +250,13 @@ class Stream:
             raise UsageError(f"a record holds at most {MAX_PAYLOAD} bytes; cut the payload and note the cut")
         first = self.seq
         if payloads:
-            self._put(Kind.DATA, payloads, urgent=urgent, when=when)
+            self._append(Kind.DATA, payloads, urgent=urgent, when=when)
         return first
 
     def note(self, note: Mapping[str, Any], *, urgent: bool = True) -> None:
         """Record an act of the collector that concerns this stream: a gap, a cut, an error."""
-        self._put(Kind.NOTE, [cbor2.dumps(dict(note), canonical=True)], urgent=urgent)
+        self.put(Kind.NOTE, note, urgent=urgent)
 
     def close(self, reason: str, **facts: Any) -> None:
         """Record the stream's end."""
-        self._put(
-            Kind.CLOSE, [cbor2.dumps({"reason": reason, "frames": self.seq, **facts}, canonical=True)], urgent=True
-        )
+        self.put(Kind.CLOSE, {"reason": reason, "frames": self.seq, **facts})
