@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -92,28 +93,45 @@ def stage(pace_s: float = PACE_S) -> Iterator[tuple[list[str], dict[str, str]]]:
         yield [*arguments, "--", str(installed.command), *task], secrets
 
 
-def record(
-    *options: str, environment: Mapping[str, str] | None = None, pace_s: float = PACE_S
-) -> subprocess.CompletedProcess[bytes]:
-    """Record the demonstration once, on the caller's terminal; `options` go to `sandtrail record` before its own."""
+def record(*options: str, environment: Mapping[str, str] | None = None, pace_s: float = PACE_S) -> int:
+    """Record the demonstration once, on the caller's terminal; `options` go to `sandtrail record` before its own.
+
+    Returns its exit status. From the main thread only: Ctrl-C and SIGTERM are left to the recorder, which ends the
+    agent and cleans up, while the scripted servers stay up for it.
+    """
     with stage(pace_s) as (arguments, secrets):
-        return subprocess.run(
-            sandtrail("record", *options, *arguments),
-            env={**(os.environ if environment is None else environment), **secrets},
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
+        surroundings = {**(os.environ if environment is None else environment), **secrets}
+        command = sandtrail("record", *options, *arguments)
+        with subprocess.Popen(command, env=surroundings, stdin=subprocess.DEVNULL) as recorder, _left_to(recorder):
+            return recorder.wait()
+
+
+@contextmanager
+def _left_to(child: subprocess.Popen[bytes]) -> Iterator[None]:
+    """A terminal sends Ctrl-C to both of us, so it is not passed on; SIGTERM comes to this process alone."""
+    handlers = {signal.SIGINT: lambda *_: None, signal.SIGTERM: lambda *_: child.terminate()}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def main(argv: list[str]) -> int:
-    """`sandtrail demo [--serve]`: the exit status of the recorded agent, or of what failed before it."""
+    """`sandtrail demo [--serve]`: the exit status of the recorded agent, or of what failed before it.
+
+    With `--serve`, and if the agent ended well, this process becomes `sandtrail up` and stays until Ctrl-C.
+    """
     parser = argparse.ArgumentParser(prog="sandtrail demo", description="Record the demonstration and show it.")
     parser.add_argument("--serve", action="store_true", help="then leave the API and the page up until Ctrl-C")
     parser.add_argument(
         "--pace", type=float, default=PACE_S, help="seconds that the scripted model takes for an answer"
     )
     given = parser.parse_args(argv)
-    status = record(pace_s=given.pace).returncode
+    status = record(pace_s=given.pace)
     if status == 0 and given.serve:
-        return subprocess.run(sandtrail("up"), check=False).returncode
+        sys.stdout.flush()
+        command = sandtrail("up")
+        os.execv(command[0], command)
     return status
