@@ -20,7 +20,7 @@ from sandtrail.collector.session.cleanup import cleanup, remove
 from sandtrail.collector.session.lifecycle import Lifecycle
 from sandtrail.collector.session.privilege import require_root
 from sandtrail.collector.session.record import RecordResult
-from sandtrail.collector.session.state import State, new_session_id
+from sandtrail.collector.session.state import State, claim_session_id
 from sandtrail.collector.session.traced import Traced
 from sandtrail.collector.session.watch import Signals
 from sandtrail.errors import RuntimeFailedError
@@ -57,7 +57,7 @@ def attach(options: AttachOptions) -> RecordResult:
     runsc = binary.identify(binary.find(options.runsc))
     runtime = Runtime(runsc, options.root)
     pid = int(runtime.state(options.container)["pid"])
-    session = options.name or new_session_id()
+    session = claim_session_id(options.home, options.name)
     state = State(options.home, session, "attach", options.container, options.container, runsc.path, options.root)
     if not options.quiet:
         print(f"session {session} (attached to {options.container}, gVisor {runsc.version})", file=sys.stderr)

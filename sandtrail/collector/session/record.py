@@ -23,7 +23,7 @@ from sandtrail.collector.session.lifecycle import Lifecycle
 from sandtrail.collector.session.options import RecordOptions
 from sandtrail.collector.session.orphans import Orphans, how_it_ended
 from sandtrail.collector.session.privilege import require_root
-from sandtrail.collector.session.state import State, new_session_id
+from sandtrail.collector.session.state import State, claim_session_id
 from sandtrail.collector.session.stdio import Stdio
 from sandtrail.collector.session.traced import Traced
 from sandtrail.collector.session.watch import Signals, Watch
@@ -55,7 +55,7 @@ def record(options: RecordOptions) -> RecordResult:
     require_root("record")
     runsc = binary.identify(binary.find(options.runsc), only_platform=options.platform, only_network=options.network)
     cleanup(options.home)
-    session = options.name or new_session_id()
+    session = claim_session_id(options.home, options.name)
     state = State(
         options.home,
         session,
@@ -67,8 +67,6 @@ def record(options: RecordOptions) -> RecordResult:
         network=True,
         cgroup=cgroup.path_of(session) if options.memory else "",
     )
-    if state.path.exists():
-        raise UsageError(f"session {session} runs already; choose another --name")
     if not options.quiet:
         how = f"gVisor {runsc.version}, platform {runsc.platform}, network {runsc.network}"
         print(f"session {session} ({how})", file=sys.stderr, flush=True)
@@ -107,6 +105,7 @@ class _Recording:
         self._keeper = keeper
         self._stdio = stdio
         self._runtime = Runtime(runsc, state.root, state.bundle, cgroups=bool(options.memory))
+        self._created: list[str] = []  # containers, the newest first
         self._session = trace.session(runsc.metadata, "", profile=options.profile, env=options.record_env)
 
     def run(self) -> int:
@@ -123,14 +122,13 @@ class _Recording:
                 endpoint = self._keeper.session(state.session, state.sandbox, self._gvisor())
                 self._connect_network()
                 self._create(acts, endpoint)
-                if caught := self._signals.pending():
-                    acts.act("runtime", event="interrupted", words=f"{caught[0].name} before the command was started")
-                    status = _INTERRUPTED
-                else:
-                    status = self._run_command(acts, traced)
+                traced.require()
+                if not (caught := self._signals.pending()):
+                    return self._run_command(acts, traced)
+                acts.act("runtime", event="interrupted", words=f"{caught[0].name} before the command was started")
+                return _INTERRUPTED
             finally:
                 self._end(acts, traced)
-        return status
 
     # -- before --------------------------------------------------------------------------------------------------------
 
@@ -177,10 +175,12 @@ class _Recording:
         with sendbuffer.raised() as send_buffer:
             self._runtime.create(state.sandbox, bundles.pod, init_config=init)
         self._orphans.look()
+        self._created.insert(0, state.sandbox)
         acts.act("create", container=state.sandbox, role=bundle.POD, send_buffer=send_buffer, trace=config)
         self._runtime.start(state.sandbox)
         acts.act("start", container=state.sandbox, role=bundle.POD)
         self._runtime.create(state.agent, bundles.agent)
+        self._created.insert(0, state.agent)
         acts.act(
             "create",
             container=state.agent,
@@ -254,8 +254,9 @@ class _Recording:
         """Ask the runtime what it still knows, end the sandbox, then the session. Goes on after each failure: this is
         the only chance to learn the rest."""
         state = self._state
-        traced.ask_dropped()
-        for container in (state.agent, state.sandbox):
+        if self._created:
+            traced.ask_dropped()
+        for container in self._created:
             with self._tolerating(acts, "delete", container):
                 self._orphans.look()
                 self._runtime.delete(container)
@@ -263,8 +264,7 @@ class _Recording:
         with self._tolerating(acts, "filter", state.sandbox):
             acts.act("runtime", event="filter", counters=network.finish(state.session))
             time.sleep(0.05)  # the kernel holds packets back for at most 20 ms before it reports them
-        with self._tolerating(acts, "end", state.sandbox):
-            traced.end()
+        traced.end(connected=bool(self._created))
 
     @contextlib.contextmanager
     def _tolerating(self, acts: Lifecycle, event: str, container: str) -> Iterator[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import time
 from collections.abc import Iterator
@@ -12,16 +13,31 @@ from pathlib import Path
 from typing import Any
 
 from sandtrail.collector.control import run_folder
-from sandtrail.errors import NotFoundError
+from sandtrail.errors import NotFoundError, UsageError
 
-__all__ = ["State", "new_session_id", "process_start", "sessions"]
+__all__ = ["State", "claim_session_id", "process_start", "sessions"]
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}", re.ASCII)
 
 
-def new_session_id() -> str:
-    """`YYMMDD-xxxxxx`: sorts by day, short enough to be typed, not guessable from another."""
-    return time.strftime("%y%m%d-", time.gmtime()) + "".join(secrets.choice(_ALPHABET) for _ in range(6))
+def claim_session_id(home: Path, name: str = "") -> str:
+    """A session id that no session of this home has had: `name`, or a new one, `YYMMDD-xxxxxx`, which sorts by day and
+    is short enough to be typed. Raises UsageError for a name that cannot be an id or has been one: two sessions under
+    one id could not be told apart in the evidence."""
+    if name and not _NAME.fullmatch(name):
+        raise UsageError(f"--name {name}: write at most 40 letters, digits, '-' and '_', a letter or digit first")
+    folder = home / "sessions"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    while True:
+        session = name or time.strftime("%y%m%d-", time.gmtime()) + "".join(secrets.choice(_ALPHABET) for _ in range(6))
+        try:
+            (folder / session).touch(mode=0o600, exist_ok=False)
+        except FileExistsError:
+            if name:
+                raise UsageError(f"--name {name}: a session of this home has that id; choose another") from None
+            continue
+        return session
 
 
 def process_start(pid: int) -> int | None:

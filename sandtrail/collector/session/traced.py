@@ -10,7 +10,7 @@ from sandtrail.collector.runsc import trace
 from sandtrail.collector.runsc.runtime import Runtime
 from sandtrail.collector.session.lifecycle import Lifecycle
 from sandtrail.collector.session.state import State
-from sandtrail.errors import RuntimeFailedError
+from sandtrail.errors import RecorderError, RuntimeFailedError
 
 __all__ = ["Traced"]
 
@@ -55,12 +55,29 @@ class Traced:
         self._dropped = None if self.evicted else trace.parse_dropped(words)
         self._acts.act("runtime", event="trace-list", dropped=self._dropped, words=words)
 
-    def end(self) -> None:
+    def require(self) -> None:
+        """Make sure that the sandbox is traced. gVisor starts a sandbox whose trace session it could not set up, with a
+        warning in a log; a command that nobody records must not start. Raises RuntimeFailedError."""
+        words = self._runtime.run("trace", "list", self._state.sandbox)
+        streams = self._keeper.status().get("streams", [])
+        connected = any(s["session"] == self._state.session and s["source"] == "gvisor" for s in streams)
+        self._acts.act("runtime", event="trace-on", connected=connected, words=words)
+        if not connected or trace.parse_dropped(words) is None:
+            raise RuntimeFailedError(f"the sandbox's trace is not on, so nothing was started: {words.strip()}")
+
+    def end(self, *, connected: bool = True) -> None:
         """End the session at the keeper, and record as gaps what never arrived. Drops after the last message travel in
-        no message; only the runtime's own count has them."""
-        streams = self._keeper.end(self._state.session)
+        no message; only the runtime's own count has them. `connected`: whether the sandbox was made at all."""
+        try:
+            streams = self._keeper.end(self._state.session)
+        except RecorderError as error:
+            self._acts.act("runtime", event="end failed", container=self._state.sandbox, words=str(error))
+            self._acts.gap("the recorder itself failed", None, self._seen_ns, time.time_ns())
+            return
         self._acts.act("runtime", event="streams", streams=streams)
         gvisor = [stream for stream in streams if stream.get("source") == "gvisor"]
+        if not connected:
+            return
         if not gvisor:
             self._gap("the sandbox never connected its trace", None)
         elif self.evicted:

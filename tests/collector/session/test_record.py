@@ -206,6 +206,22 @@ def test_a_kernel_that_dies_under_the_command_is_a_recorded_fact(each_recorder: 
     assert nothing_left(home, name)
 
 
+def test_a_recorder_that_dies_takes_the_command_with_it(recorder: Recorder) -> None:
+    name, process = recorder.start("sleep", "100")
+    recorder.started(name)
+    keeper = Keeper.connect(recorder.home, start=False)
+    pid = int(keeper.status()["pid"])
+    keeper.close()
+    os.kill(pid, signal.SIGKILL)
+    _, words = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "RecorderError" in words
+    assert nothing_left(recorder.home, name)
+    recorder.run("true")
+    found = recorded(recorder.home, name, unclosed="")
+    assert "the recorder itself failed" in found.gaps()
+
+
 def test_running_out_of_memory_is_a_recorded_fact(recorder: Recorder) -> None:
     name, done = recorder.run(
         "python3", "-c", "x = [bytearray(b'y' * 10_000_000) for _ in range(100)]", memory=160 << 20

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sandtrail.collector.session import sendbuffer
-from sandtrail.collector.session.state import State, new_session_id, process_start, sessions
-from sandtrail.errors import NotFoundError
+from sandtrail.collector.session.state import State, claim_session_id, process_start, sessions
+from sandtrail.errors import NotFoundError, UsageError
 
 
 def state(home: Path, session: str = "s1") -> State:
@@ -52,10 +52,22 @@ def test_a_process_that_has_ended_but_is_not_reaped_is_gone() -> None:
     process.wait()
 
 
-def test_ids_are_short_and_sort_by_day() -> None:
-    ids = {new_session_id() for _ in range(100)}
+def test_ids_are_short_and_sort_by_day(home: Path) -> None:
+    ids = {claim_session_id(home) for _ in range(100)}
     assert len(ids) == 100
     assert all(len(name) == 13 and name.replace("-", "").isalnum() for name in ids)
+
+
+def test_an_id_is_never_used_twice_in_one_home(home: Path) -> None:
+    assert claim_session_id(home, "run-1") == "run-1"
+    with pytest.raises(UsageError, match="has that id"):
+        claim_session_id(home, "run-1")
+
+
+@pytest.mark.parametrize("name", ["../x", "-x", "a b", "a/b", "x" * 41, "é", "x\n", "."])
+def test_an_id_names_a_file_a_namespace_and_a_host(home: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="--name"):
+        claim_session_id(home, name)
 
 
 @pytest.mark.needs("root")
