@@ -21,8 +21,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench.readers import READERS, Received, Workshop
+from bench.readers import READERS
 from bench.sandbox import Run, Storm, compile_c
+from bench.workshop import Received, Workshop
 from sandtrail.collector.runsc.binary import find, identify
 from sandtrail.collector.session.sendbuffer import WANTED
 from sandtrail.errors import MissingPartError, SandtrailError
@@ -172,6 +173,7 @@ _ROWS = (
     ("dropped", "dropped", ",.0f"),
     ("bytes/frame on disk", "bytes_per_frame", ".1f"),
     ("signed after the end, s", "sealed_s", ".2f"),
+    ("indexed after the end, s", "indexed_s", ".2f"),
     ("CPU of the sandbox, s", "sandbox_cpu_s", ".2f"),
 )
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["cpu_seconds", "descendants"]
+__all__ = ["Meter", "cpu_seconds", "descendants", "running"]
 
 _TICK = os.sysconf("SC_CLK_TCK")
 
@@ -13,6 +15,14 @@ _TICK = os.sysconf("SC_CLK_TCK")
 def _stat(pid: int) -> list[str]:
     # The name, in parentheses, may itself hold spaces and parentheses.
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def running(pid: int) -> bool:
+    """Whether the process exists and is more than a zombie."""
+    try:
+        return _stat(pid)[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def cpu_seconds(pid: int) -> float:
@@ -38,3 +48,28 @@ def descendants(pid: int) -> list[int]:
         new = [child for child, parent in parents.items() if parent in new]
         found += new
     return found
+
+
+class Meter:
+    """What named groups of processes spend from `settle` on."""
+
+    def __init__(self, groups: Mapping[str, Sequence[int]]) -> None:
+        self._groups = groups
+        self._before = self._now()
+
+    def _now(self) -> dict[str, float]:
+        return {name: sum(cpu_seconds(pid) for pid in pids) for name, pids in self._groups.items()}
+
+    def settle(self, quiet_s: float = 0.5, timeout_s: float = 20.0) -> None:
+        """Wait until the processes have nothing to do: loading their modules is not part of any measurement."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            before = self._now()
+            time.sleep(quiet_s)
+            self._before = self._now()
+            if all(self._before[name] - spent <= 2 / _TICK for name, spent in before.items()):
+                return
+
+    def read(self) -> dict[str, float]:
+        """Seconds of CPU by group since `settle`."""
+        return {name: round(spent - self._before[name], 3) for name, spent in self._now().items()}

@@ -34,14 +34,16 @@ def bench(folder: Path, *arguments: str) -> dict[str, Any]:
 def test_every_variant_is_measured_and_none_loses_a_frame(tmp_path: Path) -> None:
     report = bench(tmp_path, "--rounds", "2", "--reads", "5000", "--execs", "50")
     variants = report["variants"]
-    assert list(variants) == ["off", "null", "floor", "sandtrail"]
+    assert list(variants) == ["off", "null", "floor", "sandtrail", "replay"]
     frames = variants["floor"]["frames"]
     # One frame for each open; several for each fork, exec and exit.
     assert frames > 5000 + 3 * 50
-    assert variants["sandtrail"]["frames"] == frames
+    assert variants["sandtrail"]["frames"] == variants["replay"]["frames"] == frames
     assert variants["sandtrail"]["dropped"] == variants["floor"]["dropped"] == 0
     assert variants["sandtrail"]["bytes_per_frame"] > 1
     assert {"keeper", "receiver", "sealer"} <= set(variants["sandtrail"]["cpu_s"])
+    assert variants["replay"]["cpu_s"]["replay"] > 0
+    assert variants["replay"]["indexed_s"] >= variants["replay"]["sealed_s"] - 0.5
     assert variants["floor"]["cpu_s"]["floor"] > 0
     assert variants["off"]["wall_to_off"] == 1
     assert len(report["rounds"]["null"]) == 2
