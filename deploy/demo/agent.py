@@ -19,15 +19,14 @@ from sandtrail.errors import MissingPartError
 
 LOCK = Path(__file__).with_name("agent.lock")
 CHECKOUT = Path(__file__).resolve().parents[2]
-CACHE = Path(os.environ.get("SANDTRAIL_CACHE") or Path("~/.cache/sandtrail").expanduser())
+CACHE = Path(os.environ.get("SANDTRAIL_CACHE") or "~/.cache/sandtrail").expanduser().absolute()
 
 
 @dataclass(frozen=True)
 class Agent:
-    """An installed agent: its virtual environment, and the interpreter's folder behind it."""
+    """An installed agent in its virtual environment."""
 
     venv: Path
-    interpreter: Path
 
     @property
     def command(self) -> Path:
@@ -35,9 +34,11 @@ class Agent:
         return self.venv / "bin" / "mini"
 
     def folders(self) -> list[Path]:
-        """What a sandbox has to see of the host to run it, beside the system's own folders."""
-        ours = [self.venv, self.interpreter]
-        return [folder for folder in ours if not folder.is_relative_to("/usr")]
+        """What a sandbox has to see of the host to run it, beside the system's own folders: the environment and the
+        interpreter behind it, by the name that the environment calls it and by its real one."""
+        python = self.venv / "bin" / "python"
+        interpreters = {python.readlink().parent.parent, python.resolve().parent.parent}
+        return [self.venv, *sorted(folder for folder in interpreters if not folder.is_relative_to("/usr"))]
 
 
 def install() -> Agent:
@@ -57,7 +58,7 @@ def install() -> Agent:
             shutil.rmtree(venv, ignore_errors=True)
             _build(venv)
             ready.touch()
-    return Agent(venv, (venv / "bin" / "python").resolve().parent.parent)
+    return Agent(venv)
 
 
 def _build(venv: Path) -> None:

@@ -69,8 +69,10 @@ def stage(pace_s: float = PACE_S) -> Iterator[tuple[list[str], dict[str, str]]]:
     with ExitStack() as stack:
         web = stack.enter_context(_served(ScriptedWeb()))
         model, secrets, upstreams = _model(stack, pace_s)
-        # The price list is answered from here too: a scripted demonstration talks to nobody outside.
-        upstreams |= {story.DOCS_HOST: web} | ({story.PRICES_HOST: web} if model == story.MODEL else {})
+        upstreams[story.DOCS_HOST] = web
+        if story.MODEL_HOST in upstreams:
+            # The price list is answered from here too: a scripted demonstration talks to nobody outside.
+            upstreams[story.PRICES_HOST] = web
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sandtrail-demo-"))
         built = scene.build(Path(folder))
         environment = {
