@@ -94,7 +94,6 @@ def nothing_left(home: Path, name: str) -> bool:
         or any((namespaces.NETNS / namespace).exists() for namespace in namespace_names(name))
         or any((home / "run" / folder / name).exists() for folder in ("runsc", "bundles"))
         or (home / "run" / "sessions" / f"{name}.json").exists()
-        or Path("/run/sandtrail-wmem.before").exists()
     )
 
 
