@@ -81,7 +81,8 @@ def _head(timeline: Mapping[str, Any], width: int) -> Iterable[Text]:
     if isinstance(known, Mapping):
         complete = known.get("from_first_instruction")
         words = "recorded from the first instruction" if complete else "not proven complete"
-        yield Text(f"  {words}: {visible(str(known.get('reason') or ''))}", "green" if complete else "yellow")
+        for line in _wrap(f"{words}: {visible(str(known.get('reason') or ''))}", width - 2):
+            yield Text(f"  {line}", "green" if complete else "yellow")
 
 
 def _findings(findings: list[Mapping[str, Any]], width: int) -> Iterable[Text]:
@@ -141,11 +142,17 @@ def _said(who: str, text: str, ref: str, width: int, style: str, most: int) -> I
 def _rows(
     rows: list[Mapping[str, Any]], total: int | None, judged: Mapping[str, str], width: int, begin: int
 ) -> Iterable[Text]:
-    for row in rows[:MAX_ROWS]:
+    told = [row for row in rows if not _noise(row)]
+    for row in told[:MAX_ROWS]:
         yield _row(row, judged, width, begin)
-    left = (total or len(rows)) - min(len(rows), MAX_ROWS)
+    left = (total or len(rows)) - len(rows) + len(told) - min(len(told), MAX_ROWS)
     if left > 0:
         yield Text(f"  … {left:,} more rows: see the page, or --json", "dim")
+
+
+def _noise(row: Mapping[str, Any]) -> bool:
+    """Opens of libraries and the like, which every program makes when it starts."""
+    return row["kind"] == "file.open" and "folded" in row["flags"] and "among them" not in row["summary"]
 
 
 def _row(row: Mapping[str, Any], judged: Mapping[str, str], width: int, begin: int) -> Text:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,10 @@ def create_app(home: Path, follower: bool = True, names: frozenset[str] = frozen
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        if not follower:
-            yield
-            return
-        with FollowerProcess(home) as process:
+        with FollowerProcess(home) if follower else nullcontext() as process:
             state.follower = process
             yield
+        state.close()
 
     app = FastAPI(
         title="Sandtrail",

@@ -8,6 +8,7 @@ ever sent, and only reading methods are answered.
 from __future__ import annotations
 
 import ipaddress
+import re
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,6 +16,7 @@ from sandtrail.replay.api.problems import problem
 
 __all__ = ["Guard"]
 
+_HOST = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[^\[\]:/@\s]+))(?::\d{1,5})?", re.A)
 _HEADERS = [
     (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
@@ -58,8 +60,10 @@ class Guard:
             await self.app(scope, receive, guarded)
 
     def _known(self, host: str) -> bool:
-        name = host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
-        name = name.lower().rstrip(".")
+        found = _HOST.fullmatch(host)
+        if found is None:
+            return False
+        name = (found["six"] or found["name"]).lower().rstrip(".")
         if name == "localhost" or name in self._names:
             return True
         try:

@@ -83,13 +83,13 @@ class SessionDetail(Session):
     """One session and how it was recorded."""
 
     sources: list[Source] = Field(description="Where it was seen from")
-    completeness: Completeness
+    completeness: Completeness = Field(description="Whether the record begins with the first instruction")
 
 
 class Sessions(Shape):
     """Sessions, the newest first."""
 
-    sessions: list[Session]
+    sessions: list[Session] = Field(description="The sessions")
     next: str | None = Field(description="Pass as `cursor` for older ones; null at the end")
 
 
@@ -180,11 +180,11 @@ class Turn(Shape):
     kind: Literal["start", "model"] = Field(description="start: what ran before the first model call")
     thread: int = Field(description="Which conversation it is of, where there are several")
     note: str | None = Field(description="What is unusual about its history: edited, sent again, branched")
-    input: Input | None
-    decision: Decision | None
+    input: Input | None = Field(description="What the model was shown; null for the start")
+    decision: Decision | None = Field(description="What it answered; null while it has not")
     outputs: list[Output] = Field(description="What then happened; the first 500 rows")
     outputs_total: int = Field(description="How many rows there are")
-    counts: Counts
+    counts: Counts = Field(description="How much of each kind")
     events_total: int = Field(description="Events under this turn")
 
 
@@ -193,7 +193,7 @@ class Finding(Shape):
 
     id: str = Field(description="Stable as long as the evidence is")
     verdict: str = Field(description="UNDECIDED_ACTION, BYPASS, PHANTOM, RESULT_MISMATCH or UNOBSERVABLE")
-    severity: Literal["high", "medium", "low"]
+    severity: Literal["high", "medium", "low"] = Field(description="How grave")
     title: str = Field(description="In one line")
     explanation: str = Field(description="Why it is one, and what would make it innocent")
     turn: int | None = Field(description="The turn that it belongs to")
@@ -209,7 +209,7 @@ class SessionFinding(Finding):
 class Findings(Shape):
     """Findings of many sessions, those of the newest first."""
 
-    findings: list[SessionFinding]
+    findings: list[SessionFinding] = Field(description="The findings")
     next: str | None = Field(description="Pass as `cursor` for those of older sessions; null at the end")
 
 
@@ -219,8 +219,8 @@ class Gap(Shape):
     ref: Ref
     cause: str = Field(description="Why it is missing")
     count: int | None = Field(description="How many messages; null where nobody knows")
-    from_ns: Ns | None
-    to_ns: Ns | None
+    from_ns: Ns | None = Field(description="Not before; nanoseconds since 1970-01-01 UTC")
+    to_ns: Ns | None = Field(description="Not after; null while it goes on or nobody knows")
     stream: str = Field(description="Where")
     what: str = Field(description="What is missing, in words")
 
@@ -228,12 +228,12 @@ class Gap(Shape):
 class Timeline(Shape):
     """A session, turn by turn."""
 
-    session: SessionDetail
-    turns: list[Turn]
+    session: SessionDetail = Field(description="The session as a whole")
+    turns: list[Turn] = Field(description="Those that were asked for, in order")
     turns_total: int = Field(description="How many turns there are")
     unexplained: list[Output] = Field(description="What no decision explains; the first 500 rows")
     unexplained_total: int = Field(description="How many such rows there are")
-    findings: list[Finding]
+    findings: list[Finding] = Field(description="The gravest first")
     gaps: list[Gap] = Field(description="The first 500 gaps")
     gaps_total: int = Field(description="How many gaps there are")
 
@@ -241,7 +241,7 @@ class Timeline(Shape):
 class Outputs(Shape):
     """Rows of one turn."""
 
-    outputs: list[Output]
+    outputs: list[Output] = Field(description="The rows")
     total: int = Field(description="How many rows the turn has")
 
 
@@ -249,26 +249,26 @@ class EventRow(Shape):
     """One decoded event; see docs/architecture.md, "Events"."""
 
     ref: Ref
-    session: str
-    sandbox: str
-    source: str
-    kind: str
+    session: str = Field(description="The session's id")
+    sandbox: str = Field(description="The sandbox's id")
+    source: str = Field(description="Where it was seen from")
+    kind: str = Field(description="What happened")
     time_ns: Ns
     received_ns: Ns
     seq: int = Field(description="The frame's number in its stream")
-    container: str
-    pid: int
-    pid_start_ns: int
-    tid: int
-    ppid: int
-    process: str
-    exe: str
-    cwd: str
-    uid: int | None
-    gid: int | None
-    object: str
-    result: int | None
-    errno: int | None
+    container: str = Field(description="The container's id")
+    pid: int = Field(description="Process, as numbered inside of the sandbox")
+    pid_start_ns: int = Field(description="When that process started")
+    tid: int = Field(description="Thread")
+    ppid: int = Field(description="The process that started it")
+    process: str = Field(description="The process's name, which it gives itself")
+    exe: str = Field(description="The program that it runs")
+    cwd: str = Field(description="Its working folder")
+    uid: int | None = Field(description="Effective user; null where the source does not say")
+    gid: int | None = Field(description="Effective group; null where the source does not say")
+    object: str = Field(description="What it was done to")
+    result: int | None = Field(description="What the call returned")
+    errno: int | None = Field(description="Why it failed; 0 where it did not")
     detail: str = Field(description="What else the message said, as JSON")
     n: int = Field(description="Which event of the frame")
 
@@ -276,7 +276,7 @@ class EventRow(Shape):
 class Events(Shape):
     """Events in order of time."""
 
-    events: list[EventRow]
+    events: list[EventRow] = Field(description="The rows")
     next: str | None = Field(description="Pass as `after` for those that follow; null at the end")
 
 
@@ -284,18 +284,18 @@ class FrameShape(Shape):
     """The frame as it was received."""
 
     stream: str = Field(description="16 hex digits")
-    seq: int
+    seq: int = Field(description="Its number in the stream")
     kind: str = Field(description="OPEN, DATA, NOTE or CLOSE")
     realtime_ns: Ns
-    monotonic_ns: int
-    boottime_ns: int
+    monotonic_ns: int = Field(description="Nanoseconds of CLOCK_MONOTONIC at receipt")
+    boottime_ns: int = Field(description="Nanoseconds of CLOCK_BOOTTIME at receipt")
     size: int = Field(description="Bytes of the payload")
 
 
 class Position(Shape):
     """Where in the log it lies."""
 
-    segment: int
+    segment: int = Field(description="Which segment")
     index: int = Field(description="Which frame of the segment")
     log_index: int = Field(description="Which entry of the log is the segment's manifest")
     log_size: int = Field(description="Entries under the checkpoint")
@@ -316,9 +316,9 @@ class ProofShape(Shape):
 class CheckShape(Shape):
     """One step of the verification."""
 
-    step: str
-    ok: bool
-    detail: str
+    step: str = Field(description="What has to hold")
+    ok: bool = Field(description="Whether it does")
+    detail: str = Field(description="What was compared, or what is wrong")
 
 
 class Evidence(Shape):
@@ -328,13 +328,13 @@ class Evidence(Shape):
     frame: FrameShape | None = Field(description="null where the segment cannot be read")
     source: dict[str, Any] = Field(description="What the frame's stream says of itself")
     raw_hex: str = Field(description="The payload's first 64 KiB")
-    raw_truncated: bool
+    raw_truncated: bool = Field(description="The payload is longer")
     decoded: list[EventRow] = Field(description="The events that it became")
     fields: Any = Field(description="The payload as a tree of named fields")
-    position: Position
-    proof: ProofShape
+    position: Position = Field(description="Where in the log it lies")
+    proof: ProofShape = Field(description="What ties it to the signature")
     verified: bool = Field(description="Every step was made and held")
-    checks: list[CheckShape]
+    checks: list[CheckShape] = Field(description="The steps, as far as they went")
     previous: str | None = Field(description="The frame before it in the same stream and segment")
     next: str | None = Field(description="The frame after it in the same stream and segment")
 
@@ -342,7 +342,7 @@ class Evidence(Shape):
 class Log(Shape):
     """The head of the log."""
 
-    origin: str
+    origin: str = Field(description="The log's name")
     size: int = Field(description="Entries")
     root: str = Field(description="Root hash, hex")
     signed_at: str | None = Field(description="When the checkpoint was written (the file's time, not signed)")
@@ -354,7 +354,7 @@ class Health(Shape):
     """Whether this server can answer."""
 
     status: Literal["ok", "behind"] = Field(description="behind: the index has not caught up with the log")
-    version: str
+    version: str = Field(description="Of Sandtrail")
     follower: str = Field(description="on: here; off: none was asked for; waiting: another process has its place")
     log_entries: int = Field(description="Entries under the latest checkpoint")
     indexed_entries: int = Field(description="Entries that are in the index")

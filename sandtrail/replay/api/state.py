@@ -13,6 +13,8 @@ from fastapi import Response
 from pydantic import BaseModel, TypeAdapter
 
 from sandtrail.replay.api.follower import FollowerProcess
+from sandtrail.replay.index import Index
+from sandtrail.replay.index.catalog import open_catalog
 from sandtrail.replay.timeline import Timelines
 from sandtrail.store.reader import LogReader, open_log
 
@@ -24,10 +26,15 @@ class State:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.timelines = Timelines(home)
+        self._engine = open_catalog(home)
+        self.timelines = Timelines(home, Index(home, self._engine))
         self.follower: FollowerProcess | None = None
         self._reader: LogReader | None = None
         self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Let go of the catalog."""
+        self._engine.dispose()
 
     @contextmanager
     def reading(self) -> Iterator[LogReader]:

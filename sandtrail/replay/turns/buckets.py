@@ -87,6 +87,8 @@ class Bucket:
     reads: Members = field(default_factory=Members)
     """Files opened for reading, folded."""
     read_first_ns: int = 0
+    notable: list[str] = field(default_factory=list)
+    """The first of them that are no libraries or other parts of the system."""
     others: Members = field(default_factory=Members)
     """Events that make no row: the beginnings and ends of processes, sockets, changes of identity."""
 

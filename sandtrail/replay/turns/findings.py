@@ -118,6 +118,19 @@ _SIGNALS = {
 }
 
 
+_BRIEF = {
+    "credential": "read a credential",
+    "connection": "reached past the gateway",
+    "persistence": "left something for later",
+    "write": "wrote elsewhere",
+    "gateway": "used the network",
+}
+
+
+def _and(parts: list[str]) -> str:
+    return ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1]
+
+
 def undecided_actions(fold: Fold) -> Iterator[Finding]:
     """Process trees that no decision named, with acts that matter."""
     for tree in undecided(fold):
@@ -129,7 +142,9 @@ def _undecided(fold: Fold, tree: Undecided) -> Finding:
     origin = top.origin
     kinds = {kind for kind, _, _ in tree.signals}
     did = list(dict.fromkeys(_SIGNALS[kind].format(what) for kind, what, _ in tree.signals))
+    brief = [_BRIEF[kind] for kind in _BRIEF if kind in kinds]
     if tree.outlived_ns:
+        brief.append("stayed behind")
         did.append(f"went on for {tree.outlived_ns / 1e9:.1f} s after its command had returned")
     more = f"; and {len(did) - 6} more" if len(did) > 6 else ""
     starter = next((p for p in top.above() if p.named), None)
@@ -141,7 +156,7 @@ def _undecided(fold: Fold, tree: Undecided) -> Finding:
     return Finding(
         "UNDECIDED_ACTION",
         "high" if kinds & {"credential", "persistence", "connection"} else "medium",
-        f"`{clip(top.argv)}` ran though no decision asked for it: {did[0]}",
+        f"`{clip(top.argv)}` ran though no decision asked for it, and {_and(brief)}",
         f"It was started by `{clip(starter.argv) if starter else 'the agent'}`; {decided}, and neither it nor an "
         "earlier decision names this program with these arguments. It, or what it started: "
         f"{'; '.join(did[:6])}{more}. It would be innocent if the decided command is known to do this by itself: read "
@@ -190,11 +205,12 @@ def hidden(fold: Fold) -> Iterator[Finding]:
         if gap["cause"] != "unencodable":
             continue
         index = fold.lineage.place(process, fact.time_ns)[0] if process is not None else None
-        ran = gap["count"] is not None
+        ran, named = gap["count"] is not None, "environment" in gap["what"]
+        title = "a program ran whose name could not be carried" if ran else "a process went where it cannot be watched"
         yield Finding(
             "UNDECIDED_ACTION",
-            "high" if ran else "medium",
-            "a program ran whose name could not be carried" if ran else "a process went where it cannot be watched",
+            "high" if ran and not named else "medium",
+            "the runtime's report of a program was silenced" if named else title,
             f"Process {fact.pid}: {gap['what'] or 'what it did was not told'}. The runtime drops a message whose text "
             "is not valid UTF-8, and a process can arrange for that. It would be innocent if a file, a folder or an "
             "argument really has such a name.",

@@ -16,6 +16,7 @@ folded in as they arrive.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from errno import EBADF, EEXIST, EINTR, EINVAL, EISDIR, ENOENT, ENOTDIR, ENOTEMPTY, ENXIO
 from typing import Any
 
 from sandtrail.replay.events import Event
@@ -25,7 +26,7 @@ from sandtrail.replay.turns.exchanges import Frames
 from sandtrail.replay.turns.facts import CHANGES, argv_of, details
 from sandtrail.replay.turns.lineage import TOLERANCE_NS, Lineage
 from sandtrail.replay.turns.modelturns import Turn
-from sandtrail.replay.turns.named import credential, ordinary_write, persistence
+from sandtrail.replay.turns.named import credential, ordinary_read, ordinary_write, persistence
 from sandtrail.replay.turns.process import Process, Program
 from sandtrail.replay.turns.traffic import Traffic
 from sandtrail.replay.turns.web import Web
@@ -35,6 +36,9 @@ __all__ = ["Fold"]
 MAX_SIGNALS = 40
 BEFORE_NS = 1_000_000_000
 """What started this much before the first event was there before the recording."""
+MAX_NOTABLE = 12
+IDLE = frozenset({ENOENT, EEXIST, ENOTDIR, EISDIR, ENOTEMPTY, EBADF, EINTR, EINVAL, ENXIO})
+"""Failures that say what is there or not; a refusal (EACCES, EPERM, EROFS) is another matter."""
 _STRENGTH = {"file.open": 1, "file.write": 2, "file.create": 3}
 
 
@@ -161,10 +165,11 @@ class Fold:
 
     def _open(self, fact: Event) -> None:
         process = self.who(fact)
-        if details(fact).get("write") and (fact.result is None or fact.result >= 0):
+        done = fact.result is None or fact.result >= 0
+        if '"write":true' in fact.detail.replace(" ", "") and done:
             self._change(fact)
             return
-        secret = credential(fact.object, fact.result is None or fact.result >= 0) if fact.object else None
+        secret = credential(fact.object, done) if fact.object else None
         if secret is not None:
             group = self.place(process, process.program, ("read", fact.object, fact.errno), fact)
             group.flags.add("credential")
@@ -172,12 +177,17 @@ class Fold:
             self.signal(process, "credential", f"{secret}, {fact.object}", fact.ref)
             return
         self.count(process, fact, read=True)
+        if done and ordinary_read(fact.object):
+            return
+        bucket = self.bucket(*self.lineage.place(process, fact.time_ns), process, process.program)[1]
+        if done and len(bucket.notable) < MAX_NOTABLE and fact.object not in bucket.notable:
+            bucket.notable.append(fact.object)
 
     def _change(self, fact: Event) -> None:
         process = self.who(fact)
         path = fact.object
-        if (fact.kind == "file.write" and not path.startswith("/")) or _device(path):
-            self.count(process, fact)  # a pipe, a socket or a terminal
+        if (fact.kind == "file.write" and not path.startswith("/")) or _device(path) or fact.errno in IDLE:
+            self.count(process, fact)  # a pipe, a socket or a terminal; or nothing was there to be changed
             return
         program = process.program
         # Creating a file, opening it to write and writing to it are one change of it.

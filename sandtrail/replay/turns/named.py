@@ -17,6 +17,7 @@ from sandtrail.replay.turns.words import (
     FAMILIES,
     INTERPRETERS,
     MANAGERS,
+    ORDINARY_READ,
     PERSISTENCE,
     RUN_OTHERS,
     SCRATCH,
@@ -31,6 +32,7 @@ __all__ = [
     "is_helper",
     "is_manager",
     "names_program",
+    "ordinary_read",
     "ordinary_write",
     "persistence",
     "reads_lines",
@@ -167,6 +169,11 @@ def ordinary_write(path: str, trees: Iterable[str]) -> bool:
     if not path or SCRATCH.search(path):
         return True
     return any(inside(path, tree) for tree in trees)
+
+
+def ordinary_read(path: str) -> bool:
+    """Whether a program reads this to be able to run: libraries, modules, locales, settings of the system."""
+    return not path.startswith("/") or ORDINARY_READ.search(path) is not None
 
 
 def inside(path: str, tree: str) -> bool:

@@ -60,7 +60,6 @@ class Connection:
     gateway: bool = False
     ended_ns: int | None = None
 
-
     @property
     def failed(self) -> bool:
         """Whether the connect is known to have failed; one that goes on by itself is not."""

@@ -242,6 +242,8 @@ def _reads_row(bucket: Bucket, depth: int) -> Row:
     row = _row(refs[0], "file.open", bucket.read_first_ns, bucket, depth, None)
     row["count"], row["refs"] = count, refs
     row["summary"] = f"opened {count:,} file{'' if count == 1 else 's'} for reading"
+    if bucket.notable:
+        row["summary"] += f", among them {', '.join(bucket.notable[:6])}"[:MAX_OBJECT]
     row["flags"] = ["folded"]
     return row
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from errno import ECONNREFUSED, ENOENT
 from typing import TYPE_CHECKING, Any
 
 from sandtrail.replay.events import Event
@@ -77,6 +78,9 @@ class Traffic:
     def _connect(self, fact: Event) -> None:
         process = self.fold.who(fact)
         peer = endpoint(fact.object)
+        if peer is None and fact.errno in (ENOENT, ECONNREFUSED):
+            self.fold.count(process, fact)  # it asks whether a service is there, such as a name cache
+            return
         if peer is None:
             self.fold.place(process, process.program, (fact.kind, fact.object), fact).flags.add("local")
             return

@@ -9,6 +9,7 @@ __all__ = [
     "FAMILIES",
     "INTERPRETERS",
     "MANAGERS",
+    "ORDINARY_READ",
     "PERSISTENCE",
     "RUNNERS",
     "RUN_OTHERS",
@@ -108,6 +109,13 @@ CREDENTIALS: tuple[tuple[str, re.Pattern[str], bool], ...] = (
 # Files of the system's own, whatever their names sound like.
 SYSTEM = re.compile(
     r"^/(?:usr|lib|lib64|bin|sbin|opt|proc/self|sys|dev)/|/site-packages/|/node_modules/|^/etc/(?:ssl|passwd$|nsswitch|pam)"
+)
+
+# What programs read to be able to run.
+ORDINARY_READ = re.compile(
+    r"^/(?:usr|lib|lib64|bin|sbin|opt|proc|sys|dev|etc|run|nix)(?:/|$)|^/$"
+    r"|/(?:site-packages|dist-packages|node_modules|__pycache__|\.git|python[\d.]+|locale|gconv|ruby|perl5?)(?:/|$)"
+    r"|\.(?:so(?:\.[\d.]+)?|pyc|pth|mo)$|/pyvenv\.cfg$"
 )
 
 # Files that something runs or trusts later.

@@ -14,7 +14,7 @@ def timeline() -> dict[str, Any]:
     r = Recording()
     agent = r.begin("/venv/bin/python", "/venv/bin/mini", "-t", "fix it")
     for n in range(300):
-        r.read(agent, f"/venv/lib/{n}.py")
+        r.read(agent, f"/venv/lib/python3.13/{n}.py")
     r.request(agent, "GET", "https://prices.test/prices.json", answer={})
     r.ask(agent, "I look around.", "find . -type f", "git log --oneline && cat ISSUE.md")
     sh = r.shell(agent, "find . -type f")
