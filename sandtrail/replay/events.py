@@ -37,7 +37,10 @@ http.exchange         "METHOD url"; status or None; ``flow`` ``id`` ``method`` `
                       ``request`` {"bytes", "sha256", "cut", "ref"} ``response`` {the same} ``streamed`` ``chunks``
                       ``refs`` [first and last of its frames] ``start_ns`` ``asked_ns`` ``first_ns`` ``end_ns``
                       ``error``
-http.tls http.close   the server's name; None; ``flow``, ``established`` ``message``
+http.tls http.close   the server's name; None; ``flow``, ``established`` ``message``; ``up_bytes`` ``down_bytes``
+http.error            what went wrong with the connection; None; the frame's own map
+http.websocket        "client text" …; bytes; the frame's own map without the data
+http.tunnel           "host:port"; None; a connection that is no HTTP has ended: ``client`` ``server`` {"bytes" …}
 identity.*            the new id; result; ``syscall`` or ``sysno``, and the arguments
 lifecycle.*           container, or sandbox; exit status where there is one; the frame's own map
 lifecycle.container_start  container; None; ``argv`` ``cwd``, ``message``: which message of its trace it was, from 1

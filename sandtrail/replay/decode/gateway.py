@@ -10,12 +10,15 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from sandtrail.replay.decode.text import as_int, as_text
+from sandtrail.replay.decode.text import as_int, as_text, fit
 
 __all__ = ["Exchanges"]
 
 MAX_OPEN: Final = 50_000
 _MAX_URL: Final = 16_384
+_PLAIN: Final = frozenset({"tls", "websocket", "tcp"})
+_OF_EXCHANGES: Final = frozenset({"request", "request_chunk", "response", "chunk", "error"})
+_BULKY: Final = frozenset({"t", "flow", "data", "body"})
 
 Drafted = tuple[str, int, str, int | None, dict[str, Any]]
 """kind, time_ns (0: not told), object, result, detail."""
@@ -59,34 +62,29 @@ class Exchanges:
             return [_unknown(f"a gateway frame that is not JSON: {type(error).__name__}", payload)]
         if not isinstance(frame, dict):
             return [_unknown("a gateway frame that is no map", payload)]
-        kind, flow = frame.get("t"), as_text(frame.get("flow"), 200)
+        kind, flow, at_ns = frame.get("t"), as_text(frame.get("flow"), 200), as_int(frame.get("at_ns"))
         if kind == "connect":
-            return [self._connect(flow, frame)]
-        if kind == "tls":
-            keys = ("sni", "established", "message")
-            detail = {"flow": flow, **{key: _plain(frame.get(key)) for key in keys if key in frame}}
-            return [("http.tls", 0, as_text(frame.get("sni"), 255), None, detail)]
+            return [self._connect(flow, frame, at_ns)]
         if kind == "close":
-            return self._close(flow, received_ns)
-        if kind not in ("request", "response", "chunk", "error"):
+            return self._close(flow, frame, at_ns)
+        if kind in _PLAIN or (kind == "error" and "id" not in frame):
+            return _plain_event(str(kind), flow, frame, at_ns)
+        if kind not in _OF_EXCHANGES:
             return [_unknown(f"a gateway frame of kind {as_text(kind, 40)!r}", payload)]
         key = (flow, as_text(frame.get("id"), 200))
         exchange = self.open.get(key)
         if exchange is None:
-            if kind == "chunk" or len(self.open) >= MAX_OPEN:
-                # What a response still sends after its exchange was told out, or more than anybody could follow.
-                return [] if kind == "chunk" else [_unknown("more open exchanges than are followed", payload)]
+            if kind in ("chunk", "request_chunk"):
+                return []  # what still comes after an exchange was told out
+            if len(self.open) >= MAX_OPEN:
+                return [_unknown("more open exchanges than are followed", payload)]
             exchange = self.open[key] = _Exchange(*key, self.clients.get(flow))
         exchange.refs = [*exchange.refs[:1], ref]
-        return self._step(exchange, kind, frame, ref, received_ns)
+        return self._step(exchange, str(kind), frame, ref, received_ns)
 
     def _step(self, to: _Exchange, kind: str, frame: dict[str, Any], ref: str, received_ns: int) -> list[Drafted]:
         if kind == "request":
-            to.method, to.url = as_text(frame.get("method"), 64).upper(), as_text(frame.get("url"), _MAX_URL)
-            to.request = _part(frame, ref)
-            to.start_ns = as_int(frame.get("start_ns")) or received_ns
-            to.asked_ns = as_int(frame.get("end_ns")) or received_ns
-            return [("http.request", to.start_ns, f"{to.method} {to.url}", None, _detail(to))]
+            return self._asked(to, frame, ref, received_ns)
         if kind == "chunk":
             to.chunks += 1
             to.streamed = True
@@ -96,25 +94,38 @@ class Exchanges:
             to.first_ns = to.first_ns or at
             to.end_ns = max(to.end_ns, at)
             return []
+        if kind == "request_chunk":
+            return []
         if kind == "error":
-            to.end_ns = max(to.end_ns, received_ns)
+            to.end_ns = max(to.end_ns, as_int(frame.get("at_ns")) or received_ns)
+            if "body_bytes" in frame and to.response is not None:
+                to.response = _part(frame, str(to.response["ref"]))
             return [self._end(to, error=as_text(frame.get("message"), 2000))]
         to.status = as_int(frame.get("status")) or None
         to.response = _part(frame, ref)
         to.streamed = to.streamed or bool(frame.get("stream"))
         to.first_ns = to.first_ns or as_int(frame.get("start_ns")) or received_ns
         end_ns = as_int(frame.get("end_ns"))
+        if not end_ns and (frame.get("stream") or frame.get("cut")):
+            return []  # only the headers, or the part that came: chunks follow, or the error that says why no more
         to.end_ns = max(to.end_ns, end_ns or received_ns)
-        if frame.get("stream") and not end_ns:
-            return []  # only the headers: its bytes follow as chunks
         return [self._end(to)]
+
+    def _asked(self, to: _Exchange, frame: dict[str, Any], ref: str, received_ns: int) -> list[Drafted]:
+        """A request; of one whose body is recorded as it passes, first the head and then the end."""
+        again = to.request is not None
+        to.method, to.url = as_text(frame.get("method"), 64).upper(), as_text(frame.get("url"), _MAX_URL)
+        to.request = _part(frame, str(to.request["ref"]) if to.request is not None else ref)
+        to.start_ns = to.start_ns or as_int(frame.get("start_ns")) or received_ns
+        to.asked_ns = as_int(frame.get("end_ns")) or received_ns
+        return [] if again else [("http.request", to.start_ns, f"{to.method} {to.url}", None, _detail(to))]
 
     def _end(self, exchange: _Exchange, **more: Any) -> Drafted:
         self.open.pop((exchange.flow, exchange.id), None)
         name = f"{exchange.method} {exchange.url}".strip()
         return "http.exchange", exchange.start_ns, name, exchange.status, {**_detail(exchange), **more}
 
-    def _connect(self, flow: str, frame: dict[str, Any]) -> Drafted:
+    def _connect(self, flow: str, frame: dict[str, Any], at_ns: int) -> Drafted:
         client = frame.get("client")
         host, port = as_text(frame.get("host"), 512), as_int(frame.get("port"))
         detail: dict[str, Any] = {"flow": flow, "client": None, "host": host, "port": port}
@@ -125,12 +136,13 @@ class Exchanges:
             self.clients[flow] = detail["client"]
         if frame.get("sni"):
             detail["sni"] = as_text(frame["sni"], 255)
-        return "http.connect", 0, f"{host}:{port}", None, detail
+        return "http.connect", at_ns, f"{host}:{port}", None, detail
 
-    def _close(self, flow: str, received_ns: int) -> list[Drafted]:
+    def _close(self, flow: str, frame: dict[str, Any], at_ns: int) -> list[Drafted]:
         self.clients.pop(flow, None)
         ended = [exchange for exchange in self.open.values() if exchange.flow == flow]
-        events: list[Drafted] = [("http.close", 0, "", None, {"flow": flow})]
+        sums: dict[str, Any] = {key: as_int(frame[key]) for key in ("up_bytes", "down_bytes") if key in frame}
+        events: list[Drafted] = [("http.close", at_ns, "", None, {"flow": flow, **sums})]
         return events + [self._cut_off(exchange, "the connection closed first") for exchange in ended]
 
     def _cut_off(self, exchange: _Exchange, why: str) -> Drafted:
@@ -164,8 +176,21 @@ def _detail(exchange: _Exchange) -> dict[str, Any]:
     return {"flow": exchange.flow, "id": exchange.id, **detail}
 
 
-def _plain(value: object) -> Any:
-    return value if isinstance(value, bool) else as_text(value, 1000)
+def _plain_event(kind: str, flow: str, frame: dict[str, Any], at_ns: int) -> list[Drafted]:
+    """The event of a frame that is none of an exchange's."""
+    detail = {"flow": flow, **fit({key: value for key, value in frame.items() if key not in _BULKY}, 16_384)}
+    if kind == "tls":
+        return [("http.tls", at_ns, as_text(frame.get("sni"), 255), None, detail)]
+    if kind == "error":
+        return [("http.error", at_ns, as_text(frame.get("message"), 500), None, detail)]
+    if kind == "websocket":
+        way = f"{as_text(frame.get('from'), 20)} {as_text(frame.get('kind'), 20)}"
+        size = as_int(frame["bytes"]) if "bytes" in frame else None
+        return [("http.websocket", at_ns, way, size, detail)]
+    if not frame.get("end"):
+        return []  # bytes of a tunnel on their way; its end has their sums
+    where = f"{as_text(frame.get('host'), 512)}:{as_int(frame.get('port'))}"
+    return [("http.tunnel", at_ns, where, None, detail)]
 
 
 def _unknown(reason: str, payload: bytes) -> Drafted:

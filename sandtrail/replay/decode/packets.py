@@ -129,6 +129,7 @@ def server_name(data: bytes) -> str:
         kind, length = int.from_bytes(data[at : at + 2], "big"), int.from_bytes(data[at + 2 : at + 4], "big")
         if kind == 0 and length >= 5:
             size = int.from_bytes(data[at + 7 : at + 9], "big")
-            return text(data[at + 9 : at + 9 + size], 255)
+            name = data[at + 9 : at + 9 + size]
+            return text(name, 255) if len(name) == size else ""
         at += 4 + length
     return ""

@@ -162,7 +162,9 @@ class Calls:
         self._note()
         path = text(message.binary_path)
         detail = argv_detail(message.argv)
-        detail |= {"via": "sentry", "sha256": message.binary_sha256.hex(), "mode": message.binary_mode}
+        detail |= {"via": "sentry", "mode": message.binary_mode}
+        if message.binary_sha256:
+            detail["sha256"] = message.binary_sha256[:64].hex()
         if message.execfn and message.execfn != message.binary_path:
             detail["execfn"] = text(message.execfn)
         if message.binary_in_memfd:
