@@ -90,26 +90,22 @@ class Log:
         for folder in self._log.glob("tile/*"):
             level = int(folder.name) if folder.name.isdecimal() else 0
             full, width = divmod(self.size >> 8 * level, WIDTH)
+            right = folder / tile_index(full)
+            needed = right.with_name(f"{right.name}.p") / str(width)
+            # Older partial tiles, which a full one has replaced, are left of the right edge and most often next to it.
+            for partial in (*right.parent.glob("*.p/*"), *right.parent.glob("*.p/.*.tmp")):
+                if partial != needed:
+                    _remove(partial)
             # A publish goes from left to right, so the first place where nothing lies is its end.
-            number = max(0, full - 1)
-            while self._tidy_tile(folder, number, full, width) or number <= full:
+            number = full if needed.exists() or not width else full + 1
+            while (whole := folder / tile_index(number)).exists():
+                sweep(whole.parent)
+                _remove(whole)
                 number += 1
-
-    @staticmethod
-    def _tidy_tile(folder: Path, number: int, full: int, width: int) -> bool:
-        """Leave of tile `number` what a log of this size has; returns whether there was anything else or more."""
-        whole = folder / tile_index(number)
-        partials = whole.with_name(f"{whole.name}.p")
-        found = whole.exists() or partials.exists()
-        sweep(whole.parent)
-        if number > full or (number == full and (not width or (partials / str(width)).exists())):
-            whole.unlink(missing_ok=True)
-        for partial in list(partials.glob("*")) + list(partials.glob(".*.tmp")):
-            if number != full or partial.name != str(width):
-                partial.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            partials.rmdir()
-        return found
+            for partial in (folder / tile_index(number)).parent.glob("*.p/*"):
+                if partial != needed:
+                    _remove(partial)
+            sweep(right.parent)
 
     def _right_edge(self, size: int) -> list[list[bytes]]:
         """Per level the hashes of the tile that is not full yet."""
@@ -187,10 +183,14 @@ class Log:
             old.append(bundle_path(self._log, size // WIDTH, size % WIDTH))
         for path in old:
             if path not in current:
-                path.unlink(missing_ok=True)
-                with contextlib.suppress(OSError):
-                    path.parent.rmdir()
+                _remove(path)
 
     def close(self) -> None:
         """Give up the writer's place."""
         os.close(self._lock)
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # others are in it
+        path.parent.rmdir()

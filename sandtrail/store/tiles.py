@@ -40,7 +40,7 @@ def parse_tile_index(text: str) -> tuple[int, int] | None:
     """(number, width) of what `tile_index` has written, or None for any other text."""
     name, partial, width = text.partition(".p/")
     digits = name.replace("/", "").replace("x", "")
-    if not (digits.isascii() and digits.isdigit()) or len(digits) > 20:
+    if not (digits.isascii() and digits.isdigit()) or len(digits) > 21:
         return None
     if partial and not (width.isascii() and width.isdigit() and len(width) <= 3):
         return None
