@@ -77,7 +77,7 @@ class Calls:
 
     def _never_named(self, head: Head, act: Act, rows: list[Row]) -> None:
         """A call whose other message never came."""
-        rows.append((*head, act.object, act.result, act.errno, '{"hidden":true,' + act.detail[1:], 0))
+        rows.append((*head, act.object, act.result, act.errno, _hidden(act.detail), 0))
         self._hide(head, "a call that names something in bytes that are not UTF-8", act.kind, 1, rows)
 
     def began(self, thread: Key, kind: int, head: Head, act: Act, rows: list[Row]) -> None:
@@ -239,7 +239,7 @@ class Calls:
                 detail = to_json({"via": "raw", "syscall": raw.name, "hidden": True})
             else:
                 act = raw.act()
-                head[4], detail = act.kind, '{"hidden":true,' + act.detail[1:]
+                head[4], detail = act.kind, _hidden(act.detail)
             rows.append((*head, "", raw.result, raw.errno, detail, 0))
             what = "a call whose path or arguments are not UTF-8, by a process that this runsc does not name"
             self._hide(head, what, raw.name, 1, rows)
@@ -298,6 +298,11 @@ class Calls:
         for (name, sysno, args, result, errno), head in plain["loose"]:
             self._loose.add(Raw(name, sysno, tuple(args), result, errno), head)
         self._note()
+
+
+def _hidden(detail: str) -> str:
+    """A detail (JSON) that says that more would be known if a name did not hide it."""
+    return f'{detail[:-1]}{"," if len(detail) > 2 else ""}"hidden":true}}'
 
 
 def _belongs(pending: Pending, kind: int) -> bool:
