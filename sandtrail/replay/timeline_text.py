@@ -152,7 +152,7 @@ def _rows(
 
 def _noise(row: Mapping[str, Any]) -> bool:
     """Opens of libraries and the like, which every program makes when it starts."""
-    return row["kind"] == "file.open" and "folded" in row["flags"] and "among them" not in row["summary"]
+    return row["kind"] == "file.open" and "folded" in row["flags"] and row["summary"].startswith("opened ")
 
 
 def _row(row: Mapping[str, Any], judged: Mapping[str, str], width: int, begin: int) -> Text:

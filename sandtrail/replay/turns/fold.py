@@ -17,13 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from errno import EBADF, EEXIST, EINTR, EINVAL, EISDIR, ENOENT, ENOTDIR, ENOTEMPTY, ENXIO
+from os import O_DIRECTORY
 from typing import Any
 
 from sandtrail.replay.events import Event
 from sandtrail.replay.turns.buckets import Bucket, Edge, Group
 from sandtrail.replay.turns.entries import Entry, entries
 from sandtrail.replay.turns.exchanges import Frames
-from sandtrail.replay.turns.facts import CHANGES, argv_of, details
+from sandtrail.replay.turns.facts import CHANGES, argv_of, details, whole
 from sandtrail.replay.turns.lineage import TOLERANCE_NS, Lineage
 from sandtrail.replay.turns.modelturns import Turn
 from sandtrail.replay.turns.named import credential, ordinary_read, ordinary_write, persistence
@@ -117,7 +118,7 @@ class Fold:
         process = self.who(fact)
         if fact.kind == "process.clone":
             detail = details(fact)
-            pid, start = _int(detail.get("child_pid")), _int(detail.get("child_start_ns"))
+            pid, start = whole(detail.get("child_pid")), whole(detail.get("child_start_ns"))
             if pid and pid != process.pid and not detail.get("thread"):
                 self.lineage.clone(process, (fact.container, pid, start), fact.time_ns)
         elif fact.kind == "process.exit" and not details(fact).get("thread"):
@@ -166,7 +167,7 @@ class Fold:
     def _open(self, fact: Event) -> None:
         process = self.who(fact)
         done = fact.result is None or fact.result >= 0
-        if '"write":true' in fact.detail.replace(" ", "") and done:
+        if done and ('"write":true' in fact.detail or '"write": true' in fact.detail):
             self._change(fact)
             return
         secret = credential(fact.object, done) if fact.object else None
@@ -177,11 +178,10 @@ class Fold:
             self.signal(process, "credential", f"{secret}, {fact.object}", fact.ref)
             return
         self.count(process, fact, read=True)
-        if done and ordinary_read(fact.object):
-            return
-        bucket = self.bucket(*self.lineage.place(process, fact.time_ns), process, process.program)[1]
-        if done and len(bucket.notable) < MAX_NOTABLE and fact.object not in bucket.notable:
-            bucket.notable.append(fact.object)
+        if done and not ordinary_read(fact.object) and not whole(details(fact).get("flags")) & O_DIRECTORY:
+            notable = self.bucket(*self.lineage.place(process, fact.time_ns), process, process.program)[1].notable
+            if len(notable) < MAX_NOTABLE and fact.object not in notable:
+                notable.append(fact.object)
 
     def _change(self, fact: Event) -> None:
         process = self.who(fact)
@@ -224,8 +224,8 @@ class Fold:
             "ref": fact.ref,
             "cause": str(detail.get("cause") or fact.object or "unknown"),
             "count": detail.get("count") if isinstance(detail.get("count"), int) else None,
-            "from_ns": _int(detail.get("from_ns")) or fact.time_ns,
-            "to_ns": _int(detail.get("to_ns")) or fact.time_ns,
+            "from_ns": whole(detail.get("from_ns")) or fact.time_ns,
+            "to_ns": whole(detail.get("to_ns")) or fact.time_ns,
             "stream": str(detail.get("stream") or fact.source),
             "what": str(detail.get("what") or ""),
         }
@@ -305,7 +305,3 @@ def _device(path: str) -> bool:
 def _cwd(process: Process) -> str:
     program = process.program
     return program.cwd if program else ""
-
-
-def _int(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0

@@ -24,6 +24,7 @@ class Lineage:
         self.turns = turns
         self.processes = Processes()
         self.programs: list[Program] = []
+        self._edges: dict[Key, tuple[Program | None, Origin, Edge]] = {}
 
     def begin(self, process: Process, reason: str, confidence: float = 1.0) -> None:
         """A process that the operator or the runtime started: turn 0 explains it."""
@@ -143,23 +144,29 @@ class Lineage:
 
     def edge(self, process: Process) -> Edge | None:
         """Why a process stands where it stands."""
-        origin = process.origin
+        origin, program = process.origin, process.program
         if origin is None or origin.turn is None:
             return None
-        program = process.program
-        root = origin.root
-        if root is None or program is root:
-            return Edge(origin.reason, origin.confidence)
-        which = f"`{clip(root.argv)}` (pid {root.process.pid})"
-        if root.process is process:
-            return Edge(f"run by {which} in place of itself", origin.confidence)
-        return Edge(f"descendant of {which}", origin.confidence)
+        known = self._edges.get(process.key)
+        if known is None or known[0] is not program or known[1] is not origin:
+            known = self._edges[process.key] = (program, origin, _edge(process, program, origin))
+        return known[2]
 
     def _window(self, agent: Process, by: str, confidence: float, time_ns: int) -> tuple[int, Edge]:
         turn = self.turns[agent.receives[-1]]
         if turn.closed_ns is not None and time_ns > turn.closed_ns + TOLERANCE_NS:
             return turn.index, Edge(f"after the decision and while the next was awaited, {by}", confidence * 0.6)
         return turn.index, Edge(f"in the window after the decision, {by}", confidence)
+
+
+def _edge(process: Process, program: Program | None, origin: Origin) -> Edge:
+    root = origin.root
+    if root is None or program is root:
+        return Edge(origin.reason, origin.confidence)
+    which = f"`{clip(root.argv)}` (pid {root.process.pid})"
+    if root.process is process:
+        return Edge(f"run by {which} in place of itself", origin.confidence)
+    return Edge(f"descendant of {which}", origin.confidence)
 
 
 def agent_above(process: Process) -> Process | None:

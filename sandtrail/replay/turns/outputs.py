@@ -243,7 +243,8 @@ def _reads_row(bucket: Bucket, depth: int) -> Row:
     row["count"], row["refs"] = count, refs
     row["summary"] = f"opened {count:,} file{'' if count == 1 else 's'} for reading"
     if bucket.notable:
-        row["summary"] += f", among them {', '.join(bucket.notable[:6])}"[:MAX_OBJECT]
+        named = ", ".join(bucket.notable[:6])
+        row["summary"] = f"read {named}"[:MAX_OBJECT] + (f"; {count:,} opens in all" if count > 1 else "")
     row["flags"] = ["folded"]
     return row
 
