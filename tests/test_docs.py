@@ -127,30 +127,31 @@ def test_make_run_leaves_api_and_page_up(home: Path, tmp_path: Path) -> None:
             ["make", "run"], cwd=CHECKOUT, env={**os.environ, **ports}, stdout=out, stderr=out, start_new_session=True
         )
         try:
-            sessions = answer(process, f"http://127.0.0.1:{api}/v1/sessions", tmp_path / "out").json()["sessions"]
-            shown = answer(process, f"http://127.0.0.1:{page}/", tmp_path / "out")
+            printed = wait_for(process, f"http://127.0.0.1:{page}", tmp_path / "out")
+            sessions = get(f"http://127.0.0.1:{api}/v1/sessions").json()["sessions"]
+            shown = get(f"http://127.0.0.1:{page}/")
         finally:
             os.killpg(process.pid, signal.SIGINT)
             process.wait(60)
-    printed = (tmp_path / "out").read_text()
     assert [one["state"] for one in sessions] == ["ended"]
     assert sessions[0]["turns"] > 3
-    assert "text/html" in shown.headers["content-type"]
-    assert f"http://127.0.0.1:{api}" in printed
-    assert f"http://127.0.0.1:{page}" in printed
     assert sessions[0]["id"] in printed
+    assert f"http://127.0.0.1:{api}" in printed
+    assert "text/html" in shown.headers["content-type"]
 
 
-def answer(process: subprocess.Popen[bytes], url: str, out: Path) -> httpx.Response:
-    """What the address answers once it does; fails when the command ends before."""
+def get(url: str) -> httpx.Response:
+    return httpx.get(url, timeout=20, trust_env=False).raise_for_status()
+
+
+def wait_for(process: subprocess.Popen[bytes], text: str, out: Path) -> str:
+    """What the command has printed, once `text` is in it; fails when the command ends before."""
     deadline = time.monotonic() + 480
-    while time.monotonic() < deadline:
-        assert process.poll() is None, out.read_text()
-        try:
-            return httpx.get(url, timeout=10, trust_env=False).raise_for_status()
-        except httpx.TransportError:
-            time.sleep(0.5)
-    pytest.fail(f"{url} did not answer\n{out.read_text()}")
+    while text not in (printed := out.read_text()):
+        assert process.poll() is None, printed
+        assert time.monotonic() < deadline, printed
+        time.sleep(0.2)
+    return printed
 
 
 @pytest.mark.needs("runsc-2026-09", "make")
