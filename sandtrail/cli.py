@@ -147,6 +147,54 @@ def record(
     raise typer.Exit(result.exit_status)
 
 
+@app.command()
+def attach(
+    container: Annotated[str, typer.Argument(help="The id of the sandbox's root container.")],
+    root: Annotated[Path, typer.Option(help="runsc's state folder; containerd: /run/containerd/runsc/k8s.io.")],
+    home: Home = None,
+    name: Annotated[str, typer.Option(help="The session's id; default: a new one.")] = "",
+    runsc: Annotated[str, typer.Option(help="The runsc that runs it.")] = "",
+    force: Annotated[bool, typer.Option(help="Take the trace session away from another consumer.")] = False,
+) -> None:
+    """Record a sandbox that runs already, until it ends or Ctrl-C; what it did before stays unknown."""
+    from sandtrail.collector.session.attach import AttachOptions
+    from sandtrail.collector.session.attach import attach as run
+
+    result = run(AttachOptions(home=_home(home), root=root, container=container, runsc=runsc, name=name, force=force))
+    _show_recorded(result.home, result.session)
+    raise typer.Exit(result.exit_status)
+
+
+@app.command(name="exec")
+def execute(
+    session: Annotated[str, typer.Argument(help="A session that is being recorded.")],
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND [ARGUMENT]...", help="What to run in it.")],
+    home: Home = None,
+    env: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, or NAME for this process's own value.")] = None,
+    workdir: Annotated[str, typer.Option(help="The command's working folder.")] = "",
+    user: Annotated[str, typer.Option(help="UID[:GID] inside of the sandbox.")] = "",
+) -> None:
+    """Run a command inside a recorded sandbox; that it came from the operator is on the record."""
+    from sandtrail.collector.session.inside import run_inside
+    from sandtrail.collector.session.options import parse_environment
+
+    given = parse_environment(env or [])
+    raise typer.Exit(run_inside(_home(home), session, command, env=given, workdir=workdir, user=user))
+
+
+@app.command()
+def checkpoint(
+    session: Annotated[str, typer.Argument(help="A session that is being recorded.")],
+    folder: Annotated[Path, typer.Argument(help="Where the sandbox's state goes.")],
+    home: Home = None,
+    leave_running: Annotated[bool, typer.Option(help="Let the sandbox run on.")] = True,
+) -> None:
+    """Save a recorded sandbox whole, memory included; the act is on the record."""
+    from sandtrail.collector.session.inside import checkpoint as run
+
+    run(_home(home), session, folder, leave_running=leave_running)
+
+
 def _upstreams(items: list[str]) -> dict[str, str] | None:
     found = {}
     for item in items:
