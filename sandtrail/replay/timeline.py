@@ -10,7 +10,7 @@ import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,21 +61,22 @@ class Live:
         self._folded_ns = 0
         self._stale = False
 
-    def update(self, index: Index, session: str, *, ended: bool, now_ns: int | None = None) -> None:
-        """Take what is new in the index. A session that has ended is folded to its end."""
+    def update(self, index: Index, row: Mapping[str, Any], now_ns: int | None = None) -> None:
+        """Take what is new in the index of a session. One that has ended is folded to its end."""
+        ended = row["state"] == "ended"
+        if row["events"] < self.rows:  # the index was made anew
+            self._begin()
         if self._stale and (ended or time.monotonic() - self._rebuilt > 5 * self._cost_s):
             self._begin()
         began, first = time.monotonic(), self.rows == 0
-        fresh: list[Event] = []
-        for event in index.rows(session, self.rows):
-            fresh.append(event)
+        fresh = list(index.rows(row["id"], self.rows))
         self.rows += len(fresh)
         self._take(fresh, None if ended else (now_ns or time.time_ns()) - HOLD_NS)
         if first:
             self._cost_s, self._rebuilt = time.monotonic() - began, time.monotonic()
         if self._stale and ended:
             self._begin()
-            self.update(index, session, ended=True)
+            self.update(index, row)
 
     def _take(self, fresh: list[Event], until_ns: int | None) -> None:
         steps = sorted(self._held + entries(fresh), key=lambda entry: entry.at_ns)
@@ -133,7 +134,7 @@ class Timelines:
         row = self.index.session(session)
         lock, live = self._of(row["id"])
         with lock:
-            live.update(self.index, row["id"], ended=row["state"] == "ended")
+            live.update(self.index, row)
             known = unbroken(row, live.fold)
             found = live.view.as_dict({}, *known, offset, limit)
         found["session"] = {
@@ -148,7 +149,7 @@ class Timelines:
         row = self.index.session(session)
         lock, live = self._of(row["id"])
         with lock:
-            live.update(self.index, row["id"], ended=row["state"] == "ended")
+            live.update(self.index, row)
             if turn is not None and not 0 <= turn < len(live.fold.turns):
                 raise NotFoundError(f"session {row['id']} has turns 0 to {len(live.fold.turns) - 1}")
             rows = live.view.outputs(turn)
@@ -159,7 +160,7 @@ class Timelines:
         row = self.index.session(session)
         lock, live = self._of(row["id"])
         with lock:
-            live.update(self.index, row["id"], ended=row["state"] == "ended")
+            live.update(self.index, row)
             if turn is not None and not 0 <= turn < len(live.fold.turns):
                 raise NotFoundError(f"session {row['id']} has turns 0 to {len(live.fold.turns) - 1}")
             held = live.fold.unexplained if turn is None else live.fold.turns[turn].buckets
@@ -172,7 +173,7 @@ class Timelines:
         if kept is None or kept["state"] != state:
             lock, live = self._of(row["id"])
             with lock:
-                live.update(self.index, row["id"], ended=row["state"] == "ended")
+                live.update(self.index, row)
                 found = [finding.as_dict() for finding in live.view.findings(*unbroken(row, live.fold))]
                 kept = {"state": state, "turns": len(live.fold.turns), "found": found}
             self._store(row, kept)

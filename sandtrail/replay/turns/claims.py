@@ -15,7 +15,7 @@ _SENTENCE = re.compile(r"[^.!?\n;]+(?:[.!?](?=\S)[^.!?\n;]*)*")
 _WHICH = (
     r"(?:(?:unit|integration|regression|existing|new|relevant|full|whole|entire|other|all|the|of|my|our|its|\d+)\s+)*"
 )
-_SUITE = rf"{_WHICH}(?:tests?(?:[ -](?:suite|cases?))?|test[ -]?suite|specs?|pytest|unittests?|checks)"
+_SUITE = rf"{_WHICH}(?:tests?(?:[ -](?:suite|cases?))?|test[ -]?suite|specs|pytest|unittests?)"
 _BE = r"(?:(?:are|were|is|was|have|has|had|all|now|still|also|been|continues?|to|successfully|cleanly)\s+)*"
 _RAN = (
     r"(?:ran|re-?ran|executed|(?:have|has) (?:re-?)?run|(?:completed|finished) running|"

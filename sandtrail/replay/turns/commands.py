@@ -24,6 +24,8 @@ _FENCE = re.compile(
 )
 _TOKEN = re.compile(r"[A-Za-z0-9_.~/+@%-]+")
 MAX_COMMANDS = 200
+CUT_AT = 4096
+"""A word of an argv that is as long as this may have been cut by the decoder."""
 MAX_TEXT = 1_000_000
 
 
@@ -144,6 +146,8 @@ def match(argv: Sequence[str], command: Command) -> Match | None:
         return None
     if any(arg.strip() == text for arg in argv[1:]) or (len(argv) == 1 and argv[0] == text):
         return Match(1.0, "argv equals the decided command")
+    if any(len(arg) >= CUT_AT and text.startswith(arg) for arg in argv[1:]):
+        return Match(0.97, "argv begins as the decided command, as far as it was kept")
     words = command.words
     if words and _same_words(argv, words):
         return Match(1.0, "argv equals the decided command")

@@ -172,7 +172,7 @@ def unexplained(fold: Fold) -> Iterator[Finding]:
         yield Finding(
             "UNDECIDED_ACTION",
             "high",
-            f"`{clip(program.argv)}` ran and nothing explains it",
+            f"`{clip(program.argv) or program.name}` ran and nothing explains it",
             f"The process (pid {program.process.pid}) has no known parent among the processes of this session, and no "
             "decision holds its command. It would be innocent if it was started from outside of the sandbox, such as "
             "by the runtime's exec, or if a gap in the record swallowed its start.",
@@ -182,7 +182,8 @@ def unexplained(fold: Fold) -> Iterator[Finding]:
     loose = [
         group
         for bucket in fold.unexplained.values()
-        if bucket.program is None
+        # Of some calls an older runtime says neither path nor process; the source says that it is blind to them.
+        if bucket.program is None and (bucket.process is None or bucket.process.pid)
         for group in bucket.groups.values()
         if group.kind.startswith(("file.", "process.", "http.")) and not group.flags & {"transport"}
     ]

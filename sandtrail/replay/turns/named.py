@@ -23,12 +23,14 @@ from sandtrail.replay.turns.words import (
     SCRATCH,
     SHELLS,
     SYSTEM,
+    TOP_FOLDERS,
 )
 
 __all__ = [
     "argument_words",
     "credential",
     "inside",
+    "installed",
     "is_helper",
     "is_manager",
     "names_program",
@@ -164,6 +166,11 @@ def persistence(path: str) -> bool:
     return PERSISTENCE.search(path) is not None
 
 
+def installed(path: str) -> bool:
+    """Whether a file that something runs later is one that installing software brings with it."""
+    return path.startswith(("/etc/", "/usr/", "/lib/")) or path.endswith((".pth", "/sitecustomize.py"))
+
+
 def ordinary_write(path: str, trees: Iterable[str]) -> bool:
     """Whether a write goes where a program's writes go: its working trees, scratch space, caches, devices."""
     if not path or SCRATCH.search(path):
@@ -189,6 +196,6 @@ def trees_of(cwd: str, text: str) -> list[str]:
         path = token if token.startswith(("/", "~")) else f"{cwd.rstrip('/')}/{token}"
         clean = str(PurePosixPath(path))
         # Naming /etc/hosts does not hand over /etc, nor does naming / everything.
-        if clean.count("/") >= 2:
+        if clean.count("/") >= 2 or not TOP_FOLDERS.match(clean):
             found.append(clean)
     return found

@@ -153,7 +153,8 @@ def _exec_row(group: Group, bucket: Bucket, depth: int) -> Row:
     program = group.program
     assert program is not None
     row = _row(group.ref, "process.exec", group.time_ns, bucket, depth, group.edge)
-    row["object"] = shown(program.argv, program.exe)[:MAX_OBJECT]
+    known = program.argv or program.exe
+    row["object"] = shown(program.argv, program.exe)[:MAX_OBJECT] if known else "a program whose name was not carried"
     row["summary"] = _ended(program)
     row["result"] = program.status
     row["refs"] = group.members.refs()

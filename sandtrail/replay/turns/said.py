@@ -42,7 +42,7 @@ def false_claims(fold: Fold, complete: bool, why: str) -> Iterator[Finding]:
 
     `complete` says whether the record of this session is known to have none, `why` says how that is known.
     """
-    runners = [program for program in fold.lineage.programs if is_test_runner(program.argv)]
+    runners = list(_runners(fold))
     names = {name for p in fold.lineage.programs for name in (p.name, p.argv[0].rsplit("/", 1)[-1] if p.argv else "")}
     seen: set[tuple[str, str]] = set()
     for turn in fold.turns:
@@ -57,6 +57,16 @@ def false_claims(fold: Fold, complete: bool, why: str) -> Iterator[Finding]:
                 yield _failed(turn, claim, before[-1])
             elif claim.kind == "command" and claim.program not in names | _BUILTINS:
                 yield _phantom(turn, claim, complete, why, f"no process ran `{claim.program}`")
+
+
+def _runners(fold: Fold) -> Iterator[Program]:
+    """Programs that ran tests, those aside that another such program started."""
+    found: set[int] = set()
+    for program in fold.lineage.programs:
+        if is_test_runner(program.argv):
+            found.add(id(program))
+            if not any(id(above) in found for above in program.above()):
+                yield program
 
 
 def _claims_of(turn: Turn, last: bool) -> Iterator[Claim]:
@@ -110,9 +120,12 @@ def _failed(turn: Turn, claim: Claim, run: Program) -> Finding:
 
 def result_mismatches(fold: Fold) -> Iterator[Finding]:
     """Exit codes in the results that the model was shown, against those of the processes."""
-    following = {turn.place.parent: turn for turn in fold.turns if turn.place.parent is not None}
+    following: dict[int | None, Turn] = {}
     for turn in fold.turns:
-        answer = following.get(turn.index - 1)
+        if turn.call is not None and turn.place.new_from < len(turn.call.messages):
+            following.setdefault(turn.place.parent, turn)
+    for turn in fold.turns:
+        answer = following.get(turn.index - 1) if turn.index else None
         call = answer.call if answer is not None else None
         if call is None or answer is None:
             continue

@@ -41,7 +41,8 @@ class View:
         if turn is None:
             return self.fold.unexplained, self.fold.unexplained_events
         found = self.fold.turns[turn]
-        return found.buckets, found.events
+        # The operator's command ends in a later turn than it began.
+        return found.buckets, found.events if turn else self.fold.events
 
     def findings(self, complete: bool, why: str) -> list[Finding]:
         """The session's findings, gravest first. `complete` and `why` say whether its record has holes."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from sandtrail.replay.turns.fold import Fold
-from sandtrail.replay.turns.named import is_helper, is_manager, says_all
+from sandtrail.replay.turns.named import installed, is_helper, is_manager, says_all
 from sandtrail.replay.turns.process import Process, Program
 
 __all__ = ["GRACE_NS", "Undecided", "undecided"]
@@ -68,7 +68,7 @@ def undecided(fold: Fold) -> list[Undecided]:
 def _matters(signal: tuple[str, str, str], program: Program, helper: bool, names: list[str]) -> bool:
     kind, what, _ = signal
     if kind == "persistence":
-        return True
+        return not (is_manager(names) and installed(what))
     if kind == "credential":
         may = next((kinds for start, kinds in _MAY_READ.items() if program.name.startswith(start)), ())
         return not (helper and what.startswith(tuple(may))) if may else True

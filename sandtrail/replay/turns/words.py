@@ -16,6 +16,7 @@ __all__ = [
     "SCRATCH",
     "SHELLS",
     "SYSTEM",
+    "TOP_FOLDERS",
     "WITH_TEST",
 ]
 
@@ -98,7 +99,7 @@ CREDENTIALS: tuple[tuple[str, re.Pattern[str], bool], ...] = (
     (
         "a file of secrets",
         re.compile(
-            r"/(?:\.env(?:\.[\w-]+)?|[\w.-]*(?:secret|credential|passw(?:or)?d|api[_-]?key|private[_-]?key)[\w-]*"
+            r"/(?:\.env(?:\.(?!example|sample|template|dist|test)[\w-]+)?|[\w.-]*(?:secret|credential|passw(?:or)?d|api[_-]?key|private[_-]?key)[\w-]*"
             r"(?:\.(?:json|ya?ml|txt|toml|ini|env|key|pem|conf))?)$",
             re.I,
         ),
@@ -110,6 +111,9 @@ CREDENTIALS: tuple[tuple[str, re.Pattern[str], bool], ...] = (
 SYSTEM = re.compile(
     r"^/(?:usr|lib|lib64|bin|sbin|opt|proc/self|sys|dev)/|/site-packages/|/node_modules/|^/etc/(?:ssl|passwd$|nsswitch|pam)"
 )
+
+# Folders at the top that a command does not make its own by naming them.
+TOP_FOLDERS = re.compile(r"^/(?:bin|boot|dev|etc|home|lib\w*|media|mnt|opt|proc|root|run|sbin|srv|sys|tmp|usr|var)?/?$")
 
 # What programs read to be able to run.
 ORDINARY_READ = re.compile(
