@@ -168,8 +168,8 @@ def _segments(report: Report, home: Path, entries: list[Entry], progress: Callab
     for done, manifest in enumerate(manifests):
         place = f"segment {manifest.get('segment')}"
         try:
-            _segment(report, home, manifest)
             _holes(report, place, manifest["streams"], next_seq)
+            _segment(report, home, manifest)
         except (StoreError, LookupError, AttributeError, TypeError, ValueError) as error:
             # A manifest of any shape can be signed by whoever replaces the key as well.
             frames = manifest.get("frames")

@@ -55,23 +55,26 @@ class LogFiles:
 
     @cached_property
     def leaves(self) -> list[bytes] | None:
-        """Every entry's leaf hash; for those that can't be read, as their tile says. None where it can't either."""
-        leaves: list[bytes] = []
-        for number, bundle in enumerate(self._read):
-            if isinstance(bundle, str):
-                tile = self._tile(0, number, self._width(number))
-                if len(tile) != 32 * self._width(number):
-                    return None
-                leaves += [tile[at : at + 32] for at in range(0, len(tile), 32)]
-            else:
-                leaves += map(leaf_hash, bundle)
-        return leaves
+        """Every entry's leaf hash as it was signed, if that can be told from the entries or from their tiles.
 
-    def _tile(self, level: int, number: int, width: int) -> bytes:
+        None where neither leads to the signed root.
+        """
+        for prefer_tiles in (False, True):
+            leaves: list[bytes] = []
+            for number, bundle in enumerate(self._read):
+                if prefer_tiles or isinstance(bundle, str):
+                    leaves += self._tile(number)
+                else:
+                    leaves += map(leaf_hash, bundle)
+            if len(leaves) == self.checkpoint.size and tree_root(leaves) == self.checkpoint.root:
+                return leaves
+        return None
+
+    def _tile(self, number: int) -> list[bytes]:
         try:
-            return tile_path(self.log, level, number, width).read_bytes()
-        except OSError:
-            return b""
+            return _cut(tile_path(self.log, 0, number, self._width(number)).read_bytes())
+        except (OSError, DamagedError):
+            return []
 
     def check(self, report: Report) -> None:
         """Add what does not hold to the report."""
@@ -80,13 +83,11 @@ class LogFiles:
                 first, width = number * WIDTH, self._width(number)
                 what = f"log entries {first} to {first + width - 1} cannot be read: {bundle}"
                 report.find(4, "entry bundle damaged", bundle_path(self.log, number, width), what)
+        self._changed(report)
         if self.leaves is None:
-            # Which entries are signed cannot be told any more, so nothing can be held against them.
-            what = "what was signed cannot be told: both the entries and their hashes are damaged"
+            what = "neither the entries nor their hashes lead to what was signed, so none of them can be trusted"
             report.find(4, "root mismatch", self.log, what)
             return
-        if tree_root(self.leaves) != self.checkpoint.root:
-            self._root_mismatch(report, self.leaves)
         levels = _levels(self.leaves)
         known = {self.log / name for name in _OTHERS}
         known |= {bundle_path(self.log, number, self._width(number)) for number in range(len(self._read))}
@@ -98,19 +99,17 @@ class LogFiles:
                 _compare(report, path, b"".join(tile))
         self._others(report, levels, known)
 
-    def _root_mismatch(self, report: Report, leaves: list[bytes]) -> None:
-        """The entries do not lead to the signed root: name those that the level-0 tiles do not know either."""
-        named = False
-        for number in range(len(self._read)):
-            tile = self._tile(0, number, self._width(number))
-            for offset, leaf in enumerate(leaves[number * WIDTH : (number + 1) * WIDTH]):
-                if leaf != tile[32 * offset : 32 * offset + 32]:
-                    place = f"log entry {number * WIDTH + offset}"
-                    report.find(4, "entry changed", place, "what it says was not signed like this")
-                    named = True
-        if not named:
-            what = "entries and tiles agree with each other, but not with what was signed"
-            report.find(4, "root mismatch", self.log, what)
+    def _changed(self, report: Report) -> None:
+        """Name the entries that are not the ones that were signed; where that can't be told, that differ from their
+        tile."""
+        for number, bundle in enumerate(self._read):
+            if isinstance(bundle, str):
+                continue
+            first = number * WIDTH
+            signed = self._tile(number) if self.leaves is None else self.leaves[first : first + WIDTH]
+            for index, (entry, leaf) in enumerate(zip(bundle, signed, strict=False), first):
+                if leaf_hash(entry) != leaf:
+                    report.find(4, "entry changed", f"log entry {index}", "what it says was not signed like this")
 
     def _others(self, report: Report, levels: list[list[bytes]], known: set[Path]) -> None:
         """Step 5. A recorder that is killed while it signs leaves tiles of an older or a newer size: these are no
