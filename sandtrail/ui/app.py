@@ -22,6 +22,7 @@ from sandtrail.ui.views import evidence as evidence_view
 from sandtrail.ui.views import log as log_view
 from sandtrail.ui.views import session as session_view
 from sandtrail.ui.views import sessions as sessions_view
+from sandtrail.ui.views.findings import findings_panel
 from sandtrail.ui.views.lines import Scene
 from sandtrail.ui.views.turn import turn_block, unexplained_block
 
@@ -37,14 +38,25 @@ def api() -> Api:
 
 
 @st.cache_resource(show_spinner=False, max_entries=8, ttl=10)
-def timeline_of(session: str, stamp: tuple[object, ...]) -> Timeline:
+def timeline_of(session: str, as_of: tuple[object, ...]) -> Timeline:
     """Returns a timeline, asked for again when the session's counts have changed; shared, so never written to."""
     return api().timeline(session)
 
 
+@st.cache_resource(show_spinner=False, max_entries=1000, ttl=3600)
+def detail_of(session: str, as_of: tuple[object, ...]) -> Session:
+    """Returns a session as it is known by itself, asked for again when it has changed."""
+    return api().session(session)
+
+
 def timeline_now(session: Session) -> Timeline:
     """Returns the timeline that fits these counts."""
-    return timeline_of(session["id"], (session["events"], session["turns"], session["findings"], session["state"]))
+    return timeline_of(session["id"], stamp(session))
+
+
+def stamp(session: Session) -> tuple[object, ...]:
+    """Returns what changes when a session does."""
+    return tuple(session[key] for key in ("state", "events", "turns", "findings", "gaps"))
 
 
 def show(*children: Child) -> None:
@@ -66,7 +78,8 @@ def sessions_page() -> None:
             return show(trouble(error))
         if not page["sessions"]:
             return show(sessions_view.empty(api().url))
-        show(sessions_view.table(page["sessions"], time.time_ns()))
+        known = [detail_of(row["id"], stamp(row)) for row in page["sessions"]]
+        show(sessions_view.table(known, time.time_ns()))
         if page["next"]:
             show(link(Address(cursor=page["next"]).href(), "older sessions ›", cls="ref"))
         return None
@@ -83,7 +96,7 @@ def trouble(error: SandtrailError) -> Child:
 def session_page(address: Address) -> None:
     """One session: facts and findings above, then its turns; filter and navigator beside them."""
     session = api().session(address.session)
-    st.set_page_config(page_title=plain(" ".join(session["command"]), 60) or "session")
+    st.set_page_config(page_title=session_view.short_command(session, 60))
     show(session_view.crumbs(address, session))
     recording = session["state"] == "recording"
 
@@ -158,7 +171,7 @@ def draw_timeline(session: Session, timeline: Timeline, address: Address) -> Non
     want = wanted(timeline, address)
     scene = Scene.of(timeline, address, want)
     show(session_view.facts(session))
-    show(session_view.findings_panel(timeline["findings"], address))
+    show(findings_panel(timeline["findings"], address))
     show(session_view.gaps_panel(timeline["gaps"], scene))
     show(session_view.strip(timeline, address))
     turns = want.narrow(timeline["turns"])

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from sandtrail.ui.client import Decision, Gap, Input, Output, Timeline, Turn
+from sandtrail.ui.client import Decision, Finding, Gap, Input, Output, Timeline, Turn
 from sandtrail.ui.text import as_text
 
 __all__ = [
@@ -16,6 +16,8 @@ __all__ = [
     "began",
     "category",
     "gaps_by_turn",
+    "grave",
+    "marks",
     "page_of",
     "pages",
     "shorten",
@@ -134,6 +136,20 @@ def turn_of(timeline: Timeline, ref: str) -> int | None:
         if ref in _spoken_refs(turn) or any(ref == o["ref"] or ref in o["refs"] for o in turn["outputs"]):
             return turn["index"]
     return None
+
+
+def grave(finding: Finding) -> bool:
+    """Whether a finding is of the gravest kind: red on the page, where the others are amber."""
+    return finding["severity"] == "high"
+
+
+def marks(timeline: Timeline) -> dict[int, str]:
+    """Returns which turns need a look, by index: "bad" for a grave finding, "gap" for any other and for a gap."""
+    found = dict.fromkeys(gaps_by_turn(timeline), "gap")
+    for finding in sorted(timeline["findings"], key=grave):
+        if finding["turn"] is not None:
+            found[finding["turn"]] = "bad" if grave(finding) else "gap"
+    return found
 
 
 def began(turn: Turn) -> int | None:

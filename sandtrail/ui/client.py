@@ -34,6 +34,9 @@ __all__ = [
 ]
 
 _TURNS_A_PAGE = 500
+_ROWS_A_PAGE = 10_000
+_MOST_ROWS = 50_000
+"""Rows of long turns that one timeline holds; the API gives the first 500 of a turn unasked."""
 
 
 class Completeness(TypedDict):
@@ -174,7 +177,8 @@ class Gap(TypedDict):
     count: int | None
     from_ns: int | None
     to_ns: int | None
-    stream: int | str | None
+    stream: str | None
+    what: NotRequired[str]
 
 
 class Timeline(TypedDict):
@@ -202,7 +206,7 @@ class Evidence(TypedDict):
     """One frame: its bytes, what they mean, where they lie in the log, and the proof, checked by the server now."""
 
     ref: str
-    frame: dict[str, Any]
+    frame: dict[str, Any] | None
     source: dict[str, Any]
     raw_hex: str
     raw_truncated: bool
@@ -251,13 +255,29 @@ class Api:
         return cast(Session, self._get(f"/v1/sessions/{_segment(session)}"))
 
     def timeline(self, session: str) -> Timeline:
-        """Returns every turn of the session, page by page from the server."""
+        """Returns every turn of the session, page by page from the server, long ones with all that is reasonable."""
         whole = cast(Timeline, self._timeline(session, 0))
         page = whole
         while page["turns"] and len(whole["turns"]) < whole.get("turns_total", 0):
             page = cast(Timeline, self._timeline(session, len(whole["turns"])))
             whole["turns"] += page["turns"]
+        left = _MOST_ROWS
+        for turn in whole["turns"]:
+            left -= self._complete(session, str(turn["index"]), turn["outputs"], turn.get("outputs_total", 0), left)
+        self._complete(session, "unexplained", whole["unexplained"], whole.get("unexplained_total", 0), left)
         return whole
+
+    def _complete(self, session: str, turn: str, rows: list[Output], total: int, left: int) -> int:
+        """Adds the rows of a turn that its timeline left out; returns how many were added."""
+        held = len(rows)
+        wanted = min(total, held + left)
+        while len(rows) < wanted:
+            path = f"/v1/sessions/{_segment(session)}/turns/{turn}/outputs"
+            more = self._get(path, offset=len(rows), limit=min(_ROWS_A_PAGE, wanted - len(rows)))["outputs"]
+            if not more:
+                break
+            rows += more
+        return len(rows) - held
 
     def _timeline(self, session: str, offset: int) -> Any:
         return self._get(f"/v1/sessions/{_segment(session)}/timeline", offset=offset, limit=_TURNS_A_PAGE)

@@ -32,6 +32,11 @@ class Story:
         self.sessions[whole["session"]["id"]] = whole
 
 
+def page(rows: list[Any], query: dict[str, str]) -> list[Any]:
+    first = int(query.get("offset", 0))
+    return rows[first : first + int(query.get("limit", 100))]
+
+
 def answer(story: Story, path: str, query: dict[str, str]) -> dict[str, Any] | None:
     match [unquote(part) for part in path.strip("/").split("/")]:
         case ["v1", "sessions"]:
@@ -40,8 +45,14 @@ def answer(story: Story, path: str, query: dict[str, str]) -> dict[str, Any] | N
             return dict(story.sessions[name]["session"])
         case ["v1", "sessions", name, "timeline"] if name in story.sessions:
             whole = story.sessions[name]
-            first, count = int(query.get("offset", 0)), int(query.get("limit", 100))
-            return {**whole, "turns": whole["turns"][first : first + count], "turns_total": len(whole["turns"])}
+            turns = [
+                {**told, "outputs": told["outputs"][:500], "outputs_total": len(told["outputs"])}
+                for told in page(whole["turns"], query)
+            ]
+            return {**whole, "turns": turns, "turns_total": len(whole["turns"])}
+        case ["v1", "sessions", name, "turns", index, "outputs"] if name in story.sessions:
+            rows = story.sessions[name]["turns"][int(index)]["outputs"]
+            return {"outputs": page(rows, query), "total": len(rows)}
         case ["v1", "events"] if query.get("session") in story.sessions:
             whole = story.sessions[query["session"]]
             rows = [

@@ -5,17 +5,18 @@ from __future__ import annotations
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from sandtrail import ui
+from tests.demo.plugin import demo_recording, demo_recordings
 
-type Serve = Callable[[str], AbstractContextManager[str]]
+__all__ = ["Reader", "browser", "demo_recording", "demo_recordings", "page_server", "reader"]
 
 
 @contextmanager
@@ -55,6 +56,10 @@ def browser() -> Iterator[Browser]:
         started.close()
 
 
+# A machine that also records sandboxes is slow at times; nothing here waits longer than it must.
+expect.set_options(timeout=30_000)
+
+
 class Reader:
     """A tab that remembers which hosts it asked and what went wrong in it."""
 
@@ -63,7 +68,7 @@ class Reader:
         self.hosts: set[str] = set()
         self.errors: list[str] = []
         self.loads = 0
-        tab.set_default_timeout(20_000)
+        tab.set_default_timeout(30_000)
         tab.on("request", lambda request: self.hosts.add(urlsplit(request.url).hostname or request.url[:40]))
         tab.on("pageerror", lambda error: self.errors.append(str(error)))
         tab.on("dialog", lambda dialog: self.errors.append(f"dialog: {dialog.message}"))

@@ -396,9 +396,9 @@ def frame(ref: str, session_id: str, verified: bool = True) -> dict[str, Any]:
     return {
         "ref": ref,
         "frame": {
-            "stream": 9178231,
+            "stream": "00000000008c0c77",
             "seq": 311,
-            "kind": 2,
+            "kind": "DATA",
             "realtime_ns": START + 5_000_120_000,
             "monotonic_ns": 88_123_000_111,
             "boottime_ns": 99_123_000_111,

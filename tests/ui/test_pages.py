@@ -139,7 +139,7 @@ def test_ten_thousand_lines_stay_quick_and_the_one_that_matters_is_not_folded(re
     tab.locator(".sessions a", has_text="--long").click()
     expect(tab.locator("nav.navigator a")).to_have_count(125)
     expect(tab.locator("section.turn").first).to_be_visible()
-    assert time.monotonic() - began < 8, "on an idle machine this is well under one second"
+    assert time.monotonic() - began < 20, "on an idle machine this is well under one second"
     assert tab.locator(".row").count() <= 1000
     tab.locator("nav.strip a.bad").click()
     expect(tab.locator("#turn-60")).to_be_in_viewport()
@@ -185,10 +185,10 @@ def test_a_session_that_is_being_recorded_grows_on_the_page(reader: Reader, url:
     tab.locator("#turn-3 details summary").first.click()
     whole["turns"].append(later)
     whole["session"] |= {"turns": 5, "events": 60}
-    expect(tab.locator("#turn-4")).to_be_visible(timeout=8_000)
+    expect(tab.locator("#turn-4")).to_be_visible()
     expect(tab.locator("#turn-3 details").first).to_have_attribute("open", "")
     whole["session"] |= {"state": "ended", "ended_ns": stories.START + 10**10, "exit_status": 3}
-    expect(tab.locator("header.session .pill.warn")).to_have_text("exit 3", timeout=8_000)
+    expect(tab.locator("header.session .pill.warn")).to_have_text("exit 3")
     assert reader.loads == 1
 
 

@@ -9,7 +9,7 @@ from sandtrail.ui.address import Address
 from sandtrail.ui.choose import category
 from sandtrail.ui.markup import Markup, join, link, tag
 from sandtrail.ui.text import as_text, clock, spreadsheet_cell
-from sandtrail.ui.views.lines import plain_or
+from sandtrail.ui.views.lines import error_name, plain_or
 
 __all__ = ["COLUMNS", "events_table", "spreadsheet"]
 
@@ -37,7 +37,7 @@ def _line(row: Mapping[str, Any], address: Address) -> Markup:
         tag("span", clock(time, 6) if isinstance(time, int) else "–", cls="t"),
         tag("span", kind, cls=f"act {category(kind)}"),
         tag("span", tag("em", as_text(row.get("process"))[:40], " "), said, cls="what"),
-        tag("span", as_text(row.get("errno") or None), cls="end"),
+        tag("span", error_name(row.get("errno")), cls="end"),
         tag("span", as_text(row.get("pid")), cls="pid"),
         tag("span", as_text(row.get("ref")), cls="why"),
     )

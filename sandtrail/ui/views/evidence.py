@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -18,20 +19,20 @@ _HEX_BYTES = 64 * 1024
 _HEX_FIRST = 4 * 1024
 _TREE_NODES = 4000
 _TREE_DEPTH = 24
+_SHORT_LIST = 8
 _SURELY_A_DATE = 10**18  # nanoseconds; clocks that count from the boot are far below
-_KINDS = {1: "OPEN", 2: "DATA", 3: "NOTE", 4: "CLOSE"}
 _CLOCKS = (("realtime", "realtime_ns"), ("monotonic", "monotonic_ns"), ("boot time", "boottime_ns"))
 
 
 def head(evidence: Evidence, address: Address, earlier: str | None, later: str | None) -> Markup:
     """Returns the title with the way back and to the neighbouring frames."""
     ref = evidence["ref"]
-    frame = evidence["frame"]
-    source = evidence["source"]
+    frame, source = evidence["frame"] or {}, evidence["source"]
     session = as_text(source.get("session"))
     there = Address.of({**vars(address), "session": address.session or session})
-    kind = _KINDS.get(frame.get("kind", 0), as_text(frame.get("kind")))
-    what = [as_text(row.get("kind")) for row in evidence["decoded"][:4]]
+    kind = as_text(frame.get("kind") or "unreadable")
+    what = list(dict.fromkeys(as_text(row.get("kind")) for row in evidence["decoded"][:8]))
+    upon = next((as_text(row["object"]) for row in evidence["decoded"] if row.get("object")), "")
     return tag(
         "header",
         tag(
@@ -43,7 +44,7 @@ def head(evidence: Evidence, address: Address, earlier: str | None, later: str |
             cls="way",
         ),
         tag("h1", f"{source.get('source', 'unknown source')} frame ", tag("b", ref), cls="command"),
-        tag("div", [tag("span", name, cls="pill") for name in (kind, *what)], cls="badges"),
+        tag("div", [tag("span", name, cls="pill") for name in (kind, *what)], tag("code", upon[:400]), cls="badges"),
         cls="session",
     )
 
@@ -70,7 +71,7 @@ def _step(check: Check) -> Markup:
 
 def position_panel(evidence: Evidence) -> Markup:
     """Returns the frame's place in the log, its times on three clocks, its source and the proof itself."""
-    place, frame, proof = evidence["position"], evidence["frame"], evidence["proof"]
+    place, frame, proof = evidence["position"], evidence["frame"] or {}, evidence["proof"]
     where = _table([
         ("segment", place.get("segment")), ("index in segment", place.get("index")),
         ("log entry", place.get("log_index")), ("log size", place.get("log_size")), ("origin", place.get("origin")),
@@ -93,10 +94,12 @@ def position_panel(evidence: Evidence) -> Markup:
 
 
 def _described(source: Mapping[str, Any]) -> dict[str, Any]:
-    """A source's description with its lists of words on one line each."""
-    return {
-        name: ", ".join(map(as_text, value)) if isinstance(value, list) else value for name, value in source.items()
-    }
+    """A source's description with its short lists on one line each."""
+    return {name: _one_line(value) if isinstance(value, list) else value for name, value in source.items()}
+
+
+def _one_line(items: list[Any]) -> Any:
+    return ", ".join(map(as_text, items)) if len(items) <= _SHORT_LIST else items
 
 
 def _time(ns: object, key: str) -> str:
@@ -137,14 +140,31 @@ def fields_panel(evidence: Evidence) -> Markup:
     return join(
         tag("section", tag("h3", "Events decoded from this frame"), events or nothing, cls="fields"),
         message if fields else None,
+        _body(fields),
     )
+
+
+def _body(fields: Any) -> Markup | None:
+    """What a gateway's frame carries as base64, read as JSON or as text where it is that."""
+    carried = (fields.get("body") or fields.get("data")) if isinstance(fields, dict) else None
+    if not isinstance(carried, str):
+        return None
+    try:
+        said = b64decode(carried, validate=True).decode()
+    except ValueError:
+        return None
+    try:
+        read = _tree(json.loads(said), opened=4)
+    except (ValueError, RecursionError):
+        read = block(said, "say")
+    return tag("section", tag("h3", "Its body, read"), read, cls="fields") if said else None
 
 
 def _said(row: Mapping[str, Any]) -> dict[str, Any]:
     """An event's row without what the page says already or what is empty, its details as the tree that they are."""
     said = {key: value for key, value in row.items() if value not in (None, "") and key not in {"ref", "session", "n"}}
     if isinstance(detail := said.get("detail"), str):
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             said["detail"] = json.loads(detail)
     return said
 
@@ -192,7 +212,7 @@ def _node(name: str, value: Any, opened: int, budget: _Budget, depth: int) -> Ma
 def hex_panel(evidence: Evidence) -> Markup:
     """Returns the bytes as offset, hex and ASCII, and as text when they are text."""
     raw = bytes.fromhex(evidence["raw_hex"])
-    total = int(evidence["frame"].get("size") or len(raw))
+    total = int((evidence["frame"] or {}).get("size") or len(raw))
     cut = evidence["raw_truncated"] or len(raw) > _HEX_BYTES
     shown = raw[:_HEX_BYTES]
     rest = None

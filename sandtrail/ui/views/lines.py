@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sandtrail.ui.address import Address
-from sandtrail.ui.choose import QUIET_FLAGS, Filter, category
+from sandtrail.ui.choose import QUIET_FLAGS, Filter, category, grave
 from sandtrail.ui.client import Finding, Gap, Output, Timeline
 from sandtrail.ui.markup import Markup, join, link, tag
 from sandtrail.ui.text import clock, offset, plain
 
-__all__ = ["Scene", "gap_line", "lines", "plain_or", "verdicts"]
+__all__ = ["Scene", "error_name", "gap_line", "lines", "plain_or", "verdicts"]
 
 _DEEPEST = 12
 _LINE_CHARS = 400
@@ -51,22 +51,43 @@ def lines(outputs: Sequence[Output | int], scene: Scene, turn: int | str) -> Mar
     """Returns one line an output in their order; a number stands for that many lines left out."""
     rows: list[Markup] = []
     said = ""  # a reason is told once for a run of lines that share it
+    reads = _reads(outputs, scene)
+    read_by = {id(program): row for row, program in reads}
+    hidden = {id(row) for row, _ in reads}
     for output in outputs:
         if isinstance(output, int):
             rows.append(tag("div", f"{output:,} lines left out here", cls="note left-out"))
-            continue
-        why = _why(output)
-        rows.append(_line(output, scene, turn, why if why != said else ""))
-        said = why
+        elif id(output) not in hidden:
+            why = _why(output) if _begins(output) else ""
+            rows.append(_line(output, scene, turn, why if why != said else "", read_by.get(id(output))))
+            said = why or said
     return tag("div", rows, cls="lines")
 
 
-def _line(output: Output, scene: Scene, turn: int | str, why: str) -> Markup:
+def _reads(outputs: Sequence[Output | int], scene: Scene) -> list[tuple[Output, Output]]:
+    """Returns (row of folded reads, the line of the program that made them): one line says both."""
+    found: list[tuple[Output, Output]] = []
+    programs: dict[tuple[int | None, int | None], Output] = {}
+    for output in outputs:
+        if isinstance(output, int):
+            continue
+        who = (output["pid"], output.get("pid_start_ns"))
+        if output["kind"] == "process.exec":
+            programs[who] = output
+        elif output["kind"] == "file.open" and not output["object"] and who in programs and not scene.findings(output):
+            found.append((output, programs.pop(who)))
+    return found
+
+
+def _line(output: Output, scene: Scene, turn: int | str, why: str, reads: Output | None) -> Markup:
     findings = scene.findings(output)
     many = output["count"] > 1
     missing = output["kind"] == "gap"
-    state = "bad" if findings else "gap" if missing else "many" if many else ""
-    here = scene.address.at and scene.address.at in (output["ref"], *output["refs"])
+    state = (
+        "bad" if any(map(grave, findings)) else "gap" if missing else "lesser" if findings else "many" if many else ""
+    )
+    refs = [output["ref"], *output["refs"], *([reads["ref"], *reads["refs"]] if reads else [])]
+    here = scene.address.at in refs
     main, aside = _said(output)
     decided = "decided" in output["flags"]
     what = tag(
@@ -90,10 +111,22 @@ def _line(output: Output, scene: Scene, turn: int | str, why: str) -> Markup:
     )
     fold = tag("span", cls="fold")
     if many:
-        kinds = "" if output["kind"] == "folded" else output["kind"]
-        there = scene.address.to_events(kinds, str(turn), str(output["pid"] or ""))
-        fold = link(there, f"×{output['count']:,}", cls="fold", title="each of them")
+        fold = _fold(output, scene, turn, f"×{output['count']:,}")
+    elif reads:
+        fold = _fold(reads, scene, turn, f"{reads['count']:,} reads")
     return tag("div", row, fold, cls=f"row {state}{' here' if here else ''}", id=f"e-{output['ref']}")
+
+
+def _begins(output: Output) -> bool:
+    """Whether a line begins something; what a program does stands under it for the reason that the program does."""
+    doubtful = output["edge"] is not None and output["edge"]["confidence"] < 0.9
+    return output["kind"] == "process.exec" or output["depth"] == 0 or doubtful
+
+
+def _fold(output: Output, scene: Scene, turn: int | str, label: str) -> Markup:
+    kinds = "" if output["kind"] == "folded" else output["kind"]
+    there = scene.address.to_events(kinds, str(turn), str(output["pid"] or ""))
+    return link(there, label, cls="fold", title="each of them")
 
 
 def _needs_name(output: Output) -> bool:
@@ -108,6 +141,8 @@ def _act(output: Output) -> str:
 def _said(output: Output) -> tuple[str, str]:
     """What a line says, and what it adds in grey."""
     what, words = _short(output["object"]), _short(output["summary"])
+    if output["kind"] == "gap":
+        return what or words, ""
     if output["kind"].startswith("net.") or output["kind"] == "folded" or not what:
         return words or what, ""
     if category(output["kind"]) == "file" and output["kind"] != "file.open":
@@ -125,11 +160,18 @@ def _short(said: str) -> str:
 
 
 def verdicts(findings: Sequence[Finding]) -> Markup:
-    """Returns each verdict once, as red labels; the finding's title in the tooltip."""
-    named = {finding["verdict"]: finding for finding in findings}
-    return join(
-        [tag("span", name.replace("_", " ").lower(), cls="pill bad", title=f["title"]) for name, f in named.items()]
-    )
+    """Returns each verdict once as a label, red or amber; the finding's title in the tooltip."""
+    named = {finding["verdict"]: finding for finding in sorted(findings, key=grave)}
+    return join([_verdict(finding) for finding in named.values()])
+
+
+def _verdict(finding: Finding) -> Markup:
+    colour = "pill bad" if grave(finding) else "pill warn"
+    return tag("span", _spoken(finding["verdict"]), cls=colour, title=finding["title"])
+
+
+def _spoken(verdict: str) -> str:
+    return "undecided" if verdict == "UNDECIDED_ACTION" else verdict.replace("_", " ").lower()
 
 
 def _flags(output: Output) -> Markup:
@@ -138,10 +180,12 @@ def _flags(output: Output) -> Markup:
 
 
 def _outcome(output: Output) -> Markup | None:
-    number = output["errno"]
-    if number:
-        return tag("span", errno.errorcode.get(abs(number), f"errno {number}"), cls="errno")
-    return None
+    return tag("span", error_name(output["errno"]), cls="errno") if output["errno"] else None
+
+
+def error_name(number: int | None) -> str:
+    """Returns `ENOENT` for 2, and nothing for what did not fail."""
+    return errno.errorcode.get(abs(number), f"errno {number}") if number else ""
 
 
 def _why(output: Output) -> str:
@@ -156,12 +200,13 @@ def gap_line(gap: Gap, scene: Scene) -> Markup:
     """Returns a line that says what is missing here."""
     known = gap["count"]
     count = "an unknown number of frames" if known is None else f"{known:,} frame{'s' if known != 1 else ''}"
+    what = plain(gap.get("what") or gap["cause"], 200)
     until = f" until {offset(gap['to_ns'], scene.start_ns)}" if gap["to_ns"] else ""
     row = link(
         scene.address.to_evidence(gap["ref"]),
         scene.time(gap["from_ns"]),
         tag("span", "gap", cls="act"),
-        tag("span", f"{count} missing: {plain(gap['cause'], 200)}{until}", cls="what"),
+        tag("span", f"{count} missing: {what}{until}", cls="what"),
         cls="line",
     )
     return tag("div", row, cls="row gap", id=f"e-{gap['ref']}")

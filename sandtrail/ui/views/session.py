@@ -6,26 +6,26 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sandtrail.ui.address import UNEXPLAINED, Address
-from sandtrail.ui.choose import gaps_by_turn
-from sandtrail.ui.client import Finding, Gap, Session, Timeline, Turn
+from sandtrail.ui.choose import marks
+from sandtrail.ui.client import Gap, Session, Timeline, Turn
 from sandtrail.ui.markup import Child, Markup, disclosure, join, link, tag
 from sandtrail.ui.text import as_text, clock, day, duration, plain
-from sandtrail.ui.views.lines import Scene, gap_line, verdicts
+from sandtrail.ui.views.lines import Scene, gap_line
 from sandtrail.ui.views.turn import gist
 
 __all__ = [
     "complete",
     "crumbs",
     "facts",
-    "findings_panel",
     "gaps_panel",
     "navigator",
+    "short_command",
     "state",
     "strip",
 ]
 
-_REFS_SHOWN = 12
 _GAPS_SHOWN = 5
+_SEES_SHOWN = 8
 _NAVIGATOR_TURNS = 400
 _STRIP_BINS = 240
 
@@ -85,47 +85,35 @@ def facts(session: Session) -> Markup:
 def _sources(sources: Sequence[dict[str, Any]]) -> Markup | None:
     if not sources:
         return None
-    rows = [
-        tag(
-            "tr",
-            tag("th", f"{source.get('source', '?')} {as_text(source.get('version'))}"),
-            tag("td", _listed(source.get("sees"))),
-            tag("td", _listed(source.get("blind")), cls="gap"),
-        )
-        for source in sources
-    ]
-    table = tag("table", tag("tr", tag("th", "source"), tag("th", "sees"), tag("th", "is blind to")), rows)
+    heads = ("source", "sees", "is blind to", "frames", "lost", "end")
+    table = tag("table", tag("tr", [tag("th", name) for name in heads]), [_source(source) for source in sources])
     names = ", ".join(plain(source.get("source", "?"), 30) for source in sources)
     return disclosure(f"{len(sources)} sources: {names} — what each sees and is blind to", table, cls="sources")
 
 
-def _listed(value: object) -> str:
-    return ", ".join(map(as_text, value)) if isinstance(value, list) else as_text(value)
-
-
-def findings_panel(findings: Sequence[Finding], address: Address) -> Markup | None:
-    """Returns every finding in plain words with links to its turn and its evidence."""
-    if not findings:
-        return None
-    cards = [tag("article", _finding(finding, address), cls=f"finding {_severity(finding)}") for finding in findings]
-    plural = "s" if len(findings) > 1 else ""
-    return tag("section", tag("h3", f"{len(findings)} finding{plural} to look at"), cards, cls="findings")
-
-
-def _severity(finding: Finding) -> str:
-    return "low" if finding["severity"] in {"low", "info", "notice"} else "high"
-
-
-def _finding(finding: Finding, address: Address) -> Child:
-    refs = [link(address.to_evidence(ref), ref, cls="ref") for ref in finding["refs"][:_REFS_SHOWN]]
-    rest = len(finding["refs"]) - len(refs)
-    turn = finding["turn"]
-    where = link(address.to_turn(turn), f"turn {turn}", cls="ref") if turn is not None else None
-    title = tag(
-        "div", verdicts([finding]), tag("b", finding["title"]), tag("span", finding["severity"], cls="dim"), cls="title"
+def _source(source: dict[str, Any]) -> Markup:
+    version = (source.get("descriptor") or {}).get("version") or source.get("version")
+    name = join(source.get("source", "?"), " ", as_text(version))
+    ref, lost = source.get("ref"), source.get("dropped") or 0
+    return tag(
+        "tr",
+        tag("th", link(Address().to_evidence(as_text(ref)), name, cls="ref") if ref else name),
+        tag("td", _listed(source.get("sees"), _SEES_SHOWN)),
+        tag("td", _listed(source.get("blind"), None)),
+        tag("td", f"{source.get('frames', 0):,}"),
+        tag("td", f"{lost:,}", cls="gap" if lost else ""),
+        tag("td", as_text(source.get("reason")) or ("" if source.get("closed") else "goes on")),
     )
-    more = f"and {rest:,} more" if rest > 0 else None
-    return title, tag("p", finding["explanation"]), tag("div", where, tag("span", "evidence"), refs, more, cls="links")
+
+
+def _listed(value: object, most: int | None) -> Markup:
+    words = [as_text(item) for item in value] if isinstance(value, list) else [as_text(value)]
+    shown = join(", ".join(words[:most]))
+    return (
+        join(shown, disclosure(f"and {len(words) - most:,} more", ", ".join(words[most:])))
+        if most and len(words) > most
+        else shown
+    )
 
 
 def gaps_panel(gaps: Sequence[Gap], scene: Scene) -> Markup | None:
@@ -143,20 +131,19 @@ def gaps_panel(gaps: Sequence[Gap], scene: Scene) -> Markup | None:
 
 
 def strip(timeline: Timeline, address: Address) -> Markup:
-    """Returns the scrubber: one bar a turn (or a few), tall as its events are many, red: finding, amber: gap."""
+    """Returns the scrubber: one bar a turn (or a few), tall as its events are many, red or amber as `marks` has it."""
     turns = timeline["turns"]
     step = max(1, -(-len(turns) // _STRIP_BINS))
     bins = [turns[n : n + step] for n in range(0, len(turns), step)]
     most = max((sum(t["events_total"] for t in some) for some in bins), default=1) or 1
-    marks = dict.fromkeys(gaps_by_turn(timeline), "gap")
-    marks |= {finding["turn"]: "bad" for finding in timeline["findings"] if finding["turn"] is not None}
-    bars = [_bar(some, most, marks, address) for some in bins]
+    need = marks(timeline)
+    bars = [_bar(some, most, need, address) for some in bins]
     return tag("nav", bars, cls="strip", aria_label="turns")
 
 
-def _bar(some: Sequence[Turn], most: int, marks: Mapping[int, str], address: Address) -> Markup:
+def _bar(some: Sequence[Turn], most: int, need: Mapping[int, str], address: Address) -> Markup:
     events = sum(turn["events_total"] for turn in some)
-    mark = min((marks[turn["index"]] for turn in some if turn["index"] in marks), default="")  # "bad" before "gap"
+    mark = min((need[turn["index"]] for turn in some if turn["index"] in need), default="")  # "bad" before "gap"
     first, last = some[0]["index"], some[-1]["index"]
     label = f"turn {first}" if first == last else f"turns {first}–{last}"
     height = max(8, round(100 * (events / most) ** 0.5))
@@ -166,11 +153,11 @@ def _bar(some: Sequence[Turn], most: int, marks: Mapping[int, str], address: Add
 
 def navigator(timeline: Timeline, turns: Sequence[Turn], address: Address, current: int | None) -> Markup:
     """Returns the list of the turns that pass the filter, each with what it is about; a long one around the current."""
-    flagged = {finding["turn"] for finding in timeline["findings"]}
+    need = marks(timeline)
     middle = next((n for n, turn in enumerate(turns) if turn["index"] == current), 0)
     start = max(0, min(middle - _NAVIGATOR_TURNS // 2, len(turns) - _NAVIGATOR_TURNS))
     near = turns[start : start + _NAVIGATOR_TURNS]
-    rows = [_entry(turn, address, turn["index"] in flagged, turn["index"] == current) for turn in near]
+    rows = [_entry(turn, address, need.get(turn["index"], ""), turn["index"] == current) for turn in near]
     if len(near) < len(turns):
         rows.append(tag("div", f"turns {near[0]['index']}–{near[-1]['index']} of {len(turns):,}", cls="note"))
     if timeline["unexplained"]:
@@ -179,23 +166,27 @@ def navigator(timeline: Timeline, turns: Sequence[Turn], address: Address, curre
     return tag("nav", rows, cls="navigator")
 
 
-def _entry(turn: Turn, address: Address, bad: bool, here: bool) -> Markup:
-    cls = " ".join(name for name, on in (("bad", bad), ("here", here)) if on)
+def _entry(turn: Turn, address: Address, mark: str, here: bool) -> Markup:
     return link(
         address.to_turn(turn["index"]),
         tag("b", turn["index"]),
         tag("span", plain(gist(turn), 80)),
         tag("i", f"{turn['events_total']:,}", cls="n"),
-        cls=cls,
+        cls=f"{mark} here" if here else mark,
     )
+
+
+def short_command(session: Session, limit: int) -> str:
+    """Returns the command without the folders of its program, on one line of at most `limit` characters."""
+    words = session["command"]
+    return plain(" ".join([words[0].rpartition("/")[2], *words[1:]]) if words else "(no command)", limit)
 
 
 def crumbs(address: Address, session: Session | None) -> Markup:
     """Returns where the reader is, each step a link."""
     steps: list[Child] = [link(Address().href(), "Sessions")]
     if session is not None:
-        label = plain(" ".join(session["command"]), 60) or session["id"]
-        steps.append(link(Address(session=session["id"]).href(), label))
+        steps.append(link(Address(session=session["id"]).href(), f"session {session['id']}"))
     if address.evidence:
         steps.append(tag("span", f"evidence {plain(address.evidence, 40)}"))
     elif address.events:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from sandtrail.ui.address import Address
 from sandtrail.ui.client import Session
 from sandtrail.ui.markup import Markup, link, tag
-from sandtrail.ui.text import clock, day, duration, plain
-from sandtrail.ui.views.session import complete, state
+from sandtrail.ui.text import clock, day, duration
+from sandtrail.ui.views.session import complete, short_command, state
 
 __all__ = ["empty", "table"]
 
@@ -30,11 +30,10 @@ def _row(session: Session, now_ns: int) -> Markup:
     started = session["started_ns"]
     ended = session["ended_ns"] if session["state"] == "ended" else now_ns
     took = ended - started if started is not None and ended is not None else None
-    command = plain(" ".join(session["command"]), _COMMAND_CHARS) or "(no command)"
     return link(
         Address(session=session["id"]).href(),
         tag("span", state(session)),
-        tag("span", tag("b", command), tag("i", session["id"]), cls="command"),
+        tag("span", tag("b", short_command(session, _COMMAND_CHARS)), tag("i", session["id"]), cls="command"),
         tag("span", day(started), " ", tag("b", clock(started, 0))),
         tag("span", duration(took), cls="n"),
         tag("span", f"{session['turns']:,}", cls="n"),

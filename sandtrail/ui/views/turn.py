@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
 from sandtrail.ui.address import UNEXPLAINED
-from sandtrail.ui.choose import began, shorten
+from sandtrail.ui.choose import began, grave, shorten
 from sandtrail.ui.client import Decision, Gap, Input, Output, ToolCall, Turn
 from sandtrail.ui.markup import Child, Markup, block, disclosure, join, link, tag
 from sandtrail.ui.text import as_text, json_lines, plain
@@ -14,6 +15,7 @@ from sandtrail.ui.views.lines import Scene, gap_line, lines, verdicts
 __all__ = ["gist", "turn_block", "unexplained_block"]
 
 LINES_ALONE = 800
+_LAID_OUT = 12
 
 
 def turn_block(turn: Turn, scene: Scene, gaps: Sequence[Gap] = ()) -> Markup:
@@ -37,9 +39,8 @@ def turn_block(turn: Turn, scene: Scene, gaps: Sequence[Gap] = ()) -> Markup:
     elif turn["input"] or turn["decision"]:
         spoken = tag("div", _input(turn["input"], scene), _decision(turn["decision"], scene), cls="spoken")
     happened = _happened(turn["outputs"], scene, turn["index"], gaps)
-    return tag(
-        "section", head, spoken, happened, cls="turn flagged" if findings else "turn", id=f"turn-{turn['index']}"
-    )
+    mark = "turn flagged" if any(map(grave, findings)) else "turn odd" if findings or gaps else "turn"
+    return tag("section", head, spoken, happened, cls=mark, id=f"turn-{turn['index']}")
 
 
 def unexplained_block(outputs: Sequence[Output], scene: Scene) -> Markup:
@@ -100,10 +101,25 @@ def _input(shown: Input | None, scene: Scene) -> Markup:
     new = shown["new_messages"]
     hint = f"what {plain(shown['model'], 60)} was shown: {len(new)} new of {shown['messages_total']} messages"
     messages = [
-        tag("div", tag("b", message["role"]), block(message["text"], "say"), cls=f"message {_role(message['role'])}")
+        tag("div", tag("b", message["role"]), _message(message["text"]), cls=f"message {_role(message['role'])}")
         for message in new
     ]
     return _part("Input", hint, join(messages, _cut(shown["cut"])), "input", _open(scene, shown["ref"]))
+
+
+def _message(said: str) -> Markup:
+    """A message as it is; a JSON object laid out, so that line breaks in its strings are line breaks."""
+    try:
+        held = json.loads(said) if said.startswith("{") else None
+    except (ValueError, RecursionError):
+        held = None
+    if not isinstance(held, dict) or not 0 < len(held) <= _LAID_OUT:
+        return block(said, "say")
+    rows = [
+        tag("div", tag("b", name), block(value if isinstance(value, str) else json_lines(value), "say"), cls="field")
+        for name, value in held.items()
+    ]
+    return tag("div", rows, cls="object")
 
 
 def _role(role: str) -> str:
