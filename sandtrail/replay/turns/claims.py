@@ -107,7 +107,7 @@ def is_test_runner(argv: Sequence[str]) -> bool:
                 return not base(words[0]).endswith("sh") and len(rest) > 1 and _code_runs_tests(rest[1])
             rest = rest[1:]
         if rest and rest[0] == "run" and base(words[0]) in ("uv", "coverage"):
-            rest = rest[1:]
+            rest = rest[2:] if rest[1:2] == ["-m"] else rest[1:]
         if not rest:
             return False
         words = rest
