@@ -170,6 +170,7 @@ class Recorder:
     def websocket_message(self, flow: http.HTTPFlow) -> None:
         """A message is about to be passed on."""
         link = self._link(flow.client_conn)
+        link.tunnelled = True
         assert flow.websocket is not None
         message = flow.websocket.messages[-1]
         try:
@@ -181,14 +182,16 @@ class Recorder:
     def websocket_end(self, flow: http.HTTPFlow) -> None:
         """Either side has closed it."""
         link = self._link(flow.client_conn)
+        link.tunnelled = False
         try:
             record_websocket_end(link, flow)
         except UnrecordedError as error:
             link.abort(str(error))
 
-    async def tcp_start(self, flow: tcp.TCPFlow) -> None:
-        """Bytes that are no HTTP: the destination is judged before anything is connected."""
+    def tcp_start(self, flow: tcp.TCPFlow) -> None:
+        """Bytes that are no HTTP; `egress` judges where they go."""
         link = self._link(flow.client_conn)
+        link.tunnelled = True
         flow.metadata["tunnel"] = Tunnel(link, flow)
 
     def tcp_message(self, flow: tcp.TCPFlow) -> None:
@@ -209,6 +212,7 @@ class Recorder:
         self._end_tunnel(flow, flow.error.msg if flow.error else "")
 
     def _end_tunnel(self, flow: tcp.TCPFlow, message: str) -> None:
+        self._link(flow.client_conn).tunnelled = False
         try:
             flow.metadata["tunnel"].end(message)
         except UnrecordedError as error:

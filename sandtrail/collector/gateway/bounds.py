@@ -11,9 +11,10 @@ from h11._receivebuffer import ReceiveBuffer
 from mitmproxy.proxy.layers import websocket
 from mitmproxy.proxy.layers.http import _http1
 
-__all__ = ["MAX_HEAD", "install"]
+__all__ = ["MAX_HEAD", "MAX_MESSAGE", "install"]
 
 MAX_HEAD = 256 * 1024
+MAX_MESSAGE = 16 << 20
 
 
 class _HeadBuffer(ReceiveBuffer):
@@ -39,14 +40,13 @@ class _HeadBuffer(ReceiveBuffer):
 class _BoundedWebsocket(websocket.WebsocketConnection):
     """Closes a connection whose message grows beyond the limit, as if its sender had."""
 
-    limit = 16 << 20
     _pending = 0
 
     def events(self) -> Generator[Any, None, None]:
         for event in super().events():
             if isinstance(event, wsproto.events.Message):
                 self._pending += len(event.data)
-                if self._pending > self.limit:
+                if self._pending > MAX_MESSAGE:
                     self.frame_buf = [b""]
                     yield wsproto.events.CloseConnection(1009, "message too big")
                     return

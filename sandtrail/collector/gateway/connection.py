@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 import time
 from pathlib import Path
@@ -21,6 +22,8 @@ __all__ = ["Connection"]
 
 _log = structlog.get_logger(__name__)
 _MODE = mode_specs.ProxyMode.parse("regular")
+# What the engine answers or drops without making an exchange of it.
+_MALFORMED = re.compile(r"Bad HTTP request line|Invalid header|HTTP/2 protocol error|before completing request headers")
 
 
 class Connection(mode_servers.ProxyConnectionHandler):
@@ -39,9 +42,12 @@ class Connection(mode_servers.ProxyConnectionHandler):
         """Upstreams of the policy that a request on this connection was sent to."""
         self.exchanges: dict[str, Exchange] = {}
         """Those under way, by mitmproxy's id of the flow."""
+        self.tunnelled = False
+        """Whether it carries a WebSocket, or bytes that are no HTTP."""
         self.refuses = False
         """Whether a request is under way whose body is only waited for, to be answered with a refusal."""
         self._unwanted = 0
+        self._faulted = False
         self.up = self.down = 0
         self._count_written(writer)
 
@@ -72,8 +78,11 @@ class Connection(mode_servers.ProxyConnectionHandler):
             await super().open_connection(command)
 
     def log(self, message: str, level: int = 0, exc_info: Any = None) -> None:
-        """The engine's messages quote traffic; only that it crashed on one connection is told, and where."""
+        """The engine's messages quote traffic, so none is logged. That something was not understood is recorded, that
+        the engine crashed on one connection is told, and where."""
         if exc_info is None:
+            if malformed := _MALFORMED.search(message):
+                self.record_error(malformed[0], "malformed")
             return
         error = exc_info[1] if isinstance(exc_info, tuple) else sys.exc_info()[1]
         if isinstance(error, UnrecordedError):
@@ -88,6 +97,15 @@ class Connection(mode_servers.ProxyConnectionHandler):
     def abort(self, reason: str) -> None:
         """Close the connection at once."""
         self.record_error(reason, "aborted")
+        self.hang_up(reason)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is under way that is worth waiting for."""
+        return bool(self.exchanges) or self.tunnelled
+
+    def hang_up(self, reason: str) -> None:
+        """Close the connection."""
         io = self.transports.get(self.client)
         if io is not None and io.handler is not None:
             io.handler.cancel(reason)
@@ -108,6 +126,7 @@ class Connection(mode_servers.ProxyConnectionHandler):
 
     def record_error(self, message: str, reason: str) -> None:
         """Record what happened to the connection as such."""
+        self._faulted = True
         text = self.session.redactor.message(message)
         self._try({"t": "error", "flow": self.flow, "message": text, "reason": reason, "by": "gateway"})
 
@@ -119,6 +138,8 @@ class Connection(mode_servers.ProxyConnectionHandler):
             except UnrecordedError:
                 break
         self.exchanges.clear()
+        if self.up and not self.connected and not self._faulted:
+            self.record_error("what came was no request that could be sent anywhere", "malformed")
         self.session.counts["up_bytes"] += self.up
         self.session.counts["down_bytes"] += self.down
         self._try({"t": "close", "flow": self.flow, "up_bytes": self.up, "down_bytes": self.down})

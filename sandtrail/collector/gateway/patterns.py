@@ -23,7 +23,10 @@ _TOKEN = rb"[A-Za-z0-9_\-.~+/=%]"
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One kind of credential. `anchors` are in lower case; they are looked for in any case."""
+    """One kind of credential. `anchors` are in lower case; they are looked for in any case.
+
+    The rule without a name finds what stands for a credential already, and is left as it is.
+    """
 
     name: str
     anchors: tuple[bytes, ...]
@@ -41,9 +44,12 @@ def _rule(name: str, anchors: Iterable[str], pattern: bytes, undecided: bytes) -
 
 
 def prefix_rule(name: str, prefix: str, least: int, chars: str = r"A-Za-z0-9_\-") -> Rule:
-    """A token that its issuer marked with a prefix, with at least `least` characters after it."""
+    """A token that its issuer marked with a prefix, with at least `least` characters after it.
+
+    A prefix of three characters also ends ordinary words: it has to stand at the beginning of one.
+    """
     head, body = re.escape(prefix.encode()), b"[" + chars.encode() + b"]"
-    start = rb"(?<![A-Za-z0-9])" + head + body
+    start = (rb"(?<![A-Za-z0-9])" if len(prefix) < 4 else b"") + head + body
     return _rule(name, [prefix], start + b"{%d,%d}" % (least, _LONGEST), start + b"{0,%d}" % (_LONGEST - 1))
 
 
@@ -92,6 +98,7 @@ _KEY_HEAD = rb"-----BEGIN (?:[A-Z0-9]{1,20} ){0,3}PRIVATE KEY(?: BLOCK)?-----"
 _KEY_END = rb"-----END [A-Z0-9 ]{1,60}-----"
 
 BUILT_IN: tuple[Rule, ...] = (
+    _rule("", ["{{credential:"], MARK, rb"\{\{credential:[a-z0-9-]{0,64}(?::[0-9a-f]{0,16}\}?)?"),
     prefix_rule("anthropic-key", "sk-ant-", 16),
     prefix_rule("openai-key", "sk-", 16),
     prefix_rule("aws-access-key", "AKIA", 16, "A-Z0-9"),

@@ -32,8 +32,6 @@ class Limits:
     """How much of a request's body is recorded."""
     response_body: int = 16 * MIB
     """How much of a response's body is recorded, and of either direction of a tunnel that is no HTTP."""
-    message: int = 16 * MIB
-    """The longest WebSocket message; a longer one closes the connection with status 1009."""
     memory: int = 256 * MIB
     """Bodies under way that are kept whole until they end; what would not fit is recorded in chunks as it passes."""
     connections: int = 512
@@ -170,7 +168,7 @@ def _limits(given: Any) -> Limits:
     if not all(isinstance(value, int) and 0 < value <= 1 << 40 for value in given.values()):
         raise UsageError("limits are positive numbers")
     limits = Limits(**given)
-    if max(limits.request_body, limits.response_body, limits.message) > 16 * MIB:
+    if max(limits.request_body, limits.response_body) > 16 * MIB:
         # A frame holds 32 MiB, and base64 makes four bytes of three.
-        raise UsageError("limits: a body or message of more than 16 MiB does not fit into one frame")
+        raise UsageError("limits: a body of more than 16 MiB does not fit into one frame")
     return limits

@@ -33,6 +33,7 @@ _SCHEME = re.compile(rb"([A-Za-z][A-Za-z0-9_\-]{0,30})(\s+)(\S.*)", re.DOTALL)
 _LEARNABLE = re.compile(rb"(?=.*[0-9])(?=.*[A-Za-z])[!-~]{12,4096}", re.DOTALL)
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _MARK = re.compile(MARK)
+_QUOTED = re.compile(r"""[: ]*\bb(?:'|")""")
 
 
 def printable(data: bytes | str) -> str:
@@ -77,8 +78,9 @@ class Redactor:
         return scan.feed(data) + scan.finish(), scan.count
 
     def message(self, text: str, limit: int = 500) -> str:
-        """A message of the engine's, which may quote traffic: redacted, then capped."""
-        return printable(self.text(text.encode("utf-8", "surrogateescape"))[0])[:limit]
+        """A message of the engine's: without the traffic that it may quote (`b'…'`), redacted, capped."""
+        said = _QUOTED.split(text, maxsplit=1)[0]
+        return printable(self.text(said.encode("utf-8", "surrogateescape"))[0])[:limit]
 
     # -- headers -------------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ belong to a credential are held back until more has come; that is the record's b
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 
 from sandtrail.collector.gateway.patterns import Rule
@@ -14,18 +15,36 @@ from sandtrail.collector.gateway.patterns import Rule
 __all__ = ["Literals", "Patterns", "Scan"]
 
 Mark = Callable[[str, bytes], bytes]
+_HEAD = 4
+# The first bytes of a secret tell nothing; from here on they are replaced where a text breaks off in one.
+_TELLING = 6
 
 
-def _prefixes(words: Iterable[bytes]) -> frozenset[bytes]:
-    return frozenset(word[:size] for word in words for size in range(1, len(word)))
+class _Beginnings:
+    """Where a text ends in what may be the beginning of a word."""
 
+    def __init__(self, words: Iterable[bytes]) -> None:
+        self._words = sorted(words)
+        self._longest = max(map(len, self._words), default=1) - 1
+        heads = {re.escape(word[:_HEAD]) for word in self._words}
+        # Looked for from every place on, since the beginnings of two words may overlap.
+        self._heads = re.compile(b"(?=" + b"|".join(heads) + b")") if heads else None
 
-def _longest_suffix(text: bytes, prefixes: frozenset[bytes], longest: int, start: int) -> int:
-    """Where the longest suffix of text[start:] begins that is one of `prefixes`; len(text) where none is."""
-    for at in range(max(start, len(text) - longest), len(text)):
-        if text[at:] in prefixes:
-            return at
-    return len(text)
+    def find(self, text: bytes, start: int) -> int:
+        """The first place from `start` on at which a word may have begun; len(text) where there is none."""
+        start = max(start, len(text) - self._longest)
+        if self._heads is not None:
+            for match in self._heads.finditer(text, start):
+                if self._begins(text[match.start() :]):
+                    return match.start()
+        for at in range(max(start, len(text) - _HEAD + 1), len(text)):
+            if self._begins(text[at:]):
+                return at
+        return len(text)
+
+    def _begins(self, tail: bytes) -> bool:
+        place = bisect_left(self._words, tail)
+        return place < len(self._words) and self._words[place].startswith(tail)
 
 
 # Bytes of an ordinary text, the most frequent first; what is not among them is rare.
@@ -58,15 +77,15 @@ class Patterns:
             anchor: tuple(rule for rule in rules if any(anchor.startswith(short) for short in rule.anchors))
             for anchor in anchors
         }
-        self.partial = _prefixes(anchors)
-        self.longest = max(map(len, anchors), default=1) - 1
+        self.beginnings = _Beginnings(anchors)
+        self._longest = max(map(len, anchors), default=1) - 1
 
     def find(self, lowered: bytes, at: int) -> re.Match[bytes] | None:
         """The first anchor at or after `at`, the longest one of those that begin there."""
         near = at
         while hint := self._hint(lowered, near):
-            low = max(at, hint.start() - self.longest)
-            if found := self._exact.search(lowered, low, hint.end() + self.longest):
+            low = max(at, hint.start() - self._longest)
+            if found := self._exact.search(lowered, low, hint.end() + self._longest):
                 # Once more, without the window's end: it may have cut a longer anchor short.
                 return self._exact.match(lowered, found.start())
             near = hint.start() + 1
@@ -74,23 +93,35 @@ class Patterns:
 
 
 class Literals:
-    """Secrets that are known word for word, because they stood where only a credential stands."""
+    """Secrets that are known word for word, because they stood where only a credential stands; of 12 bytes or more."""
+
+    LEAST = 12
 
     def __init__(self) -> None:
         self.names: dict[bytes, str] = {}
-        self.find: Callable[[bytes, int], re.Match[bytes] | None] = lambda _text, _at: None
-        self.partial: frozenset[bytes] = frozenset()
-        self.longest = 0
+        self._by_head: dict[bytes, list[bytes]] = {}
+        self._find: re.Pattern[bytes] | None = None
+        self.beginnings = _Beginnings(())
 
     def add(self, secret: bytes, name: str) -> None:
         """From now on `secret` is replaced wherever it stands."""
-        if secret in self.names:
+        if secret in self.names or len(secret) < self.LEAST:
             return
         self.names[secret] = name
-        words = sorted(self.names, key=len, reverse=True)
-        self.find = re.compile(b"|".join(map(re.escape, words))).search
-        self.partial = _prefixes(words)
-        self.longest = max(map(len, words)) - 1
+        alike = self._by_head.setdefault(secret[: self.LEAST], [])
+        alike.append(secret)
+        alike.sort(key=len, reverse=True)
+        self._find = re.compile(b"|".join(map(re.escape, self._by_head)))
+        self.beginnings = _Beginnings(self.names)
+
+    def find(self, text: bytes, at: int) -> tuple[int, bytes] | None:
+        """The first secret at or after `at`: its place and itself."""
+        while self._find is not None and (head := self._find.search(text, at)):
+            for secret in self._by_head[head[0]]:
+                if text.startswith(secret, head.start()):
+                    return head.start(), secret
+            at = head.start() + 1
+        return None
 
 
 class Scan:
@@ -127,24 +158,31 @@ class Scan:
         return data
 
     def _scan(self, data: bytes, *, last: bool, cut: bool) -> bytes:
-        text, settled = self._replace_literals(self._held_literal + data, last=last)
-        self._held_literal = b"" if last else settled
+        text = self._replace_literals(self._held_literal + data, last=last, cut=cut)
         return self._replace_patterns(text, last=last, cut=cut)
 
-    def _replace_literals(self, text: bytes, *, last: bool) -> tuple[bytes, bytes]:
+    def _replace_literals(self, text: bytes, *, last: bool, cut: bool) -> bytes:
         literals, out, at = self._literals, [], 0
-        while match := literals.find(text, at):
-            out += [text[at : match.start()], self._marked(literals.names[match[0]], match[0])]
-            at = match.end()
-        stop = len(text) if last else _longest_suffix(text, literals.partial, literals.longest, at)
-        return b"".join([*out, text[at:stop]]), text[stop:]
+        while found := literals.find(text, at):
+            place, secret = found
+            out += [text[at:place], self._marked(literals.names[secret], secret)]
+            at = place + len(secret)
+        begun = literals.beginnings.find(text, at)
+        out.append(text[at:begun])
+        if not last:
+            self._held_literal = text[begun:]
+        elif cut and len(text) - begun >= _TELLING:
+            out.append(self._marked("cut-off", text[begun:]))
+        else:
+            out.append(text[begun:])
+        return b"".join(out)
 
     def _replace_patterns(self, data: bytes, *, last: bool, cut: bool) -> bytes:
         # One byte of what went before stays in sight: rules look at what stands before an anchor.
         text = self._context + self._held + data
         lowered = text.lower()
         patterns, out = self._patterns, []
-        done = at = len(self._context)
+        done = at = taken = len(self._context)
         stop = len(text)
         while found := patterns.find(lowered, at):
             place = found.start()
@@ -154,12 +192,14 @@ class Scan:
                 break
             for rule in rules:
                 if match := rule.pattern.match(text, place):
-                    start, end = match.span(match.lastindex or 0)
-                    out += [text[done:start], self._marked(rule.name, text[start:end])]
-                    done = at = end
+                    start, taken = match.span(match.lastindex or 0)
+                    if rule.name:
+                        out += [text[done:start], self._marked(rule.name, text[start:taken])]
+                        done = taken
+                    at = taken
                     break
             else:
-                begun = cut and any(rule.undecided.fullmatch(text, place) for rule in rules)
+                begun = cut and any(rule.name and rule.undecided.fullmatch(text, place) for rule in rules)
                 if begun and len(text) - place > len(found[0]):
                     out += [text[done:place], self._marked("cut-off", text[place:])]
                     done = at = len(text)
@@ -167,7 +207,7 @@ class Scan:
                 at = place + 1
         else:
             if not last:
-                stop = _longest_suffix(lowered, patterns.partial, patterns.longest, done)
+                stop = patterns.beginnings.find(lowered, taken)
         out.append(text[done:stop])
         self._context = text[:stop][-1:]
         self._held = text[stop:]

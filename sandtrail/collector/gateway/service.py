@@ -57,7 +57,10 @@ class Gateway:
                 os.close(fd)
             self._answer({"op": op, **answer})
         loop.remove_reader(self._control.fileno())
-        await asyncio.gather(*(self._unlisten(name, "recorder stopped") for name in list(self._listeners)))
+        ended = (self._unlisten(name, "recorder stopped") for name in list(self._listeners))
+        for failed in await asyncio.gather(*ended, return_exceptions=True):
+            if isinstance(failed, BaseException):
+                _log.error("a stream has no end in the record", error=str(failed))
         if op == "stop":
             self._answer({"ok": True, "op": op})
         self._engine.stop()
@@ -118,13 +121,17 @@ class Gateway:
             raise UsageError(f"{name} has no listener")
         session, server = self._listeners.pop(name)
         server.close()
-        deadline = asyncio.get_running_loop().time() + DRAIN_S
-        while session.connections and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.02)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + DRAIN_S
+        while session.connections and loop.time() < deadline:
+            for link in self._engine.connections(session):
+                if not link.busy:
+                    link.hang_up("session ended")
+            await asyncio.sleep(0.01)
         for link in self._engine.connections(session):
             link.abort("open when the session ended")
-        while session.connections and asyncio.get_running_loop().time() < deadline + DRAIN_S:
-            await asyncio.sleep(0.02)
+        while session.connections and loop.time() < deadline + DRAIN_S:
+            await asyncio.sleep(0.01)
         session.close(reason)
         _log.info("closed", session=name, reason=reason, **session.counts)
         return {"ok": True, "session": name, "stream": f"{session.stream.id:016x}", "frames": session.stream.seq}

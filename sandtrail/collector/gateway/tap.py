@@ -32,7 +32,9 @@ class Tap:
         self._decoder = decoder_for(coding)
         self._coded = self._decoder is not None
         self._decodable = cap * _GROWTH
+        self._redactor = redactor
         self._scan = redactor.scan()
+        self._found = 0
         self._out = bytearray()
         # The wire bytes of a coded body have places of their own for a text: names, comments, blocks to skip.
         self._wire_scan = redactor.scan() if whole and self._coded else None
@@ -53,7 +55,7 @@ class Tap:
     @property
     def redacted(self) -> int:
         """How many credentials were replaced."""
-        return self._scan.count
+        return self._found + self._scan.count
 
     def feed(self, data: bytes) -> bytes:
         """The next bytes; returns what can be recorded of the body now, unless it is kept whole."""
@@ -76,8 +78,10 @@ class Tap:
                 if self._stopped:
                     break
         except UndecodableError as error:
-            # What follows is recorded as it came.
+            # What follows is another text, and is recorded as it came.
             self._decoder = None
+            kept.append(self._keep(self._scan.finish()))
+            self._scan, self._found = self._redactor.scan(), self._scan.count
             kept.append(self._keep(self._scan.feed(error.rest)))
         return b"".join(kept)
 
@@ -92,7 +96,7 @@ class Tap:
         if self._wire_scan is None:
             return bytes(self._out), False
         self._wire_scan.finish()
-        if self._scan.count or self._wire_scan.count or self._stopped:
+        if self.redacted or self._wire_scan.count or self._stopped:
             self.cut = self.cut or self._full
             return bytes(self._out), True
         return bytes(self._wire), False

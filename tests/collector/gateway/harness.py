@@ -41,7 +41,7 @@ class Recorded:
     notes: list[dict[str, Any]] = field(default_factory=list)
     closed: dict[str, Any] = field(default_factory=dict)
 
-    def of(self, kind: str, **having: Any) -> list[dict[str, Any]]:
+    def of(self, kind: str, /, **having: Any) -> list[dict[str, Any]]:
         """Frames of one kind, with these values."""
         return [
             frame
@@ -49,7 +49,7 @@ class Recorded:
             if frame["t"] == kind and all(frame.get(key) == value for key, value in having.items())
         ]
 
-    def one(self, kind: str, **having: Any) -> dict[str, Any]:
+    def one(self, kind: str, /, **having: Any) -> dict[str, Any]:
         """The one such frame."""
         found = self.of(kind, **having)
         assert len(found) == 1, f"{len(found)} {kind} frames with {having}: {self.frames}"

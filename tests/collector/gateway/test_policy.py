@@ -1,0 +1,89 @@
+"""What a listener's descriptor may say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sandtrail.collector.gateway.addresses import why_not
+from sandtrail.collector.gateway.policy import Policy, Rules, Upstream
+from sandtrail.errors import UsageError
+
+
+def test_without_a_word_everything_is_allowed() -> None:
+    policy = Policy.parse({})
+    assert policy.rules.denial(["anything.test"]) is None
+    assert policy.upstream("anything.test") is None
+    assert policy.on_failure == "stop"
+
+
+def test_names_are_compared_as_dns_does() -> None:
+    policy = Policy.parse({"upstream": {"API.test.": "http://127.0.0.1:1"}, "rules": {"deny": ["BÜCHER.test"]}})
+    assert policy.upstream("api.TEST") == Upstream("http", "127.0.0.1", 1, "", True)
+    assert policy.rules.denial(["xn--bcher-kva.test."])
+
+
+@pytest.mark.parametrize(
+    ("rules", "name", "allowed"),
+    [
+        ({"deny": ["*.bad.test"]}, "x.bad.test", False),
+        ({"deny": ["*.bad.test"]}, "bad.test", True),
+        ({"allow": ["*.good.test"]}, "a.good.test", True),
+        ({"allow": ["*.good.test"]}, "a.good.test.evil.test", False),
+        ({"allow": ["*"], "deny": ["bad.test"]}, "bad.test", False),
+        ({"allow": []}, "any.test", False),
+    ],
+)
+def test_deny_wins_and_an_allow_list_is_all_there_is(rules: dict[str, Any], name: str, allowed: bool) -> None:
+    assert (Rules.parse(rules).denial([name]) is None) == allowed
+
+
+def test_each_of_a_requests_names_has_to_be_allowed() -> None:
+    rules = Rules.parse({"allow": ["good.test"]})
+    assert rules.denial(["good.test", "", "good.test"]) is None
+    assert rules.denial(["good.test", "front.test"]) == "front.test is not among the names that the rules allow"
+
+
+def test_the_digest_is_that_of_the_rules() -> None:
+    assert Rules.parse({"deny": ["a.test"]}).digest == Rules.parse({"deny": ["A.TEST."]}).digest
+    assert Rules.parse({"deny": ["a.test"]}).digest != Rules.parse({"deny": ["b.test"]}).digest
+
+
+@pytest.mark.parametrize(
+    "descriptor",
+    [
+        {"upstream": {"a.test": "127.0.0.1:80"}},
+        {"upstream": {"a.test": "ftp://127.0.0.1"}},
+        {"upstream": {"a.test": "http://me:pw@127.0.0.1"}},
+        {"upstream": {"a.test": "http://127.0.0.1:99999"}},
+        {"upstream": ["a.test"]},
+        {"rules": {"alow": []}},
+        {"rules": {"allow": "a.test"}},
+        {"rules": ["a.test"]},
+        {"limits": {"request_body": 0}},
+        {"limits": {"requestbody": 5}},
+        {"limits": {"response_body": 1 << 30}},
+        {"on_failure": "maybe"},
+    ],
+)
+def test_what_makes_no_sense_is_refused(descriptor: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        Policy.parse(descriptor)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1", "127.9.9.9", "::1", "0.0.0.0", "0.1.2.3", "::", "169.254.169.254", "fe80::1%eth0", "224.0.0.1",
+        "255.255.255.255", "::ffff:127.0.0.1", "::127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "fd00:ec2::254",
+        "100.100.100.200", "no address",
+    ],
+)  # fmt: skip
+def test_addresses_that_only_the_host_should_reach(address: str) -> None:
+    assert why_not(address)
+
+
+@pytest.mark.parametrize("address", ["192.0.2.200", "10.200.200.200", "2001:db8::1", "::ffff:192.0.2.200"])
+def test_addresses_that_anybody_may_reach(address: str) -> None:
+    assert why_not(address) is None
