@@ -18,7 +18,7 @@ from sandtrail.errors import NotFoundError, StoreError
 from sandtrail.replay.events import Event
 from sandtrail.replay.follow import catch_up
 from sandtrail.replay.index import Index
-from sandtrail.replay.turns.entries import Entry, entries
+from sandtrail.replay.turns.entries import ORDER, Entry, entries
 from sandtrail.replay.turns.exchanges import Frames, StoredFrames
 from sandtrail.replay.turns.fold import Fold
 from sandtrail.replay.turns.timeline import View
@@ -79,7 +79,7 @@ class Live:
             self.update(index, row)
 
     def _take(self, fresh: list[Event], until_ns: int | None) -> None:
-        steps = sorted(self._held + entries(fresh), key=lambda entry: entry.at_ns)
+        steps = sorted(self._held + entries(fresh), key=ORDER)
         cut = len(steps)
         if until_ns is not None:
             cut = next((place for place, entry in enumerate(steps) if entry.at_ns > until_ns), len(steps))
