@@ -18,8 +18,6 @@ from deploy.demo import agent, run
 from sandtrail.errors import MissingPartError
 from tests import parts
 
-SESSION = "demo"
-
 
 @dataclass(frozen=True)
 class Recording:
@@ -66,11 +64,12 @@ def _record(runsc: parts.Runsc) -> Recording:
     install_agent()
     home = Path(tempfile.mkdtemp(prefix="st-demo-", dir="/tmp"))
     (home / "run").mkdir(mode=0o700)
-    options = ("--home", str(home), "--name", SESSION, "--runsc", str(runsc.path), "--no-timeline")
-    found = Recording(home, SESSION, run.record(*options, environment=_environment(home)), {})
-    told = found.sandtrail("timeline", SESSION, "--json")
+    options = ("--home", str(home), "--runsc", str(runsc.path), "--no-timeline")
+    found = Recording(home, "", run.record(*options, environment=_environment(home)), {})
+    told = found.sandtrail("timeline", "--json")
     assert told.returncode == 0, told.stderr
-    return replace(found, timeline=json.loads(told.stdout))
+    timeline = json.loads(told.stdout)
+    return replace(found, session=timeline["session"]["id"], timeline=timeline)
 
 
 @pytest.fixture(scope="session")
