@@ -50,8 +50,9 @@ class Recorder:
         """The connection's task asks once more whether it may: see `egress`."""
         assert data.server.address is not None
         link = self._link(data.client)
-        if data.server.address not in link.mapped:
-            data.server.error = link.session.policy.rules.denial([data.server.address[0]])
+        denial = link.session.policy.rules.denial([data.server.address[0]])
+        if denial and data.server.address not in link.mapped:
+            data.server.error = denial
 
     def http_connect(self, flow: http.HTTPFlow) -> None:
         """A CONNECT; what it is for is decided by what comes through it."""
@@ -98,6 +99,7 @@ class Recorder:
                 flow.metadata["refusal"] = refusal
             elif exchange.must_stream_request():
                 exchange.stream_request()
+                _keep_ours(flow.request)
         except UnrecordedError:
             flow.metadata["refusal"] = (503, "unrecorded", _UNRECORDED)
 
@@ -110,6 +112,7 @@ class Recorder:
         streamed = bool(flow.request.stream)
         try:
             await exchange.record_request()
+            _keep_ours(flow.request)
             if refusal is not None:
                 status, reason, message = refusal
                 digest = {"rules": link.session.policy.rules.digest} if reason == "denied" else {}
@@ -167,10 +170,13 @@ class Recorder:
 
     # -- other protocols -----------------------------------------------------------------------------------------------
 
+    def websocket_start(self, flow: http.HTTPFlow) -> None:
+        """Messages follow."""
+        self._link(flow.client_conn).tunnelled = True
+
     def websocket_message(self, flow: http.HTTPFlow) -> None:
         """A message is about to be passed on."""
         link = self._link(flow.client_conn)
-        link.tunnelled = True
         assert flow.websocket is not None
         message = flow.websocket.messages[-1]
         try:
@@ -229,6 +235,12 @@ def _unless_unrecorded(exchange: Exchange, message: str) -> None:
 def _answer(status: int, text: str) -> http.Response:
     headers = {"content-type": "text/plain; charset=utf-8", "server": "sandtrail-gateway"}
     return http.Response.make(status, text.encode("utf-8", "replace"), headers)
+
+
+def _keep_ours(request: http.Request) -> None:
+    """Take out what the client said to its proxy, and to nobody else."""
+    for name in ("proxy-authorization", "proxy-connection"):
+        request.headers.pop(name, None)
 
 
 def _without_port(name: str) -> str:

@@ -19,6 +19,8 @@ from sandtrail.collector.gateway.tap import Tap
 __all__ = ["Exchange", "Link"]
 
 _SLICE = 64 * 1024
+# A larger response is recorded as it passes: one frame of it would keep everybody else waiting while it is written.
+_WHOLE = 1 << 20
 _NO_BODY_EXPECTED = frozenset({"GET", "HEAD", "OPTIONS", "DELETE", "TRACE"})
 _STREAMED_TYPES = (
     "text/event-stream",
@@ -138,7 +140,8 @@ class Exchange:
         if size == 0:
             return
         streamed = response.headers.get("content-type", "").lower().startswith(_STREAMED_TYPES)
-        if size is not None and 0 < size <= limits.response_body and not streamed and self._session.reserve(size):
+        whole = size is not None and 0 < size <= min(limits.response_body, _WHOLE) and not streamed
+        if whole and size is not None and self._session.reserve(size):
             self._reserved += size
             tap = Tap(self._session.redactor, coding, limits.response_body, whole=True)
             self._response = Whole(tap, size, self.record_response)

@@ -68,6 +68,17 @@ def test_the_response_is_in_the_spool_before_the_client_has_it_whole(
         assert len(gateway.recorded(session).of("response")) == before + 1
 
 
+def test_what_is_said_to_the_proxy_is_not_told_to_the_server(gateway: Gateway, session: str, server: Server) -> None:
+    server.routes["/"] = lambda h: h.answer(b"ok")
+    proxy = httpx.Proxy(gateway.listen(session, upstream={"api.test": server.url}), auth=("me", "for-the-proxy"))
+    with httpx.Client(proxy=proxy) as via:
+        via.get("http://api.test/")
+        via.post("http://api.test/", content=iter([b"in chunks"]))
+    assert [name for asked in server.asked for name in asked.headers if name.lower().startswith("proxy-")] == []
+    recorded = gateway.ended(session)
+    assert "{{credential:proxy-authorization:" in str(header(recorded.of("request")[0], "proxy-authorization"))
+
+
 def test_https_is_read_and_the_upstream_is_verified(
     gateway: Gateway, session: str, secure_server: Server, client: Clients
 ) -> None:

@@ -92,10 +92,9 @@ def test_a_websocket_message_without_an_end_is_refused(gateway: Gateway, session
 
     with websocket_echo() as port:
         proxy = gateway.listen(session, upstream={"api.test": f"http://127.0.0.1:{port}"})
-        with connect("ws://api.test/", proxy=proxy) as connection, pytest.raises(ConnectionClosed) as closed:
+        # The client may be too busy sending to read why it is hung up on.
+        with connect("ws://api.test/", proxy=proxy) as connection, pytest.raises(ConnectionClosed):
             connection.send(endless())
-        assert closed.value.rcvd is not None
-        assert closed.value.rcvd.code == 1009
         assert gateway.ended(session).one("websocket", kind="close")["code"] == 1009
 
 
