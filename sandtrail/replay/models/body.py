@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import brotli  # type: ignore[import-untyped]  # it has no type hints
 import zstandard
 
-__all__ = ["MAX_BODY", "content_type", "decode_body", "header", "load_json"]
+__all__ = ["MAX_BODY", "Headers", "content_type", "decode_body", "header", "load_json"]
 
 MAX_BODY = 32 * 1024 * 1024
 """No body grows beyond this, however small it was on the wire."""

@@ -24,12 +24,20 @@ class Exchange:
     url: str = ""
     request_headers: list[Header] = field(default_factory=list)
     request_body: bytes = b""
+    request_chunks: bytearray = field(default_factory=bytearray)
+    """A streamed request's bytes as they passed."""
+    request_decoded: bool = False
+    """The request's content coding is undone in the record."""
+    request_pending: bool = False
+    """Only the head of the request was seen."""
     request_cut: bool = False
     status: int | None = None
     response_headers: list[Header] = field(default_factory=list)
     response_body: bytes = b""
     chunks: bytearray = field(default_factory=bytearray)
     """A streamed response's bytes as they passed."""
+    response_decoded: bool = False
+    """The response's content coding is undone in the record."""
     response_cut: bool = False
     response_done: bool = False
     """The response's end was seen."""
@@ -45,6 +53,11 @@ class Exchange:
     """When the first of the response arrived; 0 while nothing has."""
     end_ns: int = 0
     """When the last of the response arrived; 0 while nothing has."""
+
+    @property
+    def asked(self) -> bytes:
+        """The request's bytes, as far as they came."""
+        return self.request_body or bytes(self.request_chunks)
 
     @property
     def body(self) -> bytes:
@@ -73,7 +86,7 @@ class Assembler:
             if isinstance(client, list) and len(client) >= 2 and isinstance(client[1], int):
                 self.clients[flow] = (_text(client[0]), client[1])
             return None
-        if kind not in ("request", "response", "chunk", "error"):
+        if kind not in ("request", "request_chunk", "response", "chunk", "error"):
             return None
         exchange = self._exchange(flow, _text(frame.get("id")))
         if exchange is None:
@@ -87,9 +100,13 @@ class Assembler:
             self._response(exchange, frame, ref, received_ns)
         elif kind == "chunk":
             self._chunk(exchange, frame, received_ns)
+        elif kind == "request_chunk":
+            exchange.request_cut |= _grow(exchange.request_chunks, frame)
+            exchange.request_decoded |= bool(frame.get("decoded"))
         else:
             exchange.error = _text(frame.get("message"))[:1000]
-            exchange.end_ns = max(exchange.end_ns, received_ns)
+            exchange.response_cut |= bool(frame.get("cut"))
+            exchange.end_ns = max(exchange.end_ns, _int(frame.get("at_ns")) or received_ns)
         return exchange
 
     def _exchange(self, flow: str, ident: str) -> Exchange | None:
@@ -101,34 +118,46 @@ class Assembler:
         return self.exchanges[key]
 
     def _request(self, to: Exchange, frame: dict[str, Any], ref: str, received_ns: int) -> None:
-        to.request_ref = ref
+        # A streamed request is told twice: its head before the chunks, its sums after them.
+        to.request_ref = to.request_ref or ref
         to.method, to.url = _text(frame.get("method")).upper(), _text(frame.get("url"))
         to.request_headers = _headers(frame.get("headers"))
-        to.request_body, cut = _body(frame.get("body"))
-        to.request_cut = cut or bool(frame.get("cut"))
-        to.request_ns = _int(frame.get("start_ns")) or received_ns
+        body, cut = _body(frame.get("body"))
+        to.request_body = body or to.request_body
+        to.request_pending = bool(frame.get("stream")) and not frame.get("end_ns") and not frame.get("chunks")
+        to.request_decoded |= bool(frame.get("decoded"))
+        to.request_cut = to.request_cut or cut or bool(frame.get("cut"))
+        to.request_ns = to.request_ns or _int(frame.get("start_ns")) or received_ns
 
     def _response(self, to: Exchange, frame: dict[str, Any], ref: str, received_ns: int) -> None:
         to.response_ref = ref
         to.status = _int(frame.get("status")) or None
         to.response_headers = _headers(frame.get("headers"))
         # A streamed response's bytes came as chunks; its own frame may come before or after them.
-        to.response_body, cut = _body(frame.get("body"))
+        body, cut = _body(frame.get("body"))
+        to.response_body = body or to.response_body
+        to.response_decoded |= bool(frame.get("decoded"))
         to.response_cut = to.response_cut or cut or bool(frame.get("cut"))
         to.first_ns = to.first_ns or _int(frame.get("start_ns")) or received_ns
         end_ns = _int(frame.get("end_ns"))
         to.response_done = bool(end_ns) or not frame.get("stream")
-        to.end_ns = max(to.end_ns, end_ns or received_ns)
+        if to.response_done:
+            to.end_ns = max(to.end_ns, end_ns or received_ns)
 
     def _chunk(self, to: Exchange, frame: dict[str, Any], received_ns: int) -> None:
-        data, cut = _body(frame.get("data"))
-        room = MAX_BODY - len(to.chunks)
-        to.chunks += data[:room]
-        cut = cut or len(data) > room
-        to.response_cut = to.response_cut or cut
+        to.response_cut |= _grow(to.chunks, frame)
+        to.response_decoded |= bool(frame.get("decoded"))
         at_ns = _int(frame.get("at_ns")) or received_ns
         to.first_ns = to.first_ns or at_ns
         to.end_ns = max(to.end_ns, at_ns)
+
+
+def _grow(held: bytearray, frame: dict[str, Any]) -> bool:
+    """Add a chunk's bytes to those before; whether some are missing."""
+    data, cut = _body(frame.get("data"))
+    room = MAX_BODY - len(held)
+    held += data[:room]
+    return cut or len(data) > room
 
 
 def _text(value: object) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from sandtrail.replay.models import openai_chat
-from sandtrail.replay.models.body import decode_body, load_json
+from sandtrail.replay.models.body import Headers, decode_body, load_json
 from sandtrail.replay.models.call import ModelCall
 from sandtrail.replay.models.exchange import Exchange
 
@@ -30,9 +30,12 @@ def decode_exchange(exchange: Exchange) -> ModelCall | None:
     """The model call that an exchange is, or None where it is none that we know. Never raises."""
     if exchange.method != "POST":
         return None
-    body, problems = decode_body(exchange.request_body, exchange.request_headers)
+    # Where the recorder undid a content coding to take a credential out, the header still names it.
+    plain: Headers = []
+    body, problems = decode_body(exchange.asked, plain if exchange.request_decoded else exchange.request_headers)
     request, trouble = load_json(body) if body else (None, "it has no body")
-    response, more = decode_body(exchange.body, exchange.response_headers)
+    coded = plain if exchange.response_decoded else exchange.response_headers
+    response, more = decode_body(exchange.body, coded)
     path = _path(exchange.url)
     for decoder in DECODERS:
         if decoder.matches(path, request, response):

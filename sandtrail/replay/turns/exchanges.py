@@ -64,8 +64,7 @@ class ExchangeReader:
         assembler = Assembler(limit=1)
         flow, ident = str(detail.get("flow") or ""), str(detail.get("id") or "")
         found: Exchange | None = None
-        for ref, payload in self._payloads(event, detail):
-            frame = _map(payload)
+        for ref, frame in self._frames_of(event, detail):
             if str(frame.get("flow")) == flow and str(frame.get("id")) == ident:
                 found = assembler.feed(frame, ref, event.received_ns) or found
         found = found or Exchange(flow, ident, method=str(detail.get("method") or ""), url=str(detail.get("url") or ""))
@@ -77,19 +76,21 @@ class ExchangeReader:
             found.client = (str(client[0]), client[1])
         return found
 
-    def _payloads(self, event: Event, detail: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
+    def _frames_of(self, event: Event, detail: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+        """Request and response, and everything between them where either passed in pieces."""
         refs = detail.get("refs")
         first, last = (str(refs[0]), str(refs[-1])) if isinstance(refs, list) and refs else (event.ref, event.ref)
-        parts = [_ref(detail.get("request")), _ref(detail.get("response"))]
+        parts = [part for part in (_ref(detail.get("request")), _ref(detail.get("response"))) if part]
         try:
-            if detail.get("streamed") or detail.get("chunks") or not any(parts):
-                yield from self._frames.between(first, last)
-            else:
-                for ref in dict.fromkeys(part for part in parts if part):
-                    yield ref, self._frames.frame(ref)
+            found = [(ref, _map(self._frames.frame(ref))) for ref in dict.fromkeys(parts)]
+            pieces = detail.get("streamed") or detail.get("error") or any(frame.get("stream") for _, frame in found)
+            if first != last and (pieces or not found):
+                found = [(ref, _map(payload)) for ref, payload in self._frames.between(first, last)]
         except SandtrailError as error:
             if len(self.problems) < 50:
                 self.problems.append(f"{event.ref}: {error}")
+            return []
+        return found
 
 
 def _ref(part: object) -> str:

@@ -93,7 +93,8 @@ class Web:
         group.connection = connection
         fold.mark_late(turn, bucket, group, fact.time_ns)
         held = _Held((turn, bucket, group), exchange, connection)
-        if decode_exchange(exchange) is not None:
+        # Of a request that passes in pieces only the head is there yet; what it says is known when it has passed.
+        if not exchange.request_pending and decode_exchange(exchange) is not None:
             self._becomes_turn(key, held)
         return held
 
