@@ -227,6 +227,7 @@ class Follower:
 
     def close(self) -> None:
         """Let another follower take over."""
+        self._writer.close()
         os.close(self._lock)
 
 

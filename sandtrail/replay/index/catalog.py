@@ -9,10 +9,12 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import DatabaseError
+from sqlalchemy.pool import NullPool
 
 from sandtrail.errors import StoreError
+from sandtrail.replay.index.tables import REVISION
 
 __all__ = ["alembic_config", "open_catalog", "upgrade"]
 
@@ -21,10 +23,14 @@ _MIGRATIONS = Path(__file__).parents[2] / "migrations"
 
 def open_catalog(home: Path, url: str = "") -> Engine:
     """Open the catalog of `home`, its schema brought up to date. Raises StoreError when the database refuses."""
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
     url = url or os.environ.get("SANDTRAIL_CATALOG", "") or f"sqlite:///{home / 'catalog.db'}"
-    engine = create_engine(url, pool_pre_ping=True)
-    if engine.dialect.name == "sqlite":
+    if url.startswith("sqlite:"):
+        # To open the file costs less than to keep track of who has it open.
+        engine = create_engine(url, poolclass=NullPool)
         event.listen(engine, "connect", _sqlite_settings)
+    else:
+        engine = create_engine(url, pool_pre_ping=True)
     try:
         upgrade(home, engine)
     except DatabaseError as error:
@@ -41,6 +47,15 @@ def _sqlite_settings(connection: Any, _record: Any) -> None:
     cursor.close()
 
 
+def _revision(engine: Engine) -> str | None:
+    """The step that the catalog is at; None where there is no catalog yet."""
+    with engine.connect() as db:
+        if not inspect(db).has_table("alembic_version"):
+            return None
+        found = db.scalar(text("SELECT version_num FROM alembic_version"))
+        return str(found) if found else None
+
+
 def alembic_config(engine: Engine) -> Config:
     """The configuration under which migrations run on `engine`."""
     config = Config()
@@ -51,7 +66,8 @@ def alembic_config(engine: Engine) -> Config:
 
 def upgrade(home: Path, engine: Engine) -> None:
     """Bring the schema up to date; one process at a time."""
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if _revision(engine) == REVISION:
+        return
     with (home / "catalog.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         command.upgrade(alembic_config(engine), "head")

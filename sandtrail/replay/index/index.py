@@ -30,6 +30,10 @@ class Index:
         self.home = home
         self._engine = engine or open_catalog(home)
 
+    def close(self) -> None:
+        """Let go of the catalog; the object can be used again all the same."""
+        self._engine.dispose()
+
     def log_index(self) -> int:
         """How many entries of the log are in the index."""
         with self._engine.connect() as db:

@@ -1,7 +1,8 @@
 """Which parts of a session are put together, and how.
 
-Parts come a few a second and small. Neighbours of one size class are merged eight at a time, so a row is written a few
-times in all, and a session of n rows has about 8 * log8(n) parts until they are large enough to be left alone.
+Parts come a few a second and small. For each size, the newest parts below it are merged once they make up that size and
+are eight or more: so a row is written once a size, and a session has a few dozen parts besides the large ones, which
+are left alone.
 """
 
 from __future__ import annotations
@@ -14,21 +15,22 @@ import pyarrow.parquet as pq
 
 from sandtrail.replay.events import SCHEMA
 
-__all__ = ["due", "merge_files"]
+__all__ = ["SIZES", "due", "merge_files"]
 
-_CLASSES: Final = (1_000, 10_000, 100_000)
-"""A part of at least the last of these stays as it is: merging larger ones would keep the follower for seconds."""
+SIZES: Final = (8, 64, 512, 4_096, 32_768, 131_072)
+"""In rows. Merging parts larger than the last would keep the follower for seconds."""
 _AT: Final = 8
 _ROW_GROUP: Final = 65_536
 
 
 def due(sizes: Sequence[int]) -> slice | None:
     """The newest run of parts (by their rows, the oldest first) that should become one; None where none is due."""
-    for limit in _CLASSES:
-        first = len(sizes)
+    for limit in SIZES:
+        first, rows = len(sizes), 0
         while first and sizes[first - 1] < limit:
             first -= 1
-        if len(sizes) - first >= _AT:
+            rows += sizes[first]
+        if rows >= limit and len(sizes) - first >= _AT:
             return slice(first, len(sizes))
     return None
 

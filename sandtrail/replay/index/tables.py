@@ -17,7 +17,10 @@ from sqlalchemy import (
     Text,
 )
 
-__all__ = ["cursor", "metadata", "parts", "sessions", "states", "streams"]
+__all__ = ["REVISION", "cursor", "metadata", "parts", "sessions", "states", "streams"]
+
+REVISION = "0002"
+"""The newest step of sandtrail/migrations."""
 
 metadata = MetaData(
     naming_convention={

@@ -34,6 +34,10 @@ class IndexWriter:
         self._number = 0
         self.collect(everything=True)
 
+    def close(self) -> None:
+        """Let go of the catalog."""
+        self._engine.dispose()
+
     # -- what there is -------------------------------------------------------------------------------------------------
 
     def position(self, decoder: int) -> int:
