@@ -186,7 +186,7 @@ def _tree(value: Any, opened: int, budget: _Budget | None = None, depth: int = 0
     if isinstance(value, dict):
         pairs = list(value.items())
     elif isinstance(value, list):
-        pairs = list(enumerate(value))
+        pairs = [tuple(item) for item in value] if _named(value) else list(enumerate(value))
     else:
         return block(value)
     rows: list[Child] = []
@@ -196,6 +196,13 @@ def _tree(value: Any, opened: int, budget: _Budget | None = None, depth: int = 0
             break
         rows.append(_node(str(name), inner, opened, budget, depth))
     return tag("div", rows, cls="tree")
+
+
+def _named(items: list[Any]) -> bool:
+    """Whether a list is one of names with values, as headers are told."""
+    return bool(items) and all(
+        isinstance(item, list) and len(item) == 2 and all(isinstance(part, str) for part in item) for item in items
+    )
 
 
 def _node(name: str, value: Any, opened: int, budget: _Budget, depth: int) -> Markup:

@@ -108,12 +108,8 @@ def _source(source: dict[str, Any]) -> Markup:
 
 def _listed(value: object, most: int | None) -> Markup:
     words = [as_text(item) for item in value] if isinstance(value, list) else [as_text(value)]
-    shown = join(", ".join(words[:most]))
-    return (
-        join(shown, disclosure(f"and {len(words) - most:,} more", ", ".join(words[most:])))
-        if most and len(words) > most
-        else shown
-    )
+    rest = words[most:] if most else []
+    return join("; ".join(words[:most]), disclosure(f"and {len(rest):,} more", "; ".join(rest)) if rest else None)
 
 
 def gaps_panel(gaps: Sequence[Gap], scene: Scene) -> Markup | None:
