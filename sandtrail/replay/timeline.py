@@ -180,6 +180,15 @@ class Timelines:
         self._summaries[row["id"]] = kept
         return {"turns": kept["turns"], "findings": len(kept["found"]), "found": kept["found"]}
 
+    def summarise(self, most: int = 200) -> int:
+        """Have summaries of the newest sessions ready before anybody asks; returns how many had to be made."""
+        made = 0
+        for row in self.index.sessions(most):
+            if row["state"] == "ended" and row["id"] not in self._summaries:
+                made += self._stored(row) is None
+                self.summary(row)
+        return made
+
     def _place(self, row: dict[str, Any]) -> Path:
         name = "".join(c if c.isalnum() or c in "-_" else "_" for c in row["id"])[:80]
         return self.home / "timelines" / f"{name}.json"

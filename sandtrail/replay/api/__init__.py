@@ -37,6 +37,8 @@ def create_app(home: Path, follower: bool = True, names: frozenset[str] = frozen
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         with FollowerProcess(home) if follower else nullcontext() as process:
             state.follower = process
+            if follower:
+                state.start()
             yield
         state.close()
 

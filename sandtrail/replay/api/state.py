@@ -9,9 +9,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import structlog
 from fastapi import Response
 from pydantic import BaseModel, TypeAdapter
 
+from sandtrail.errors import SandtrailError
 from sandtrail.replay.api.follower import FollowerProcess
 from sandtrail.replay.index import Index
 from sandtrail.replay.index.catalog import open_catalog
@@ -19,6 +21,8 @@ from sandtrail.replay.timeline import Timelines
 from sandtrail.store.reader import LogReader, open_log
 
 __all__ = ["State"]
+
+_log = structlog.get_logger()
 
 
 class State:
@@ -31,10 +35,26 @@ class State:
         self.follower: FollowerProcess | None = None
         self._reader: LogReader | None = None
         self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._prepare, name="summaries", daemon=True)
+
+    def start(self) -> None:
+        """Begin to summarise sessions as they end."""
+        self._thread.start()
 
     def close(self) -> None:
-        """Let go of the catalog."""
+        """End what `start` began and let go of the catalog."""
+        self._closing.set()
+        if self._thread.ident is not None:
+            self._thread.join(30)
         self._engine.dispose()
+
+    def _prepare(self) -> None:
+        while not self._closing.wait(2):
+            try:
+                self.timelines.summarise()
+            except SandtrailError as error:
+                _log.warning("a session cannot be summarised", error=str(error))
 
     @contextmanager
     def reading(self) -> Iterator[LogReader]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from sandtrail.replay.turns.buckets import Edge
-from sandtrail.replay.turns.commands import Match, match, part_of
+from sandtrail.replay.turns.commands import Match, base, match, part_of
 from sandtrail.replay.turns.modelturns import Turn
 from sandtrail.replay.turns.named import names_program, reads_lines, runs_others, says_all, trees_of
 from sandtrail.replay.turns.process import Key, Origin, Process, Processes, Program
@@ -24,6 +24,8 @@ class Lineage:
         self.turns = turns
         self.processes = Processes()
         self.programs: list[Program] = []
+        self._lines: dict[str, list[tuple[Turn, int]]] = {}
+        self._words: dict[tuple[str, ...], list[tuple[Turn, int]]] = {}
         self._edges: dict[Key, tuple[Program | None, Origin, Edge]] = {}
 
     def begin(self, process: Process, reason: str, confidence: float = 1.0) -> None:
@@ -81,26 +83,43 @@ class Lineage:
         self.programs.append(program)
         return program
 
+    def decided(self, turn: Turn) -> None:
+        """The model has answered: its commands may be run from now on."""
+        for place, command in enumerate(turn.commands):
+            self._lines.setdefault(command.text.strip(), []).append((turn, place))
+            if command.words:
+                self._words.setdefault(_plain(command.words), []).append((turn, place))
+
     def _match(self, process: Process, program: Program, time_ns: int) -> tuple[Turn, int, Match] | None:
         """The decided command that this exec is; the latest decision wins, and in it the first that has not run."""
-        best: tuple[float, Turn, int, Match] | None = None
+        best: tuple[float, int, Turn, int, Match] | None = None
         agent = agent_above(process)
-        for turn in self.turns[: -MAX_CANDIDATES - 1 : -1]:
-            if turn.exchange is None or not turn.decided_ns or turn.decided_ns - TOLERANCE_NS > time_ns:
+        for turn, place in self._candidates(program, agent is not None):
+            if turn.decided_ns - TOLERANCE_NS > time_ns:
                 continue
-            ran = {root.origin.command for root in turn.roots}
-            for place, command in enumerate(turn.commands):
-                fit = match(program.argv, command)
-                if fit is None and process.parent is not None and process.parent.helper:
-                    fit = part_of(program.argv, command)
-                if fit is None or (fit.confidence < 1.0 and agent is None):
-                    continue
-                # A decision that this very agent received is likelier than another's with the same words.
-                weight = fit.confidence + (0.2 if agent is not None and turn.receiver is agent else 0.0)
-                weight -= 0.05 if place in ran else 0.0
-                if best is None or weight > best[0]:
-                    best = (weight, turn, place, fit)
-        return best[1:] if best else None
+            command = turn.commands[place]
+            fit = match(program.argv, command)
+            if fit is None and process.parent is not None and process.parent.helper:
+                fit = part_of(program.argv, command)
+            if fit is None or (fit.confidence < 1.0 and agent is None):
+                continue
+            # A decision that this very agent received is likelier than another's with the same words.
+            weight = fit.confidence + (0.2 if agent is not None and turn.receiver is agent else 0.0)
+            weight -= 0.05 if any(root.origin.command == place for root in turn.roots) else 0.0
+            if best is None or (weight, turn.index) > best[:2]:
+                best = (weight, turn.index, turn, place, fit)
+        return best[2:] if best else None
+
+    def _candidates(self, program: Program, near: bool) -> Iterator[tuple[Turn, int]]:
+        """Decided commands that an exec could be. Only what is near an agent is held against the words in full: a
+        sandbox may start as many other processes as it likes."""
+        for word in program.argv[1:]:
+            yield from self._lines.get(word.strip(), ())[-MAX_CANDIDATES:]
+        yield from self._words.get(_plain(program.argv), ())[-MAX_CANDIDATES:]
+        if near:
+            for turn in self.turns[: -MAX_CANDIDATES - 1 : -1]:
+                if turn.decided_ns:
+                    yield from ((turn, place) for place in range(len(turn.commands)))
 
     def _named(self, program: Program) -> bool:
         origin = program.origin
@@ -167,6 +186,10 @@ def _edge(process: Process, program: Program | None, origin: Origin) -> Edge:
     if root.process is process:
         return Edge(f"run by {which} in place of itself", origin.confidence)
     return Edge(f"descendant of {which}", origin.confidence)
+
+
+def _plain(words: Sequence[str]) -> tuple[str, ...]:
+    return (base(words[0]), *words[1:]) if words else ()
 
 
 def agent_above(process: Process) -> Process | None:

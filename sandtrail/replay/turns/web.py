@@ -148,5 +148,6 @@ class Web:
         if turn is None or turn.decided_ns:
             return
         turn.decided_ns = exchange.first_ns or exchange.end_ns or exchange.request_ns
+        self.fold.lineage.decided(turn)
         if turn.receiver is not None:
             turn.receiver.receives.append(turn.index)
