@@ -124,6 +124,10 @@ class Connections:
             self._clients[source_port] = best
         return best
 
+    def known(self, peer: Endpoint, source_port: int, proto: str) -> Connection | None:
+        """The latest connection between these ports, whether it is over or not."""
+        return self._flows.get((proto, source_port, peer))
+
     def flow_end(self, peer: Endpoint, source_port: int, time_ns: int, proto: str) -> Connection | None:
         """The connection tracker forgot a flow; the port may be used again."""
         held = self._flows.get((proto, source_port, peer))

@@ -123,10 +123,13 @@ class Traffic:
         near, far = ("dport", "src") if verdict in _INWARD else ("sport", "dst")
         there = f"{detail.get(far)}:{whole(detail.get('sport' if far == 'src' else 'dport'))}"
         peer = endpoint(str(detail.get("peer") or "")) or endpoint(fact.object) or endpoint(there)
-        if peer is None or verdict in ("ether", "invalid"):
-            self.loose(None, fact, ("packet", proto, fact.object))
-            return
         port = whole(detail.get(near))
+        if peer is None or verdict in ("ether", "invalid"):
+            # Late packets of a connection that is over, or none of any.
+            known = self.connections.known(peer, port, proto) if peer is not None else None
+            if known is None or not self.join(known, fact):
+                self.loose(None, fact, ("packet", proto, fact.object))
+            return
         if fact.kind == "net.flow_end":
             found = self.connections.flow_end(peer, port, fact.time_ns, proto)
             if found is not None and self.join(found, fact):
