@@ -25,9 +25,10 @@ from sandtrail.replay.index import Index
 from sandtrail.replay.index.catalog import open_catalog
 from sandtrail.replay.index.writer import IndexWriter
 from sandtrail.replay.sessions import Book
-from sandtrail.store.frames import Frame, Kind
 from sandtrail.store.manifest import Entry
 from sandtrail.store.reader import LogReader, open_log
+from sandtrail.store.segments import read_records
+from sandtrail.store.spool import Record
 
 __all__ = ["Follower", "catch_up"]
 
@@ -112,39 +113,32 @@ class Follower:
     def _entry(self, reader: LogReader, entry: Entry) -> None:
         if entry.kind == "segment":
             try:
-                frames = reader.segment_frames(entry.map["segment"])
+                records = read_records(self.home, entry.map)
             except (DamagedError, NotFoundError) as error:
                 self._damaged(entry, str(error))
                 return
-            self._segment(frames, entry.index)
+            self._segment(entry.map["segment"], records, entry.index)
         elif entry.kind == "gap":
             self._gap(reader, entry)
 
-    def _segment(self, frames: list[Frame], log_index: int) -> None:
-        """Decode a segment's frames, run by run of one stream."""
-        feed, data = self._decoder.feed, int(Kind.DATA)
-        rows: list[Any] = []
-        state: StreamState | None = None
-        last: Frame | None = None
-        count = 0
-        for frame in frames:
-            segment, place, stream, seq, kind, received_ns, _, _, payload = frame
-            if last is not None and state is not None and (stream != last.stream or kind != data or last.kind != data):
-                self._run(state, last, count, rows, log_index)
-                rows, count = [], 0
-            state = feed(segment, place, stream, seq, kind, received_ns, payload, rows)
-            last = frame
-            count += 1
-        if state is not None and last is not None:
-            self._run(state, last, count, rows, log_index)
+    def _segment(self, segment: int, records: list[Record], log_index: int) -> None:
+        """Decode a segment, record by record; each holds frames of one stream and one kind."""
+        place = 0
+        for record in records:
+            count, when_ns = len(record.lengths), record.when.realtime_ns
+            if not count:
+                continue
+            rows: list[Any] = []
+            state = self._decoder.run(segment, place, record.stream, record.kind, when_ns, record.frames(), rows)
+            ref = f"{segment}.{place}"
+            self._book.frames(state, ref, record.kind, count, when_ns, rows, log_index)
+            self._rows[state.session].extend(rows)
+            self._pending += len(rows)
+            place += count
+        if records:
             rows = []
-            self._decoder.tick(last.realtime_ns, rows)
-            self._found(rows, last.realtime_ns)
-
-    def _run(self, state: StreamState, last: Frame, count: int, rows: list[Any], log_index: int) -> None:
-        self._book.frames(state, last, count, rows, log_index)
-        self._rows[state.session].extend(rows)
-        self._pending += len(rows)
+            self._decoder.tick(records[-1].when.realtime_ns, rows)
+            self._found(rows, records[-1].when.realtime_ns)
 
     def _found(self, rows: list[Any], when_ns: int) -> None:
         """Take events of any sessions that came of no frame just now."""

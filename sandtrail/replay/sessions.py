@@ -9,7 +9,7 @@ from typing import Any
 from sandtrail.replay.completeness import Witness
 from sandtrail.replay.decode.decoder import StreamState
 from sandtrail.replay.decode.text import as_text, fit
-from sandtrail.store.frames import Frame, Kind
+from sandtrail.store.frames import Kind
 
 __all__ = ["Book"]
 
@@ -57,17 +57,16 @@ class Book:
         """The sessions that are not over."""
         return list(self._sessions)
 
-    def frames(self, state: StreamState, last: Frame, count: int, rows: list[Row], log_index: int) -> None:
-        """Take note of a run of frames of one stream, of which `last` is the last, and of their events.
-
-        An OPEN or a CLOSE is a run of its own.
-        """
-        session = self._session(state, last, log_index)
-        stream = self._stream(state, last, session)
+    def frames(
+        self, state: StreamState, ref: str, kind: int, count: int, when_ns: int, rows: list[Row], log_index: int
+    ) -> None:
+        """Take note of a run of frames of one stream and one kind, from `ref` on, and of their events."""
+        session = self._session(state, kind, when_ns, log_index)
+        stream = self._stream(state, ref, when_ns, session)
         stream["frames"] += count
         self._changed_streams[state.id] = stream
-        self.events(state.session, rows, last.realtime_ns)
-        if last.kind == Kind.CLOSE:
+        self.events(state.session, rows, when_ns)
+        if kind == Kind.CLOSE:
             self._close_stream(
                 session, state.id, next((row[_OBJECT] for row in rows if row[_KIND] == "stream.close"), "")
             )
@@ -76,7 +75,7 @@ class Book:
                 for other in [s for s in session.open_streams if self._source(s) == "lifecycle"]:
                     self._close_stream(session, other, "its recorder is gone")
             if not session.open_streams:
-                self._end(session, session.row["facts"].get("exit_ns") or last.realtime_ns)
+                self._end(session, session.row["facts"].get("exit_ns") or when_ns)
 
     def events(self, name: str, rows: Sequence[Row], when_ns: int) -> None:
         """Count events of a session, and read in them what the session's own row says."""
@@ -115,19 +114,19 @@ class Book:
                 self._streams[name]["dropped"] += event[_RESULT]
                 self._changed_streams[name] = self._streams[name]
 
-    def _session(self, state: StreamState, frame: Frame, log_index: int) -> _Session:
+    def _session(self, state: StreamState, kind: int, when_ns: int, log_index: int) -> _Session:
         name = state.session
         session = self._sessions.get(name)
         if session is None:
-            row = self._recall(name) or _new(name, state.sandbox, frame.realtime_ns, log_index)
+            row = self._recall(name) or _new(name, state.sandbox, when_ns, log_index)
             session = self._sessions[name] = _made({**row, "state": "recording", "ended_ns": None})
         command = state.descriptor.get("command")
-        if frame.kind == Kind.OPEN and state.source == "lifecycle" and isinstance(command, list):
+        if kind == Kind.OPEN and state.source == "lifecycle" and isinstance(command, list):
             session.row["command"] = session.row["command"] or [as_text(word, 4096) for word in command[:256]]
             session.row["sandbox"] = session.row["sandbox"] or state.sandbox
         return session
 
-    def _stream(self, state: StreamState, frame: Frame, session: _Session) -> dict[str, Any]:
+    def _stream(self, state: StreamState, ref: str, when_ns: int, session: _Session) -> dict[str, Any]:
         stream = self._streams.get(state.id)
         if stream is None:
             stream = self._streams[state.id] = {
@@ -135,8 +134,8 @@ class Book:
                 "session": state.session,
                 "source": state.source[:32],
                 "descriptor": fit(state.descriptor, 256 << 10),
-                "opened_ref": frame.ref,
-                "opened_ns": frame.realtime_ns,
+                "opened_ref": ref,
+                "opened_ns": when_ns,
                 "frames": 0,
                 "dropped": 0,
                 "closed": False,

@@ -6,6 +6,7 @@ the same order it gives the same rows, wherever it was stopped, dumped and loade
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ VERSION: Final = 2
 RECORDER: Final = "recorder"
 """The session of what the recorder says of itself."""
 _MIN, _MAX = -(1 << 63), (1 << 63) - 1
-_I32: Final = (1 << 31) - 1
+_DATA: Final = int(Kind.DATA)
 _NOBODY: Final = (0, 0, 0, 0, "", "", "", None, None)
 
 Row = tuple[Any, ...]
@@ -70,21 +71,45 @@ class Decoder:
         rows: list[Row],
     ) -> StreamState:
         """Append the events of one frame; returns its stream."""
-        ref = f"{segment}.{place}"
+        return self.run(segment, place, stream, kind, received_ns, [(seq, payload)], rows)
+
+    def run(
+        self,
+        segment: int,
+        place: int,
+        stream: int,
+        kind: int,
+        received_ns: int,
+        frames: Iterable[tuple[int, bytes]],
+        rows: list[Row],
+    ) -> StreamState:
+        """Append the events of frames (seq, payload) of one stream that were received together, the first of them at
+        `place` of the segment; returns their stream."""
         state = self.streams.get(stream)
         if state is None:
             name = f"{stream:016x}"
             # A stream that names no session is one by itself.
             state = self.streams[stream] = StreamState(name, session=f"unbound-{name}")
         self.touched.add(stream)
-        state.frames += 1
+        begin = place
+        if kind == _DATA and state.gvisor is not None:
+            feed = state.gvisor.feed
+            for seq, payload in frames:
+                feed(f"{segment}.{place}", seq, received_ns, payload, rows)
+                place += 1
+        else:
+            for seq, payload in frames:
+                self._frame(state, f"{segment}.{place}", seq, kind, received_ns, payload, rows)
+                place += 1
+        state.frames += place - begin
+        return state
+
+    def _frame(
+        self, state: StreamState, ref: str, seq: int, kind: int, received_ns: int, payload: bytes, rows: list[Row]
+    ) -> None:
         if kind == Kind.DATA:
-            gvisor = state.gvisor
-            if gvisor is not None:
-                gvisor.feed(ref, seq, received_ns, payload, rows)
-            else:
-                self._data(state, ref, seq, received_ns, payload, rows)
-            return state
+            self._data(state, ref, seq, received_ns, payload, rows)
+            return
         if kind == Kind.OPEN:
             self._open(state, payload)
         at = (ref, state.session, state.sandbox, state.source)
@@ -94,14 +119,13 @@ class Decoder:
             self._finish(state, at, seq, received_ns, rows)
             # What ends with the stream comes under the frames that began it, or, without one, first of this frame's.
             n = sum(row[0] == ref for row in rows[before:])
-            self.streams.pop(stream, None)
+            self.streams.pop(int(state.id, 16), None)
         event = stream_event(kind, payload, state.source, state.id)
         if kind == Kind.NOTE:
             event = self._note(state, event)
         elif kind == Kind.CLOSE and state.gvisor is not None and state.gvisor.unknown:
             event[4]["unknown"] = dict(list(state.gvisor.unknown.items())[:200])
         rows.append(_row(at, event, received_ns, seq, "", n))
-        return state
 
     def _open(self, state: StreamState, payload: bytes) -> None:
         told = read_map(payload)

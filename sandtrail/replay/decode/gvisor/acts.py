@@ -23,25 +23,19 @@ _ACCESS, _CREAT = 0o3, 0o100
 _CLONE_THREAD = 0x10000
 
 
-class Act(NamedTuple):
-    """What a message says; `detail` is JSON."""
-
-    kind: str
-    object: str = ""
-    result: int | None = None
-    errno: int | None = None
-    detail: str = ""
+Act = tuple[str, str, int | None, int | None, str]
+"""kind, object, result, errno, detail (JSON). A plain tuple: one is made for every message."""
 
 
 def exit_of(message: Any) -> tuple[int | None, int | None]:
     """(result, errno) of a call that returned; (None, None) of one that only began. A failed call's result is -1."""
-    if not message.HasField("exit"):
-        return None, None
     end = message.exit
-    errno = end.errorno
+    errno, result = end.errorno, end.result
     if errno:
         return -1, errno if -1 << 31 <= errno < 1 << 31 else -1
-    return end.result, 0
+    if not result and not message.HasField("exit"):
+        return None, None
+    return result, 0
 
 
 def resolve(path: bytes, folder: bytes, cwd: str) -> str:
@@ -97,9 +91,9 @@ def _open(message: Any, cwd: str) -> Act:
     more = f',"pathname":{quote(text(given))}' if given != path.encode() else ""
     if flags & _CREAT:
         detail = f'{{"fd":{result or 0},"flags":{flags},"write":{write},"mode":{message.mode}{more}}}'
-        return Act("file.create", path, result, errno, detail)
+        return ("file.create", path, result, errno, detail)
     detail = f'{{"fd":{result or 0},"flags":{flags},"write":{write}{more}}}'
-    return Act("file.open", path, result, errno, detail)
+    return ("file.open", path, result, errno, detail)
 
 
 def _read_write(file_kind: str, socket_kind: str) -> Callable[[Any, str], Act]:
@@ -109,14 +103,14 @@ def _read_write(file_kind: str, socket_kind: str) -> Callable[[Any, str], Act]:
         offset = f',"offset":{message.offset}' if message.has_offset else ""
         done = result if result is not None and result > 0 else 0
         detail = f'{{"fd":{message.fd},"bytes":{done},"asked":{message.count}{offset}}}'
-        return Act(socket_kind if path.startswith("socket:") else file_kind, path, result, errno, detail)
+        return (socket_kind if path.startswith("socket:") else file_kind, path, result, errno, detail)
 
     return act
 
 
 def _close(message: Any, _cwd: str) -> Act:
     result, errno = exit_of(message)
-    return Act("file.close", text(message.fd_path), result, errno, f'{{"fd":{message.fd}}}')
+    return ("file.close", text(message.fd_path), result, errno, f'{{"fd":{message.fd}}}')
 
 
 def _socket_call(kind: str) -> Callable[[Any, str], Act]:
@@ -126,7 +120,7 @@ def _socket_call(kind: str) -> Callable[[Any, str], Act]:
         detail = {"fd": message.fd, "family": address.family, "ip": address.ip, "port": address.port}
         if kind == "net.listen":
             detail["backlog"] = message.backlog
-        return Act(kind, address.name, result, errno, to_json(detail))
+        return (kind, address.name, result, errno, to_json(detail))
 
     return act
 
@@ -140,28 +134,26 @@ def _socket(message: Any, _cwd: str) -> Act:
         fields |= {"fds": [message.socket1, message.socket2]}
     else:
         fields |= {"fd": result}
-    return Act("net.socket", name, result, errno, to_json(fields))
+    return ("net.socket", name, result, errno, to_json(fields))
 
 
 def _chdir(message: Any, cwd: str) -> Act:
     result, errno = exit_of(message)
     path = resolve(message.pathname, _folder(message), cwd)
-    return Act("dir.change", path, result, errno, to_json({"pathname": text(message.pathname)}))
+    return ("dir.change", path, result, errno, to_json({"pathname": text(message.pathname)}))
 
 
 def _chroot(message: Any, cwd: str) -> Act:
     result, errno = exit_of(message)
     path = resolve(message.pathname, b"", cwd)
-    return Act("identity.chroot", path, result, errno, to_json({"syscall": "chroot", "pathname": path}))
+    return ("identity.chroot", path, result, errno, to_json({"syscall": "chroot", "pathname": path}))
 
 
 def _identity(kind: str, *names: str) -> Callable[[Any, str], Act]:
     def act(message: Any, _cwd: str) -> Act:
         result, errno = exit_of(message)
         values = {name: _signed(getattr(message, name)) for name in names}
-        return Act(
-            kind, ",".join(map(str, values.values())), result, errno, to_json({"sysno": message.sysno, **values})
-        )
+        return (kind, ",".join(map(str, values.values())), result, errno, to_json({"sysno": message.sysno, **values}))
 
     return act
 
@@ -179,7 +171,7 @@ def _other(kind: str) -> Callable[[Any, str], Act]:
                 value = str(value)[:500]
             detail[field.name] = text(value) if isinstance(value, bytes) else value
         path = resolve(message.pathname, message.fd_path, cwd) if "pathname" in detail else detail.get("fd_path", "")
-        return Act(kind, path, result, errno, to_json(detail))
+        return (kind, path, result, errno, to_json(detail))
 
     return act
 
@@ -191,7 +183,7 @@ def _clone_info(message: Any, _cwd: str) -> Act:
     detail = (
         f'{{"child_pid":{pid},"child_tid":{tid},"child_start_ns":{start},"flags":{message.flags},"thread":{thread}}}'
     )
-    return Act("process.clone", "", tid, 0, detail)
+    return ("process.clone", "", tid, 0, detail)
 
 
 def _exit_status(via: str) -> Callable[[Any, str], Act]:
@@ -199,14 +191,14 @@ def _exit_status(via: str) -> Callable[[Any, str], Act]:
         status = message.exit_status
         signal = status & 0x7F
         code = -signal if signal else (status >> 8) & 0xFF
-        return Act("process.exit", "", code, 0, f'{{"status":{status},"via":"{via}"}}')
+        return ("process.exit", "", code, 0, f'{{"status":{status},"via":"{via}"}}')
 
     return act
 
 
 def _mapped(message: Any, _cwd: str) -> Act:
     detail = {"ino": message.mapped_ino, "mode": message.mapped_mode, "initial": message.is_initial_mmap}
-    return Act("file.map", text(message.mapped_path), None, None, to_json(detail))
+    return ("file.map", text(message.mapped_path), None, None, to_json(detail))
 
 
 class Raw(NamedTuple):
@@ -242,7 +234,7 @@ class Raw(NamedTuple):
             detail += f',"fd":{first},"bytes":{done}'
         elif kind == "identity.setid":
             thing = ",".join(str(_signed(value)) for value in self.args[:3]) if "res" in self.name else str(first)
-        return Act(kind, thing, self.result, self.errno, "{" + detail + "}")
+        return (kind, thing, self.result, self.errno, "{" + detail + "}")
 
 
 def _signed(value: int) -> int:

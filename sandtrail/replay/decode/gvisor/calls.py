@@ -77,15 +77,18 @@ class Calls:
 
     def _never_named(self, head: Head, act: Act, rows: list[Row]) -> None:
         """A call whose other message never came."""
-        rows.append((*head, act.object, act.result, act.errno, _hidden(act.detail), 0))
-        self._hide(head, "a call that names something in bytes that are not UTF-8", act.kind, 1, rows)
+        kind, thing, result, errno, detail = act
+        rows.append((*head, thing, result, errno, _hidden(detail), 0))
+        self._hide(head, "a call that names something in bytes that are not UTF-8", kind, 1, rows)
 
     def began(self, thread: Key, kind: int, head: Head, act: Act, rows: list[Row]) -> None:
         """A call of which a message of type `kind` should be this thread's next: its end, or its names."""
         before = self._began.pop(thread, None)
         if before is not None and before[0] == kind:
             # What was said when it began, with how it ended.
-            head, act = before[1], before[2]._replace(result=act.result, errno=act.errno)
+            _, _, result, errno, _ = act
+            name, thing, _, _, detail = before[2]
+            head, act = before[1], (name, thing, result, errno, detail)
         elif len(self._began) >= _MAX_THREADS:
             self._never_named(*self._began.pop(next(iter(self._began)))[1:], rows)
         self._began[thread] = (kind, head, act)
@@ -109,9 +112,9 @@ class Calls:
             self._note()
             return
         act = call.act()
-        head[4] = act.kind
+        head[4] = act[0]
         if call.name not in self._both:
-            rows.append((*head, act.object, act.result, act.errno, act.detail, 0))
+            rows.append((*head, *act[1:], 0))
         elif thread[1]:
             self.began(thread, TYPED[call.name], head, act, rows)
         else:
@@ -239,7 +242,7 @@ class Calls:
                 detail = to_json({"via": "raw", "syscall": raw.name, "hidden": True})
             else:
                 act = raw.act()
-                head[4], detail = act.kind, _hidden(act.detail)
+                head[4], detail = act[0], _hidden(act[4])
             rows.append((*head, "", raw.result, raw.errno, detail, 0))
             what = "a call whose path or arguments are not UTF-8, by a process that this runsc does not name"
             self._hide(head, what, raw.name, 1, rows)
@@ -263,7 +266,7 @@ class Calls:
         for pending in self._pending.values():
             self._give_out(pending, processes, rows)
         for _, head, act in self._began.values():
-            rows.append((*head, act.object, act.result, act.errno, act.detail, 0))
+            rows.append((*head, *act[1:], 0))
         self._pending.clear()
         self._began.clear()
         self._reported.clear()
@@ -292,7 +295,10 @@ class Calls:
     def load(self, plain: dict[str, Any]) -> None:
         """Take up a state that `dump` gave."""
         self._pending = {(t[0], t[1], t[2]): Pending(**pending) for t, pending in plain["pending"]}
-        self._began = {(t[0], t[1], t[2]): (kind, head, Act(*act)) for t, kind, head, act in plain["began"]}
+        self._began = {
+            (t[0], t[1], t[2]): (kind, head, (act[0], act[1], act[2], act[3], act[4]))
+            for t, kind, head, act in plain["began"]
+        }
         self._reported = {(t[0], t[1], t[2]) for t in plain["reported"]}
         self._report_first = plain["report_first"]
         for (name, sysno, args, result, errno), head in plain["loose"]:

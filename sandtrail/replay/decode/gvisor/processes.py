@@ -32,10 +32,10 @@ class Process:
 
     def opened(self, fd: int, path: str) -> None:
         """It opened a file or a folder."""
-        self.opens.pop(fd, None)
-        if len(self.opens) >= _MAX_OPENS:
-            del self.opens[next(iter(self.opens))]
-        self.opens[fd] = path
+        opens = self.opens
+        opens[fd] = path
+        if len(opens) > _MAX_OPENS:
+            del opens[next(iter(opens))]
 
 
 class Processes:
@@ -43,15 +43,15 @@ class Processes:
 
     def __init__(self) -> None:
         self.known: dict[Key, Process] = {}
-        self._containers: dict[bytes, str] = {}
+        self.containers: dict[bytes, str] = {}
 
     def container(self, name: bytes) -> str:
         """A container's id as text; there are few of them and every message has one."""
-        found = self._containers.get(name)
+        found = self.containers.get(name)
         if found is None:
-            if len(self._containers) > 1000:
-                self._containers.clear()
-            found = self._containers[name] = text(name, 256)
+            if len(self.containers) > 1000:
+                self.containers.clear()
+            found = self.containers[name] = text(name, 256)
         return found
 
     def get(self, key: Key) -> Process:

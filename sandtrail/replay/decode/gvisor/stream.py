@@ -28,8 +28,10 @@ __all__ = ["HEADER", "GvisorStream"]
 HEADER: Final = Struct("<HHI")
 """HeaderSize, MessageType, DroppedCount; in the order of the sandbox's machine, and every one that gVisor runs on is
 little-endian."""
-_START, _CLONE, _EXEC, _NOTIFY, _TASK_EXIT, _RAW, _OPEN, _EXECVE, _CHDIR = 1, 2, 3, 4, 5, 6, 7, 11, 13
-_TOLD_APART: Final = frozenset({_START, _EXEC, _RAW, _EXECVE})
+HEADER_SIZE: Final = HEADER.size
+_START, _CLONE, _EXEC, _NOTIFY, _TASK_EXIT, _RAW, _OPEN, _EXECVE, _CHDIR, _MMAP = 1, 2, 3, 4, 5, 6, 7, 11, 13, 35
+_SEVERAL: Final = frozenset({_START, _EXEC, _RAW, _EXECVE})
+_CHANGING: Final = frozenset({_CLONE, _NOTIFY, _TASK_EXIT, _CHDIR})
 _MAX_KINDS_UNKNOWN: Final = 1000
 
 
@@ -70,86 +72,109 @@ class GvisorStream:
     # -- one packet ------------------------------------------------------------------------------------------------
 
     def feed(self, ref: str, seq: int, received_ns: int, data: bytes, rows: list[Row]) -> None:
-        """Append the events of one packet, and those that it completes."""
+        """Append the events of one packet, and those that it completes.
+
+        Long, because it is what a storm is made of: a hundred thousand packets a second leave no time for calls.
+        """
         self.messages += 1
         size = len(data)
-        head: Head = [ref, self.session, self.sandbox, "gvisor", "", received_ns, received_ns, seq]
-        if size < HEADER.size:
-            self._unknown(head, data, -1, "shorter than a header", rows)
+        if size < HEADER_SIZE:
+            self._unknown(self._head(ref, seq, received_ns), data, -1, "shorter than a header", rows)
             return
         header, kind, dropped = HEADER.unpack_from(data)
         if dropped != self.dropped:
-            self._count_drops(head, dropped, rows)
+            self._count_drops(self._head(ref, seq, received_ns), dropped, rows)
         cls = CLASSES.get(kind)
-        if cls is None:
-            self._unknown(head, data, kind, f"message type {kind}", rows)
-            return
-        if not HEADER.size <= header <= size:
-            self._unknown(head, data, kind, f"header size {header} of {size} bytes", rows)
+        if cls is None or not HEADER_SIZE <= header <= size:
+            why = f"message type {kind}" if cls is None else f"header size {header} of {size} bytes"
+            self._unknown(self._head(ref, seq, received_ns), data, kind, why, rows)
             return
         try:
             message = cls.FromString(data[header:])
         except (DecodeError, RecursionError):
-            self._unknown(head, data, kind, f"{KINDS[kind][0]} is not well-formed", rows)
+            why = f"{KINDS[kind][0]} is not well-formed"
+            self._unknown(self._head(ref, seq, received_ns), data, kind, why, rows)
             return
         context = message.context
         if len(UnknownFieldSet(message)) or len(UnknownFieldSet(context)):
-            self._unknown_fields(head, data, kind, message, rows)
-        self._message(head, kind, message, context, rows)
+            self._unknown_fields(self._head(ref, seq, received_ns), data, kind, message, rows)
 
-    def _message(self, head: Head, kind: int, message: Any, context: Any, rows: list[Row]) -> None:
-        container, pid, tid = self.processes.container(context.container_id), context.thread_group_id, context.thread_id
-        start = context.thread_group_start_time_ns
+        processes = self.processes
+        container = processes.containers.get(context.container_id)
+        if container is None:
+            container = processes.container(context.container_id)
+        pid, tid, start = context.thread_group_id, context.thread_id, context.thread_group_start_time_ns
         key = (container, pid, start)
-        process = self.processes.get(key)
-        name = context.process_name
+        process = processes.known.get(key)
+        if process is None:
+            process = processes.get(key)
+        name, cwd, parent = context.process_name, context.cwd, context.parent_thread_group_id
         if name:
             process.comm = text(name, 64)
-        if context.cwd:
-            process.cwd = text(context.cwd)
-        if context.parent_thread_group_id:
-            process.ppid, process.born = context.parent_thread_group_id, True
-        if context.time_ns > 0:
-            head[5] = context.time_ns
+        if cwd:
+            process.cwd = text(cwd)
+        if parent:
+            process.ppid, process.born = parent, True
+        time_ns = context.time_ns
+        if time_ns <= 0:
+            time_ns = received_ns
         uid = gid = None
         if context.HasField("credentials"):
             credentials = context.credentials
             uid, gid = credentials.effective_uid, credentials.effective_gid
-        calls = self.calls
-        if calls.waiting or kind in _TOLD_APART:
+
+        if kind in _SEVERAL or self.calls.waiting:
             thread = (container, tid, context.thread_start_time_ns)
-            calls.settle(thread, process, kind, message, process.comm if name else "", rows)
-            head += (container, pid, start, tid, process.ppid, process.comm, process.exe, process.cwd, uid, gid)
-            if kind in _TOLD_APART:
-                self._told_apart(head, kind, thread, process, message, rows)
+            self.calls.settle(thread, process, kind, message, process.comm if name else "", rows)
+            if kind in _SEVERAL:
+                head = [
+                    ref, self.session, self.sandbox, "gvisor", "", time_ns, received_ns, seq, container, pid, start,
+                    tid, process.ppid, process.comm, process.exe, process.cwd, uid, gid,
+                ]  # fmt: skip
+                self._several(head, kind, thread, process, message, rows)
                 return
-            if kind == _CHDIR:
-                calls.chdir(thread, process, message)
-        else:
-            thread = None
-            head += (container, pid, start, tid, process.ppid, process.comm, process.exe, process.cwd, uid, gid)
-        act = ACTS[kind](message, process.cwd)
-        head[4] = act.kind
-        if act.result is None and kind > _RAW and kind != 35:
-            # The call began; its end comes as a message of its own, unless a name silences that.
-            calls.began((container, tid, context.thread_start_time_ns), kind, head, act, rows)
-            return
+        event, thing, result, errno, detail = ACTS[kind](message, process.cwd)
         if kind == _OPEN:
-            if act.result is not None and act.result >= 0 and act.object[:1] == "/":
-                process.opened(act.result, act.object)
-        elif kind == _CLONE:
-            self._clone(key, process, message, head, rows)
-        elif kind == _CHDIR:
-            if act.errno == 0:
-                process.hidden = False
-                process.cwd = head[15] = text(context.cwd) or act.object
+            if result is not None and result >= 0 and thing[:1] == "/":
+                process.opened(result, thing)
+        elif kind in _CHANGING:
+            event = self._change(kind, key, process, message, tid, event, thing)
+        row = (
+            ref, self.session, self.sandbox, "gvisor", event, time_ns, received_ns, seq, container, pid, start,
+            tid, process.ppid, process.comm, process.exe, process.cwd, uid, gid, thing, result, errno, detail, 0,
+        )  # fmt: skip
+        if result is None and kind > _RAW and kind != _MMAP:
+            # The call began; its end comes as a message of its own, unless a name silences that.
+            thread = (container, tid, context.thread_start_time_ns)
+            self.calls.began(thread, kind, list(row[:18]), (event, thing, result, errno, detail), rows)
+            return
+        rows.append(row)
+        if kind == _CLONE and process.hidden:
+            self._hidden_child(list(row[:18]), pid, message, rows)
+
+    def _head(self, ref: str, seq: int, received_ns: int) -> Head:
+        return [ref, self.session, self.sandbox, "gvisor", "", received_ns, received_ns, seq]
+
+    def _change(self, kind: int, key: Key, process: Process, message: Any, tid: int, event: str, thing: str) -> str:
+        """What a message changes in what is known of processes; returns the kind of its event."""
+        if kind == _CLONE:
+            child = (key[0], message.created_thread_group_id, message.created_thread_start_time_ns)
+            self.processes.clone(key, process, child)
         elif kind == _NOTIFY:
             self.processes.end(key)
-        elif kind == _TASK_EXIT and (tid != pid or process.born):
-            head[4] = "process.thread_exit"
-        rows.append((*head, act.object, act.result, act.errno, act.detail, 0))
+        elif kind == _TASK_EXIT:
+            if tid != key[1] or process.born:
+                return "process.thread_exit"
+        elif message.HasField("exit"):  # of chdir
+            thread = (key[0], tid, message.context.thread_start_time_ns)
+            self.calls.chdir(thread, process, message)
+            if not message.exit.errorno:
+                process.hidden = False
+                process.cwd = text(message.context.cwd) or thing
+        return event
 
-    def _told_apart(self, head: Head, kind: int, thread: Key, process: Process, message: Any, rows: list[Row]) -> None:
+    def _several(self, head: Head, kind: int, thread: Key, process: Process, message: Any, rows: list[Row]) -> None:
+        """One of the messages that tell a call together."""
         if kind == _RAW:
             self.calls.raw(head, thread, process, message, rows)
         elif kind == _EXECVE:
@@ -160,13 +185,11 @@ class GvisorStream:
         else:
             self.calls.container_start(head, process, message, self.messages, rows)
 
-    def _clone(self, key: Key, process: Process, message: Any, head: Head, rows: list[Row]) -> None:
-        child = (key[0], message.created_thread_group_id, message.created_thread_start_time_ns)
-        self.processes.clone(key, process, child)
-        if process.hidden and child[1] and child[1] != key[1]:
+    def _hidden_child(self, head: Head, pid: int, message: Any, rows: list[Row]) -> None:
+        child = message.created_thread_group_id
+        if child and child != pid:
             what = "a process begins in a folder whose name is not UTF-8: what it opens there is not reported"
-            detail = {"what": what, "child_pid": child[1], "from_ns": head[5]}
-            rows.append(gap_row(head, "unencodable", self.stream, detail, n=1))
+            rows.append(gap_row(head, "unencodable", self.stream, {"what": what, "child_pid": child}, n=1))
 
     # -- what is not understood, what is missing ---------------------------------------------------------------------
 
