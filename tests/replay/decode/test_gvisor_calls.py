@@ -204,3 +204,30 @@ def test_the_raw_beginning_of_a_call_says_nothing() -> None:
 def test_arm64_has_its_own_numbers() -> None:
     (event,) = decode([packet("SYSCALL_RAW", exit=OK, sysno=35)], machine="aarch64")
     assert event.kind == "file.unlink"
+
+
+def test_a_silent_fchdir_proves_no_hiding() -> None:
+    raw = packet("SYSCALL_RAW", exit=OK, sysno=81, arg1=9, arg2=0xDEAD)
+    after = packet("SYSCALL_OPEN", exit={"result": 5}, fd=-100, pathname=b"x", context={"cwd": b"/back"})
+    for before in (raw, nobody(raw)):
+        found = decode([before, WRITE, after])
+        (change,) = [event for event in found if event.kind == "dir.change"]
+        assert (change.object, json.loads(change.detail)["hidden"]) == ("", True)
+        assert not gaps(found)
+        assert [event.object for event in found if event.kind == "file.open"] == ["/back/x"]
+
+
+def test_a_folder_changed_to_by_a_relative_path_is_the_one_that_the_process_is_in_afterwards() -> None:
+    change = packet("SYSCALL_CHDIR", exit=OK, sysno=80, fd=-100, pathname=b"sub", context={"cwd": b"/srv/sub"})
+    (event,) = decode([change])
+    assert (event.object, event.cwd) == ("/srv/sub", "/srv/sub")
+    failed = {"errorno": 2}
+    refused = packet("SYSCALL_CHDIR", exit=failed, sysno=80, fd=-100, pathname=b"no", context={"cwd": b"/srv"})
+    (event,) = decode([refused])
+    assert (event.object, event.result, event.cwd) == ("/srv/no", -1, "/srv")
+
+
+def test_what_a_typed_fchdir_has_for_a_path_is_not_one() -> None:
+    change = packet("SYSCALL_CHDIR", exit=OK, sysno=81, fd=3, pathname=b"junk", context={"cwd": b"/srv"})
+    (event,) = decode([change])
+    assert (event.object, "pathname" in json.loads(event.detail)) == ("/srv", False)

@@ -78,11 +78,6 @@ def argv_detail(words: Any) -> dict[str, Any]:
     return detail
 
 
-def _folder(message: Any) -> bytes:
-    """The path of the folder that an *at call names; empty where it is the current one."""
-    return b"" if message.fd == AT_FDCWD else message.fd_path
-
-
 def _open(message: Any, cwd: str) -> Act:
     result, errno = exit_of(message)
     flags, given = message.flags, message.pathname
@@ -138,9 +133,14 @@ def _socket(message: Any, _cwd: str) -> Act:
 
 
 def _chdir(message: Any, cwd: str) -> Act:
+    """`cwd` is the folder after the call. What fchdir has for a path is whatever was in its second register."""
     result, errno = exit_of(message)
-    path = resolve(message.pathname, _folder(message), cwd)
-    return ("dir.change", path, result, errno, to_json({"pathname": text(message.pathname)}))
+    if message.fd != AT_FDCWD:
+        path = text(message.fd_path) or ("" if errno else cwd)
+        return ("dir.change", path, result, errno, to_json({"fd": message.fd}))
+    path = text(message.context.cwd) if not errno else resolve(message.pathname, b"", cwd)
+    detail = to_json({"pathname": text(message.pathname)})
+    return ("dir.change", path or resolve(message.pathname, b"", cwd), result, errno, detail)
 
 
 def _chroot(message: Any, cwd: str) -> Act:

@@ -222,16 +222,20 @@ class Calls:
             self._hide(head, "the report of an exec whose environment is not UTF-8", pending.call, 1, rows)
 
     def _hidden_folder(self, pending: Pending, process: Process, rows: list[Row]) -> None:
+        """A change of folder whose typed message never came."""
         head = pending.head
         head[4] = "dir.change"
-        if pending.path:
+        detail: dict[str, Any] = {"via": "raw", "syscall": pending.call}
+        if pending.call == "fchdir":
             # The sentry takes whatever is in the second register of fchdir for a path and copies it; where that is not
-            # UTF-8 the message is lost though the folder's name is fine. Its descriptor tells which folder it was.
+            # UTF-8 the message is lost though the folder's name is fine. So this proves no hiding. The descriptor tells
+            # which folder it was, where its open was seen; else the next message that carries the folder will.
             process.hidden, process.cwd = False, pending.path
-            rows.append((*head, pending.path, 0, 0, to_json({"via": "raw", "syscall": pending.call}), 0))
+            detail |= {} if pending.path else {"hidden": True}
+            rows.append((*head, pending.path, 0, 0, to_json(detail), 0))
             return
         process.hidden, process.cwd = True, ""
-        rows.append((*head, "", 0, 0, to_json({"via": "raw", "syscall": pending.call, "hidden": True}), 0))
+        rows.append((*head, "", 0, 0, to_json({**detail, "hidden": True}), 0))
         what = "the process is in a folder whose name is not UTF-8: what it opens there is not reported"
         self._hide(head, what, pending.call, None, rows)
 
@@ -244,6 +248,8 @@ class Calls:
                 act = raw.act()
                 head[4], detail = act[0], _hidden(act[4])
             rows.append((*head, "", raw.result, raw.errno, detail, 0))
+            if raw.name == "fchdir":
+                continue  # as in _hidden_folder
             what = "a call whose path or arguments are not UTF-8, by a process that this runsc does not name"
             self._hide(head, what, raw.name, 1, rows)
 

@@ -8,7 +8,8 @@ about. Raw messages (registers only) always come. So for each thread:
   sentry's report first, and say truly how the call ended. One `process.exec` comes of it. Where the typed call or the
   report is missing, what follows in the thread tells whether the image was loaded, if anything does.
 * a change of directory is the raw call, then the typed one. Where the typed one is missing, the new folder's name is
-  not UTF-8, and whatever carries the folder is silent until the process goes elsewhere.
+  not UTF-8, and whatever carries the folder is silent until the process goes elsewhere. fchdir proves nothing that way:
+  the sentry reports a stray register as its path, and that often enough is not UTF-8.
 
 * any other call may be asked for both ways, or its beginning beside its end. What came first waits for what should be
   the thread's next message; it is told only where that does not come.
