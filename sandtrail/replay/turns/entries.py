@@ -24,7 +24,7 @@ class Entry(NamedTuple):
     """Segment, frame, event of the frame, step: the same whenever and in whatever company the event comes."""
     event: Event
     phase: str
-    """`ask`, `answer` and `told` for the steps of an exchange, empty for everything else."""
+    """`ask`, `answer` and `told`, the steps of an exchange; empty for everything else."""
 
 
 def entries(events: Iterable[Event]) -> list[Entry]:
@@ -47,7 +47,6 @@ def _steps(event: Event, at_ns: int) -> Iterator[tuple[int, str]]:
     detail = details(event)
     asked = whole(detail.get("start_ns")) or at_ns
     first = whole(detail.get("first_ns"))
-    yield asked, "ask"
     if first:
         yield max(asked, first - LEAD_NS), "answer"
     yield max(whole(detail.get("end_ns")), first, asked), "told"

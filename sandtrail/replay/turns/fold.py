@@ -68,7 +68,7 @@ class Fold:
     def feed_entries(self, steps: Iterable[Entry]) -> None:
         """Take events as steps that are in order already."""
         for at_ns, _, fact, phase in steps:
-            self.events += phase != "answer" and not (phase == "ask" and fact.kind == "http.exchange")
+            self.events += phase != "answer"
             self.first_ns = self.first_ns or at_ns
             self.last_ns = max(self.last_ns, at_ns)
             kind = fact.kind

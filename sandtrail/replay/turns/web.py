@@ -59,9 +59,9 @@ class Web:
         held = self._held.get(key)
         if held is None:
             held = self._held[key] = self._ask(key, self.reader.read(fact), fact)
-        elif phase != "ask":
+        if phase != "ask":
             self._update(held, fact)
-        if fact.kind == "http.request" or phase == "told":
+        if phase != "answer":
             self.fold.extend(*held.spot, fact)
         if phase == "answer":
             self._answer(held)
