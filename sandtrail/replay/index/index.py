@@ -20,6 +20,7 @@ from sandtrail.replay.index.tables import cursor, parts, sessions, streams
 __all__ = ["Index"]
 
 MAX_LIMIT = 10_000
+_CHUNK = 8192
 _ORDER = "time_ns, CAST(split_part(ref, '.', 1) AS BIGINT), CAST(split_part(ref, '.', 2) AS BIGINT), n"
 
 
@@ -91,10 +92,12 @@ class Index:
             first, count = part["first_row"], part["rows"]
             if first + count <= start:
                 continue
-            table = pq.read_table(self.home / part["path"], schema=SCHEMA).slice(max(0, start - first))
-            for batch in table.to_batches(max_chunksize=8192):
-                for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                    yield Event._make(values)
+            with pq.ParquetFile(self.home / part["path"]) as file:
+                for batch in file.iter_batches(_CHUNK):
+                    skipped = min(max(0, start - first), batch.num_rows)
+                    first += batch.num_rows
+                    for values in zip(*(c.to_pylist() for c in batch.slice(skipped).columns), strict=True):
+                        yield Event._make(values)
 
     def connection(self, session: str | None = None) -> duckdb.DuckDBPyConnection:
         """A DuckDB connection of one's own with a view `events` over the parts that are live now."""
