@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import time
 from typing import Any, Protocol
 
@@ -226,7 +225,7 @@ class Exchange:
 
 def _whole(tap: Tap) -> dict[str, Any]:
     body, decoded = tap.kept()
-    frame = {"body": base64.b64encode(body).decode(), **_sums(tap)}
+    frame = {"body": body, **_sums(tap)}
     return frame | ({"decoded": True} if decoded else {})
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import time
 from collections.abc import Callable
 from typing import Any
@@ -88,7 +87,7 @@ class Passage:
     def _record(self, data: bytes) -> None:
         if not data:
             return
-        frame = {**self._frame, "n": self.chunks, "at_ns": time.time_ns(), "data": base64.b64encode(data).decode()}
+        frame: dict[str, Any] = {**self._frame, "n": self.chunks, "at_ns": time.time_ns(), "data": data}
         if self.tap.decoded:
             frame["decoded"] = True
         self.chunks += 1

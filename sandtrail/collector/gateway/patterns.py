@@ -23,7 +23,7 @@ _TOKEN = rb"[A-Za-z0-9_\-.~+/=%]"
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One kind of credential. `anchors` are in lower case; they are looked for in any case.
+    """One kind of credential. With `any_case` its anchors are in lower case and looked for in any.
 
     The rule without a name finds what stands for a credential already, and is left as it is.
     """
@@ -32,15 +32,12 @@ class Rule:
     anchors: tuple[bytes, ...]
     pattern: re.Pattern[bytes]
     undecided: re.Pattern[bytes]
+    any_case: bool
 
 
-def _rule(name: str, anchors: Iterable[str], pattern: bytes, undecided: bytes) -> Rule:
-    return Rule(
-        name,
-        tuple(anchor.lower().encode() for anchor in anchors),
-        re.compile(pattern, re.DOTALL),
-        re.compile(undecided, re.DOTALL),
-    )
+def _rule(name: str, anchors: Iterable[str], pattern: bytes, undecided: bytes, *, any_case: bool = False) -> Rule:
+    literals = tuple((anchor.lower() if any_case else anchor).encode() for anchor in anchors)
+    return Rule(name, literals, re.compile(pattern, re.DOTALL), re.compile(undecided, re.DOTALL), any_case)
 
 
 def prefix_rule(name: str, prefix: str, least: int, chars: str = r"A-Za-z0-9_\-") -> Rule:
@@ -53,9 +50,13 @@ def prefix_rule(name: str, prefix: str, least: int, chars: str = r"A-Za-z0-9_\-"
     return _rule(name, [prefix], start + b"{%d,%d}" % (least, _LONGEST), start + b"{0,%d}" % (_LONGEST - 1))
 
 
-def field_rule(name: str, *names: str) -> Rule:
+def field_rule(name: str, *names: str, any_case: bool = True) -> Rule:
     """The value of a named field: JSON (also inside of a JSON string), form, shell, YAML, or a header in a text."""
-    words = b"(?i:" + b"|".join(re.escape(word.encode()) for word in sorted(names, key=len, reverse=True)) + b")"
+    words = (
+        (b"(?i:" if any_case else b"(?:")
+        + b"|".join(re.escape(word.encode()) for word in sorted(names, key=len, reverse=True))
+        + b")"
+    )
     quote, escaped = rb"[\"']", rb"\\{1,7}[\"']"
     between = rb"(?:\\{0,7}[\"'])?\s{0,8}[:=]\s{0,8}"
     scheme = rb"(?:(?i:bearer|basic|token|digest)\s{1,4})?"
@@ -76,7 +77,7 @@ def field_rule(name: str, *names: str) -> Rule:
         spaced + rb"[^\s\"'\\&<>,;(){}\[\]]" + rest,
         spaced,
     ]) + rb"))"  # fmt: skip
-    return _rule(name, names, pattern, undecided)
+    return _rule(name, names, pattern, undecided, any_case=any_case)
 
 
 def query_rule(name: str, *names: str) -> Rule:
@@ -90,6 +91,7 @@ def query_rule(name: str, *names: str) -> Rule:
         anchors,
         words + taken + rb"(" + value + rb"{6,%d})" % _LONGEST,
         words + value + rb"{0,%d}" % (_LONGEST - 1),
+        any_case=True,
     )
 
 
@@ -135,6 +137,7 @@ BUILT_IN: tuple[Rule, ...] = (
         ["bearer"],
         rb"(?i:bearer)\s{1,8}(?=" + _TOKEN + rb"{0,64}[0-9])(" + _TOKEN + rb"{16,%d})" % _LONGEST,
         rb"(?i:bearer)(?:\s{0,8}|\s{1,8}" + _TOKEN + rb"{0,%d})" % (_LONGEST - 1),
+        any_case=True,
     ),
     _rule(
         "url-password",
@@ -144,7 +147,7 @@ BUILT_IN: tuple[Rule, ...] = (
     ),
     query_rule("query-key", "key", "token", "sig", "signature", "auth",
                "X-Amz-Signature", "X-Amz-Security-Token", "X-Goog-Signature"),
-    field_rule("field", "password", "passwd", "client_secret", "clientSecret", "api_key", "api-key", "apikey", "apiKey",
-               "access_token", "accessToken", "refresh_token", "refreshToken", "id_token", "secret_access_key",
-               "secretAccessKey", "SecretAccessKey", "session_token", "sessionToken", "authorization"),
+    field_rule("field", "password", "passwd", "client_secret", "api_key", "api-key", "apikey", "access_token",
+               "refresh_token", "id_token", "secret_access_key", "SecretAccessKey", "session_token", "authorization"),
+    field_rule("field", "clientSecret", "accessToken", "refreshToken", "sessionToken", any_case=False),
 )  # fmt: skip

@@ -51,17 +51,20 @@ class _Beginnings:
 _COMMON = b' etaoinsrhldcu"mfpgyb,w.v:/-_k{}[]0123456789'
 
 
-def _hint(anchors: Iterable[bytes]) -> re.Pattern[bytes]:
+def _hint(anchors: Iterable[tuple[bytes, bool]]) -> re.Pattern[bytes]:
     """Finds what an alternation of the anchors finds, but stops only at bytes that are rare: several times as fast.
 
     A match begins at an anchor's rarest byte, not at its first.
     """
     by_byte: dict[bytes, list[bytes]] = {}
-    for anchor in anchors:
+    for anchor, any_case in anchors:
         rank = [_COMMON.find(byte) % 256 for byte in anchor]
         at = rank.index(max(rank))
-        before, after = re.escape(anchor[: at + 1]), re.escape(anchor[at + 1 :])
-        by_byte.setdefault(anchor[at : at + 1], []).append(b"(?<=" + before + b")" + after)
+        pivot = anchor[at : at + 1]
+        wrap = b"(?i:%s)" if any_case else b"(?:%s)"
+        rest = b"(?<=" + wrap % re.escape(anchor[: at + 1]) + b")" + wrap % re.escape(anchor[at + 1 :])
+        for byte in {pivot, pivot.upper() if any_case else pivot}:
+            by_byte.setdefault(byte, []).append(rest)
     return re.compile(b"|".join(re.escape(byte) + b"(?:" + b"|".join(rest) + b")" for byte, rest in by_byte.items()))
 
 
@@ -69,25 +72,39 @@ class Patterns:
     """A set of rules, prepared for scanning."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
-        anchors = sorted({anchor for rule in rules for anchor in rule.anchors}, key=len, reverse=True)
+        anchors = sorted(
+            {(anchor, rule.any_case) for rule in rules for anchor in rule.anchors}, key=lambda a: -len(a[0])
+        )
         self._hint = _hint(anchors).search
-        self._exact = re.compile(b"|".join(map(re.escape, anchors)))
-        # At a place where a long anchor stands, the rules of every shorter one that it begins with apply too.
-        self.at = {
-            anchor: tuple(rule for rule in rules if any(anchor.startswith(short) for short in rule.anchors))
-            for anchor in anchors
+        self._exact = re.compile(b"|".join((b"(?i:%s)" if case else b"%s") % re.escape(word) for word, case in anchors))
+        # At a place where a long anchor stands, the rules of every shorter one that it begins with apply too. Whether
+        # upper and lower case are as they should be is for the rules' own patterns to see.
+        self._rules = {
+            anchor.lower(): tuple(
+                rule for rule in rules if any(anchor.lower().startswith(short.lower()) for short in rule.anchors)
+            )
+            for anchor, _ in anchors
         }
-        self.beginnings = _Beginnings(anchors)
-        self._longest = max(map(len, anchors), default=1) - 1
+        self._beginnings = _Beginnings(anchor.lower() for anchor, _ in anchors)
+        self._longest = max((len(anchor) for anchor, _ in anchors), default=1) - 1
 
-    def find(self, lowered: bytes, at: int) -> re.Match[bytes] | None:
+    def rules(self, anchor: bytes) -> tuple[Rule, ...]:
+        """The rules to try where this anchor stands."""
+        return self._rules[anchor.lower()]
+
+    def begun(self, text: bytes, start: int) -> int:
+        """The first place from `start` on at which an anchor may have begun that the text does not hold whole."""
+        start = max(start, len(text) - self._longest)
+        return start + self._beginnings.find(text[start:].lower(), 0)
+
+    def find(self, text: bytes, at: int) -> re.Match[bytes] | None:
         """The first anchor at or after `at`, the longest one of those that begin there."""
         near = at
-        while hint := self._hint(lowered, near):
+        while hint := self._hint(text, near):
             low = max(at, hint.start() - self._longest)
-            if found := self._exact.search(lowered, low, hint.end() + self._longest):
+            if found := self._exact.search(text, low, hint.end() + self._longest):
                 # Once more, without the window's end: it may have cut a longer anchor short.
-                return self._exact.match(lowered, found.start())
+                return self._exact.match(text, found.start())
             near = hint.start() + 1
         return None
 
@@ -180,13 +197,12 @@ class Scan:
     def _replace_patterns(self, data: bytes, *, last: bool, cut: bool) -> bytes:
         # One byte of what went before stays in sight: rules look at what stands before an anchor.
         text = self._context + self._held + data
-        lowered = text.lower()
         patterns, out = self._patterns, []
         done = at = taken = len(self._context)
         stop = len(text)
-        while found := patterns.find(lowered, at):
+        while found := patterns.find(text, at):
             place = found.start()
-            rules = patterns.at[found[0]]
+            rules = patterns.rules(found[0])
             if not last and any(rule.undecided.fullmatch(text, place) for rule in rules):
                 stop = place
                 break
@@ -207,7 +223,7 @@ class Scan:
                 at = place + 1
         else:
             if not last:
-                stop = patterns.beginnings.find(lowered, taken)
+                stop = patterns.begun(text, taken)
         out.append(text[done:stop])
         self._context = text[:stop][-1:]
         self._held = text[stop:]

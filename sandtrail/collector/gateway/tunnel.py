@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import time
 from typing import Any
@@ -33,7 +32,7 @@ def record_message(link: Link, flow: http.HTTPFlow) -> None:
         "id": flow.id.replace("-", "")[:16],
         "from": _way(message.from_client),
         "kind": "text" if message.type == Opcode.TEXT else "binary",
-        "data": base64.b64encode(data[:cap]).decode(),
+        "data": data[:cap],
         "bytes": len(message.content),
         "sha256": hashlib.sha256(message.content).hexdigest(),
         "cut": len(data) > cap,
@@ -80,5 +79,4 @@ class Tunnel:
 
     def _write(self, way: str, data: bytes) -> None:
         if data:
-            encoded = base64.b64encode(data).decode()
-            self._link.session.write({**self._frame, "from": way, "data": encoded, "at_ns": time.time_ns()})
+            self._link.session.write({**self._frame, "from": way, "data": data, "at_ns": time.time_ns()})

@@ -76,6 +76,7 @@ class Gateway:
     def __init__(self, home: Path, env: Mapping[str, str] | None = None, prefix: tuple[str, ...] = ()) -> None:
         self.home = home
         self.log = home / "gateway.log"
+        self._since: dict[str, dict[str, int]] = {}
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.control = ours
         ours.settimeout(PATIENCE_S)
@@ -104,6 +105,7 @@ class Gateway:
         with socket.socket() as listener:
             listener.bind((address, 0))
             listener.listen(128)
+            self._since[session] = {path.name: path.stat().st_size for path in self._spools()}
             message = {"op": "listen", "session": session, "descriptor": {"source": "gateway", **descriptor}}
             answer = self.ask(message, (listener.fileno(),))
             assert answer["ok"], answer
@@ -116,7 +118,7 @@ class Gateway:
     def recorded(self, session: str) -> Recorded:
         """All that is in the spool of this session, in order."""
         found = Recorded()
-        for record, seq, payload in self._payloads():
+        for record, seq, payload in self._payloads(self._since.get(session, {})):
             opened = cbor2.loads(payload) if record.kind == Kind.OPEN else None
             if opened is not None and opened.get("session") == session:
                 found = Recorded(opened={**opened, "stream": record.stream})
@@ -136,9 +138,15 @@ class Gateway:
         assert answer["ok"], answer
         return self.recorded(session)
 
-    def _payloads(self) -> Iterator[Any]:
-        for path in sorted((self.home / "spool").glob("gateway.*.spool")):
-            for _, record in parse_records(path.read_bytes()):
+    def _spools(self) -> list[Path]:
+        return sorted((self.home / "spool").glob("gateway.*.spool"))
+
+    def _payloads(self, since: Mapping[str, int]) -> Iterator[Any]:
+        for path in self._spools():
+            with path.open("rb") as file:
+                file.seek(since.get(path.name, 0))
+                data = file.read()
+            for _, record in parse_records(data):
                 for seq, payload in record.frames():
                     yield record, seq, payload
 

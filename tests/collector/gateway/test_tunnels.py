@@ -98,25 +98,6 @@ def test_a_websocket_message_without_an_end_is_refused(gateway: Gateway, session
         assert gateway.ended(session).one("websocket", kind="close")["code"] == 1009
 
 
-@contextmanager
-def greeter() -> Iterator[int]:
-    """A server that speaks first, and no HTTP; then it echoes."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-
-        def serve_one() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                connection.sendall(b"SSH-2.0-test\r\n")
-                while data := connection.recv(65_536):
-                    connection.sendall(data)
-
-        thread = threading.Thread(target=serve_one, daemon=True)
-        thread.start()
-        yield listener.getsockname()[1]
-
-
 def tunnel(proxy: str, target: str) -> socket.socket:
     parts = urlsplit(proxy)
     raw = socket.create_connection((str(parts.hostname), parts.port or 0), timeout=10)
@@ -147,12 +128,15 @@ def test_a_tunnel_that_is_no_http_is_recorded_as_bytes(neighbour: str, session: 
 
 @pytest.mark.parametrize("port", [None, 53])
 def test_a_tunnel_to_the_host_itself_is_refused(gateway: Gateway, session: str, port: int | None) -> None:
-    with greeter() as listening:
-        proxy = gateway.listen(session)
-        with tunnel(proxy, f"127.0.0.1:{port or listening}") as raw:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        target = f"127.0.0.1:{port or listener.getsockname()[1]}"
+        with tunnel(gateway.listen(session), target) as raw:
             raw.sendall(b"SSH-2.0-client\r\n")
             assert raw.recv(4096) == b""
         recorded = gateway.ended(session)
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
     end = recorded.one("tcp", end=True)
     assert "loopback" in end["message"]
     assert end["server"]["bytes"] == 0
