@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
-import os
-import select
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import structlog
 
-from sandtrail.errors import StoreError
-from sandtrail.replay.follow import Follower
-
-__all__ = ["FollowerProcess", "main"]
+__all__ = ["FollowerProcess"]
 
 _log = structlog.get_logger()
 
@@ -48,7 +41,7 @@ class FollowerProcess:
         while not self._stopping.is_set():
             # It leaves when its standard input ends, so it does not outlive us, however we end.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "sandtrail.replay.api.follower", "--home", str(self._home)],
+                [sys.executable, "-m", "sandtrail.replay.api.following", "--home", str(self._home)],
                 stdin=subprocess.PIPE,
             )
             while self._process.poll() is None and not self._stopping.wait(0.2):
@@ -64,31 +57,3 @@ class FollowerProcess:
                 return
             _log.warning("the follower ended; starting it again", status=self._process.returncode)
             self._stopping.wait(2)
-
-
-def main() -> None:
-    """Follow until standard input ends; wait while another follower is at work."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--home", type=Path, required=True)
-    home = parser.parse_args().home
-    while not _orphaned():
-        try:
-            follower = Follower(home)
-        except StoreError as busy:
-            _log.info("waiting", reason=str(busy))
-            time.sleep(1)
-            continue
-        try:
-            follower.run(_orphaned)
-        finally:
-            follower.close()
-        return
-
-
-def _orphaned() -> bool:
-    ready, _, _ = select.select([sys.stdin], [], [], 0)
-    return bool(ready) and not os.read(sys.stdin.fileno(), 4096)
-
-
-if __name__ == "__main__":
-    main()

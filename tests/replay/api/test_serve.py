@@ -53,7 +53,7 @@ def followers(home: Path) -> list[int]:
             line = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
         except OSError:
             continue
-        if b"sandtrail.replay.api.follower" in line and os.fsencode(home) in line:
+        if b"sandtrail.replay.api.following" in line and os.fsencode(home) in line:
             found.append(int(entry.name))
     return found
 
