@@ -20,9 +20,9 @@ __all__ = ["Child", "Children", "end", "say"]
 
 Message = dict[str, Any]
 # A process that lived this long has not died of how it was started: it is started again at once.
-_HEALTHY = 10.0
-_BACK_OFF = 0.1
-_BACK_OFF_MAX = 2.0
+_HEALTHY = 5.0
+_BACK_OFF = 0.05
+_BACK_OFF_MAX = 1.0
 
 
 class Child:

@@ -20,6 +20,8 @@ __all__ = ["Keeper", "receive", "run_folder", "send"]
 
 MAX_PACKET = 256 * 1024
 _MAX_FDS = 8
+# How long a keeper that was started may take before another one is.
+_PATIENCE = 12.0
 
 
 def run_folder(home: Path) -> Path:
@@ -42,7 +44,12 @@ def send(sock: socket.socket, message: Mapping[str, Any], fds: Sequence[int] = (
 def receive(sock: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
     """One message and its file descriptors; (None, []) at the end. A packet that is no JSON object, or holds text that
     is no Unicode (which JSON can spell and nothing else can store), becomes {}."""
-    data, ancillary, _, _ = sock.recvmsg(MAX_PACKET, socket.CMSG_SPACE(_MAX_FDS * 4), socket.MSG_CMSG_CLOEXEC)
+    room = socket.CMSG_SPACE(_MAX_FDS * 4)
+    try:
+        data, ancillary, _, _ = sock.recvmsg(MAX_PACKET, room, socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:
+        # Told once to whom the other side left without having read everything; its own last words are still there.
+        data, ancillary, _, _ = sock.recvmsg(MAX_PACKET, room, socket.MSG_CMSG_CLOEXEC)
     fds = array.array("i")
     for level, kind, raw in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
@@ -71,7 +78,7 @@ class Keeper:
         """
         path = run_folder(home) / "keeper.sock"
         deadline = time.monotonic() + timeout
-        process: subprocess.Popen[bytes] | None = None
+        started = -_PATIENCE
         while True:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             try:
@@ -91,8 +98,9 @@ class Keeper:
                 else:
                     return keeper
             # A keeper that finds another one already there ends by itself, so two clients may both try to start one.
-            if start and (process is None or process.poll() is not None):
-                process = _start(home)
+            if start and time.monotonic() - started > _PATIENCE:
+                started = time.monotonic()
+                _start(home)
             if time.monotonic() > deadline:
                 log = run_folder(home) / "keeper.log"
                 raise RecorderError(f"the recorder did not come up within {timeout:.0f} s; its words are in {log}")
@@ -147,11 +155,11 @@ class Keeper:
             self._sock.close()
 
 
-def _start(home: Path) -> subprocess.Popen[bytes]:
+def _start(home: Path) -> None:
     folder = run_folder(home)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "sandtrail.collector.keeper", "--home", str(home), "--linger", "5"]
+    command = [sys.executable, "-m", "sandtrail.collector.keeper", "--home", str(home), "--linger", "5", "--detach"]
     with (folder / "keeper.log").open("ab") as log:
-        return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
+        subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/", check=False
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import socket
@@ -71,6 +72,10 @@ class Handshakes:
     def __len__(self) -> int:
         return len(self._pending)
 
+    def waiting(self, session: str) -> bool:
+        """Whether a connection to this session's endpoint is among them."""
+        return any(name == session for name, _ in self._pending.values())
+
     def add(self, connection: socket.socket, session: str) -> None:
         """Wait for the handshake of a new connection."""
         self._pending[connection] = (session, time.monotonic() + HANDSHAKE_TIMEOUT)
@@ -85,8 +90,6 @@ class Handshakes:
             peer |= {"peer_pid": pid, "peer_uid": uid}
             first = connection.recv(_FIRST)
             version = handshake_version(first)
-            if version is not None:
-                connection.send(REPLY)
         except OSError as error:
             self._refuse(connection, {"cause": f"a handshake failed: {error.strerror}", **peer})
             return
@@ -94,6 +97,9 @@ class Handshakes:
             cause = "a trace connection did not begin with gVisor's handshake and was closed"
             self._refuse(connection, {"cause": cause, "first": first[:_SHOWN].hex(), "bytes": len(first), **peer})
             return
+        # One that has hung up by now may still have said something.
+        with contextlib.suppress(OSError):
+            connection.send(REPLY)
         del peer["session"]
         self._greeted(connection, session, {"protocol": version, **peer})
 

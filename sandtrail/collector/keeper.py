@@ -32,12 +32,13 @@ from sandtrail.errors import RecorderError
 
 __all__ = ["Keeper"]
 
-END_TIMEOUT = 15.0
+END_TIMEOUT = 5.0
 CLEANUP_TIMEOUT = 60.0
 # How long to wait for a keeper that is just ending.
 _SUCCESSION = 10.0
 _MAX_DESCRIPTOR = 64 * 1024
 _FILES = 65_536
+_STREAMS = 100
 _TICK = 0.25
 
 Message = dict[str, Any]
@@ -53,7 +54,7 @@ class _Held:
     descriptor: Message
     gvisor: bool
     stream: str = ""
-    # The streams that earlier receivers have written from this socket.
+    # The streams that earlier receivers were to write from this socket.
     before: list[str] = field(default_factory=list)
 
 
@@ -88,7 +89,7 @@ class Keeper:
         self._needed_at = time.monotonic()
         self._selector = selectors.DefaultSelector()
         self._children = Children(home, self._selector, self._heard, self._start)
-        self._handshakes = Handshakes(self._selector, self._greeted, self._note)
+        self._handshakes = Handshakes(self._selector, self._greeted, self._refused)
         self._clients: set[socket.socket] = set()
         self._held: dict[int, _Held] = {}
         self._sessions: dict[str, _Session] = {}
@@ -169,8 +170,10 @@ class Keeper:
 
     def _accept_trace(self, sock: socket.socket, session: str) -> None:
         connection = accept(sock)
-        if connection is None:
-            return
+        if connection is not None:
+            self._add_trace(connection, session)
+
+    def _add_trace(self, connection: socket.socket, session: str) -> None:
         if len(self._handshakes) + len(self._held) >= PLACES:
             connection.close()
             cause = f"a trace connection was refused: {PLACES} sockets are open"
@@ -183,6 +186,12 @@ class Keeper:
         known = session.descriptor if session else {}
         self._hold(connection.detach(), name, {"source": "gvisor", **known, **facts}, gvisor=True)
 
+    def _refused(self, note: Message) -> None:
+        self._note(note)
+        session = self._sessions.get(note["session"])
+        if session is not None:
+            self._try_end(session)
+
     def _hold(self, fd: int, session: str, descriptor: Message, *, gvisor: bool) -> None:
         place = next(place for place in range(PLACES) if place not in self._held)
         held = self._held[place] = _Held(place, fd, session, descriptor, gvisor)
@@ -194,13 +203,12 @@ class Keeper:
             self._hand_over(receiver, held)
 
     def _hand_over(self, receiver: Child, held: _Held) -> None:
-        descriptor = held.descriptor
+        # Which of the streams before it was opened last, the receiver knows.
         if held.stream:
-            descriptor = {**descriptor, "continues": held.stream}
             held.before.append(held.stream)
         held.stream = os.urandom(8).hex()
-        facts = {"id": held.place, "stream": held.stream, "gvisor": held.gvisor}
-        receiver.tell({"op": "take", "descriptor": descriptor, **facts}, (held.fd,))
+        facts = {"id": held.place, "stream": held.stream, "before": held.before[-_STREAMS:], "gvisor": held.gvisor}
+        receiver.tell({"op": "take", "descriptor": held.descriptor, **facts}, (held.fd,))
 
     def _drop(self, held: _Held, reason: str) -> None:
         receiver = self._children.get("receiver")
@@ -358,6 +366,8 @@ class Keeper:
             return
         session.deadline = time.monotonic() + END_TIMEOUT
         if session.endpoint is not None:
+            while (connection := accept(session.endpoint)) is not None:
+                self._add_trace(connection, session.name)
             self._selector.unregister(session.endpoint)
             session.endpoint.close()
             session.endpoint = None
@@ -385,7 +395,7 @@ class Keeper:
 
     def _try_end(self, session: _Session) -> None:
         """Answer `end` once nothing of the session is open any more."""
-        if not session.deadline or session.unlistening or self._of(session):
+        if not session.deadline or session.unlistening or self._of(session) or self._handshakes.waiting(session.name):
             return
         if self._sessions.pop(session.name, None) is not None:
             for asker in session.askers:
@@ -404,7 +414,8 @@ class Keeper:
         while not self._stopping:
             for key, _ in self._selector.select(min(_TICK, patience)):
                 # What an earlier callback of this round has let go of is not called any more.
-                if key.fileobj in self._selector.get_map():
+                still = self._selector.get_map().get(key.fd)
+                if still is not None and still.fileobj is key.fileobj:
                     key.data(key.fileobj)
             patience = self._children.revive()
             self._handshakes.expire()
@@ -464,7 +475,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="sandtrail-keeper")
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--linger", type=float, default=None, help="leave after this many seconds without a session")
+    parser.add_argument("--detach", action="store_true", help="go on in a process that is nobody's child")
     options = parser.parse_args()
+    if options.detach and os.fork():
+        os._exit(0)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _FILES if most == resource.RLIM_INFINITY else min(most, _FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))

@@ -30,12 +30,12 @@ PLACES = 1024
 _PAGE = 4096
 _VECTOR = _PAGE  # struct mmsghdr[BATCH]
 _IOVEC = 2 * _PAGE  # struct iovec[BATCH]
-_LOST = 3 * _PAGE  # u64[PLACES]
-_SLOTS = 5 * _PAGE
+_PLACES = 3 * _PAGE  # (stream u64, lost u64)[PLACES]
+_SLOTS = 7 * _PAGE
 _SIZE = _SLOTS + BATCH * SLOT
-# magic, place, gvisor, stream, seq, offset, three clocks, length of the path that follows
-_STATE = Struct("<4sII4xQQQQQQI")
-_MAGIC = b"STl2"
+# magic, place, gvisor, length of the path that follows, stream, seq, lost, offset, three clocks
+_STATE = Struct("<4sIIIQQQQQQQ")
+_MAGIC = b"STl3"
 _NOTHING = 0xFFFFFFFF
 _FILL = _NOTHING.to_bytes(4, "little")
 _MMSGHDR = 64
@@ -59,6 +59,7 @@ class Unfinished(NamedTuple):
     gvisor: bool
     stream: int
     seq: int
+    lost: int
     spool: Path
     offset: int
     when: Stamp
@@ -107,7 +108,7 @@ class Landing:
 
     def unfinished(self) -> Unfinished | None:
         """What the receiver before us had in hand when it died, if anything."""
-        magic, place, gvisor, stream, seq, offset, real, mono, boot, path_length = _STATE.unpack_from(self._map)
+        magic, place, gvisor, path_length, stream, seq, lost, offset, *when = _STATE.unpack_from(self._map)
         if magic != _MAGIC or path_length > _PAGE - _STATE.size:
             return None
         path = Path(os.fsdecode(bytes(self.view[_STATE.size : _STATE.size + path_length])))
@@ -120,8 +121,7 @@ class Landing:
         if not lengths:
             return None
         payloads = [self.payload(slot, length) for slot, length in enumerate(lengths)]
-        when = Stamp(real, mono, boot)
-        return Unfinished(place, bool(gvisor), stream, seq, path, offset, when, payloads, lengths)
+        return Unfinished(place, bool(gvisor), stream, seq, lost, path, offset, Stamp(*when), payloads, lengths)
 
     def prepare(self) -> None:
         """Forget every batch and lay out the kernel's structures for this process's addresses."""
@@ -133,14 +133,23 @@ class Landing:
             self._map[at : at + _MMSGHDR] = _MSGHDR.pack(0, 0, self._base + iovec, 1, 0, 0, 0, _NOTHING)
 
     def aim(
-        self, place: int, gvisor: bool, stream: int, seq: int, spool: Path, offset: int, when: tuple[int, int, int]
+        self,
+        place: int,
+        gvisor: bool,
+        stream: int,
+        seq: int,
+        lost: int,
+        spool: Path,
+        offset: int,
+        when: tuple[int, int, int],
     ) -> None:
-        """Say whose batch comes next, when, and where in which spool file its record will begin."""
+        """Say whose batch comes next, how much of it was known to be lost before, when, and where in which spool file
+        its record will begin."""
         path = os.fsencode(spool)
         if _STATE.size + len(path) > _PAGE:
             raise UsageError(f"the path {spool} is too long for a spool; choose a shorter home")
         self._map[_STATE.size : _STATE.size + len(path)] = path
-        _STATE.pack_into(self._map, 0, _MAGIC, place, gvisor, stream, seq, offset, *when, len(path))
+        _STATE.pack_into(self._map, 0, _MAGIC, place, gvisor, len(path), stream, seq, lost, offset, *when)
 
     def done(self) -> None:
         """The batch is in the spool: forget it."""
@@ -149,17 +158,29 @@ class Landing:
                 break
             self._map[at : at + 4] = _FILL
 
-    # -- what a source has lost, for a successor -----------------------------------------------------------------------
+    # -- what is known of each place's source, for a successor ---------------------------------------------------------
+
+    def stream(self, place: int) -> int:
+        """The stream that was opened last at this place."""
+        return self._number(_PLACES + place % PLACES * 16)
+
+    def set_stream(self, place: int, stream: int) -> None:
+        """Remember a place's stream; call it when it is open."""
+        self._set_number(_PLACES + place % PLACES * 16, stream)
 
     def lost(self, place: int) -> int:
-        """How many messages of this place's source are known to be lost and recorded as such."""
-        at = _LOST + place % PLACES * 8
-        return int.from_bytes(self.view[at : at + 8], "little")
+        """How many messages of this place's source are recorded as lost."""
+        return self._number(_PLACES + place % PLACES * 16 + 8)
 
     def set_lost(self, place: int, count: int) -> None:
-        """Remember the count for our successor; call it when the gap is in the spool."""
-        at = _LOST + place % PLACES * 8
-        self._map[at : at + 8] = count.to_bytes(8, "little")
+        """Remember what a source has lost; call it when the gaps are in the spool, and before `done`."""
+        self._set_number(_PLACES + place % PLACES * 16 + 8, count)
+
+    def _number(self, at: int) -> int:
+        return int.from_bytes(self.view[at : at + 8], "little")
+
+    def _set_number(self, at: int, value: int) -> None:
+        self._map[at : at + 8] = value.to_bytes(8, "little")
 
     # -- receiving -----------------------------------------------------------------------------------------------------
 

@@ -128,9 +128,8 @@ class Receiver:
             spool.truncate(batch.offset)
             stream = Stream(spool, batch.stream, batch.seq)
             stream.write_many(batch.payloads, urgent=True, when=batch.when)
-        lost = self._landing.lost(batch.place)
-        source = _Source(batch.place, -1, stream, batch.gvisor, lost, batch.when.realtime_ns)
-        self._remark(source, batch.lengths, batch.payloads, batch.seq, batch.when)
+        source = _Source(batch.place, -1, stream, batch.gvisor, batch.lost, batch.when.realtime_ns)
+        self._remark(source, batch.lengths, batch.payloads, batch.seq, batch.when, written=max(0, len(written) - 1))
         spool.close()
         return None
 
@@ -172,7 +171,8 @@ class Receiver:
         """Record one batch; returns how many datagrams it had."""
         landing, stream = self._landing, source.stream
         self._spool.make_room()
-        landing.aim(source.place, source.gvisor, stream.id, stream.seq, self._spool.path, self._spool.size, stamp())
+        where = self._spool.path, self._spool.size
+        landing.aim(source.place, source.gvisor, stream.id, stream.seq, source.lost, *where, stamp())
         try:
             lengths, ended = landing.receive(source.fd)
         except OSError as error:
@@ -199,32 +199,30 @@ class Receiver:
         source.errors = 0
 
     def _remark(
-        self, source: _Source, lengths: list[int], payloads: Sequence[memoryview], first: int, now: Stamp
+        self,
+        source: _Source,
+        lengths: list[int],
+        payloads: Sequence[memoryview],
+        first: int,
+        now: Stamp,
+        written: int = 0,
     ) -> None:
-        """Note what the batch does not hold: the rest of cut payloads, messages that the sentry had dropped."""
-        for slot, length in enumerate(lengths):
-            if length > SLOT:
-                source.stream.note({"note": "cut", "seq": first + slot, "bytes": length, "kept": SLOT})
-        if source.gvisor:
-            self._count_drops(source, payloads, first, now)
+        """Note what the batch does not hold: the rest of cut payloads, messages that the sentry had dropped.
 
-    def _count_drops(self, source: _Source, payloads: Sequence[memoryview], first: int, now: Stamp) -> None:
-        """The counter is cumulative and wraps at 2^32; any change becomes a gap record with its bounds."""
-        last = payloads[-1]
-        if len(last) >= _HEADER and int.from_bytes(last[4:8], sys.byteorder) == source.lost & 0xFFFFFFFF:
-            return
-        for slot, payload in enumerate(payloads):
-            if len(payload) < _HEADER:
-                continue
-            delta = (int.from_bytes(payload[4:8], sys.byteorder) - source.lost) % (1 << 32)
-            if delta:
-                source.lost += delta
-                before = first + slot
-                bounds = {"after_seq": before - 1, "before_seq": before, "from_ns": source.heard_ns}
-                gap = {"note": "gap", "cause": "dropped by the sentry", "count": delta, **bounds}
-                source.stream.note({**gap, "to_ns": now.realtime_ns})
-                # Killed between these two lines, the successor notes the same gap again: too much, never too little.
-                self._landing.set_lost(source.place, source.lost)
+        `written`: how many of these notes a predecessor got as far as writing; they come out the same again.
+        """
+        lost = source.lost
+        notes = [
+            {"note": "cut", "seq": first + slot, "bytes": length, "kept": SLOT}
+            for slot, length in enumerate(lengths)
+            if length > SLOT
+        ]
+        if source.gvisor:
+            notes += _gaps(source, payloads, first, now)
+        for note in notes[written:]:
+            source.stream.note(note)
+        if source.lost != lost:
+            self._landing.set_lost(source.place, source.lost)
 
     def _note(self, source: _Source, note: dict[str, Any]) -> None:
         source.stream.note({**note, "from_ns": source.heard_ns, "to_ns": stamp().realtime_ns})
@@ -290,14 +288,33 @@ class Receiver:
 
     def _take(self, message: dict[str, Any], fd: int) -> None:
         descriptor, place = dict(message["descriptor"]), int(message["id"])
-        stream = self._spool.open(descriptor, stream=int(message["stream"], 16))
-        source = _Source(place, fd, stream, bool(message.get("gvisor")))
-        if descriptor.get("continues"):
-            source.lost = self._landing.lost(place)
+        before = f"{self._landing.stream(place):016x}"
+        if before in message.get("before", []):
+            descriptor["continues"] = before
         else:
             self._landing.set_lost(place, 0)
-        self._sources[fd] = source
+        stream = self._spool.open(descriptor, stream=int(message["stream"], 16))
+        self._landing.set_stream(place, stream.id)
+        lost = self._landing.lost(place)
+        self._sources[fd] = _Source(place, fd, stream, bool(message.get("gvisor")), lost)
         self._epoll.register(fd, select.EPOLLIN | select.EPOLLRDHUP)
+
+
+def _gaps(source: _Source, payloads: Sequence[memoryview], first: int, now: Stamp) -> list[dict[str, Any]]:
+    """The drop counter is cumulative and wraps at 2^32; any change becomes a gap with its bounds."""
+    last = payloads[-1]
+    if len(last) >= _HEADER and int.from_bytes(last[4:8], sys.byteorder) == source.lost & 0xFFFFFFFF:
+        return []
+    gaps = []
+    for seq, payload in enumerate(payloads, first):
+        if len(payload) < _HEADER:
+            continue
+        delta = (int.from_bytes(payload[4:8], sys.byteorder) - source.lost) % (1 << 32)
+        if delta:
+            source.lost += delta
+            gap = {"note": "gap", "cause": "dropped by the sentry", "count": delta, "after_seq": seq - 1}
+            gaps.append({**gap, "before_seq": seq, "from_ns": source.heard_ns, "to_ns": now.realtime_ns})
+    return gaps
 
 
 def _say(text: str) -> None:
