@@ -5,6 +5,7 @@ import json
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,20 @@ def exchange(flow: str, port: int, ask: Any, answer: Any) -> list[bytes]:
     return [json.dumps(frame).encode() for frame in frames]
 
 
+def streamed(flow: str, ask: Any, words: list[str]) -> list[bytes]:
+    """The frames of a streamed answer, its parts named as the gateway names them."""
+    head = {"flow": flow, "id": "1"}
+    request, answer = (json.loads(frame) for frame in exchange(flow, 40002, {**ask, "stream": True}, {})[1:3])
+    begin = answer | {"headers": [["content-type", "text/event-stream"]], "body": "", "stream": True}
+    chunks = []
+    for n, word in enumerate(words):
+        data = json.dumps({"choices": [{"index": 0, "delta": {"content": word}}]}).encode()
+        chunks.append({"t": "chunk", **head, "n": n, "data": base64.b64encode(b"data: " + data + b"\n\n").decode()})
+    done = {"t": "chunk", **head, "n": len(words), "data": base64.b64encode(b"data: [DONE]\n\n").decode()}
+    end = begin | {"chunks": len(words) + 1, "end_ns": time.time_ns()}
+    return [json.dumps(frame).encode() for frame in [request, begin, *chunks, done, end]]
+
+
 def write_story(home: Path, session: str = "s1") -> None:
     spool = SpoolWriter(home, "test")
     about = {"session": session, "sandbox": f"{session}-pod"}
@@ -58,6 +73,9 @@ def write_story(home: Path, session: str = "s1") -> None:
     answer = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
     for frame in exchange("f1", 40001, ask, answer):
         gateway.write(frame)
+    for frame in streamed("f3", ask, ["It ", "comes ", "in pieces."]):
+        gateway.write(frame)
+        trace.write(b"in between")
     gateway.write(b"\xff garbage")
     gateway.write(b'{"t":"request","flow":"f2","id":1,"headers":[["a",NaN]],"url":1e400}')
     trace.note({"note": "gap", "cause": EVIL, "count": 3, "after_seq": 1, "before_seq": 2, "from_ns": 1, "to_ns": 2})

@@ -22,7 +22,7 @@ class TestSessions:
         (session,) = get(api, "/v1/sessions")["sessions"]
         assert (session["id"], session["state"], session["exit_status"]) == ("s1", "ended", 3)
         assert session["command"] == ["sh", "-c", EVIL]
-        assert session["turns"] == 2
+        assert session["turns"] == 3
         assert session["findings"] > 0
 
     def test_one_session_tells_what_each_source_sees(self, api: TestClient) -> None:
@@ -41,17 +41,22 @@ class TestSessions:
 class TestTimeline:
     def test_has_turns_with_input_decision_and_output(self, api: TestClient) -> None:
         timeline = get(api, "/v1/sessions/s1/timeline")
-        start, model = timeline["turns"]
+        start, model, _ = timeline["turns"]
         assert start["kind"] == "start"
         assert any(row["object"] == "cat /etc/passwd" for row in start["outputs"] if row["kind"] == "process.exec")
         assert model["input"]["new_messages"][0]["text"] == EVIL
         assert model["decision"]["text"] == f"All tests pass. {EVIL}"
         assert EVIL in [gap["cause"] for gap in timeline["gaps"]]
 
+    def test_a_streamed_answer_is_put_together_from_its_pieces(self, api: TestClient) -> None:
+        decision = get(api, "/v1/sessions/s1/timeline")["turns"][2]["decision"]
+        assert decision["text"] == "It comes in pieces."
+        assert (decision["streamed"], decision["cut"]) == (True, False)
+
     def test_turns_are_paged(self, api: TestClient) -> None:
         page = get(api, "/v1/sessions/s1/timeline", offset=1, limit=1)
         assert [turn["index"] for turn in page["turns"]] == [1]
-        assert page["turns_total"] == 2
+        assert page["turns_total"] == 3
 
     def test_rows_of_a_turn_are_paged(self, api: TestClient) -> None:
         whole = get(api, "/v1/sessions/s1/turns/0/outputs")

@@ -65,7 +65,7 @@ def test_what_is_recorded_while_it_serves_can_be_seen(home: Path) -> None:
         write_story(home, "s1")
         seal(home)
         wait(lambda: [s["state"] for s in api.get("/v1/sessions").json()["sessions"]] == ["ended"])
-        assert len(api.get("/v1/sessions/s1/timeline").json()["turns"]) == 2
+        assert len(api.get("/v1/sessions/s1/timeline").json()["turns"]) == 3
         wait(lambda: api.get("/v1/health").json()["status"] == "ok")
 
 
