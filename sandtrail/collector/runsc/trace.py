@@ -78,6 +78,10 @@ def _optional(point: Point, profile: Profile, env: bool) -> list[str]:
     return [name for name in point.optional if name not in refused]
 
 
+_OWN_CONTEXT = frozenset({"parent_thread_group_id"})
+"""What only a runsc knows (2026) whose raw exits carry the context that they were asked for."""
+
+
 def session(
     metadata: Metadata,
     endpoint: str,
@@ -111,6 +115,10 @@ def session(
             continue
         context = [f for f in SAFE if f in point.context]
         chosen.append({"name": f"syscall/sysno/{number}/exit", "optional_fields": [], "context_fields": context})
+        enter = f"syscall/sysno/{number}/enter"
+        if not set(point.context) >= _OWN_CONTEXT and enter in metadata:
+            # Such a runsc gives a raw exit the context fields of the raw enter (kernel/task_syscall.go).
+            chosen.append({"name": enter, "optional_fields": [], "context_fields": context})
     missing = [f for f in SAFE if f not in metadata["container/start"].context] if "container/start" in metadata else []
     blind += [f"context field {f}: unknown to this runsc" for f in missing]
     sink = {

@@ -14,6 +14,7 @@ from typing import Any
 from sandtrail.collector.control import Keeper, run_folder
 from sandtrail.collector.gateway.ca import ensure_ca
 from sandtrail.collector.network import wire as network
+from sandtrail.collector.network.namespaces import NETNS
 from sandtrail.collector.network.wire import Wire
 from sandtrail.collector.runsc import binary, trace
 from sandtrail.collector.runsc.runtime import Runtime
@@ -56,6 +57,10 @@ def record(options: RecordOptions) -> RecordResult:
     runsc = binary.identify(binary.find(options.runsc), only_platform=options.platform, only_network=options.network)
     cleanup(options.home)
     session = claim_session_id(options.home, options.name)
+    taken = [space for space in network.namespace_names(session) if (NETNS / space).exists()]
+    if taken:
+        # Namespaces are the machine's, not the home's: going on would end in removing those of somebody else.
+        raise UsageError(f"--name {session}: another home's session uses it now ({taken[0]} exists); choose another")
     state = State(
         options.home,
         session,

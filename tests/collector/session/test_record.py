@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +14,10 @@ from pathlib import Path
 import pytest
 
 from sandtrail.collector.control import Keeper
+from sandtrail.collector.session.options import RecordOptions
+from sandtrail.collector.session.record import record
 from sandtrail.collector.session.state import State
+from sandtrail.errors import UsageError
 from tests.collector.session.recorded import recorded
 from tests.collector.session.recorder import Recorder, eventually, nothing_left
 
@@ -247,3 +251,15 @@ def test_eight_sandboxes_at_once_lose_nothing_and_do_not_mix(recorder: Recorder)
         assert found.message_types().count(1) == 2
         assert all(name.encode() in packet for packet in found.of("gvisor").data)
         assert nothing_left(recorder.home, name)
+
+
+@pytest.mark.needs("root", "runsc", "nft", "ip")
+def test_a_name_that_another_home_uses_now_is_refused_and_its_namespaces_stay(tmp_path: Path) -> None:
+    space = f"st-twice-{os.getpid()}-sb"
+    subprocess.run(["ip", "netns", "add", space], check=True)
+    try:
+        with pytest.raises(UsageError, match="choose another"):
+            record(RecordOptions(home=tmp_path / "other", command=("true",), name=f"twice-{os.getpid()}"))
+        assert (Path("/run/netns") / space).exists()
+    finally:
+        subprocess.run(["ip", "netns", "del", space], check=True)
