@@ -53,7 +53,7 @@ class Command:
     @cached_property
     def parts(self) -> frozenset[tuple[str, ...]]:
         """The simple commands of a compound line, as words."""
-        return frozenset(w for piece in re.split(r"&&|\|\||[;|&\n]", self.text) if (w := _split(piece)))
+        return frozenset(w for piece in re.split(r"&&|\|\||[;|&\n]", self.text) if (w := _program(_split(piece))))
 
 
 def _split(text: str) -> tuple[str, ...]:
@@ -61,6 +61,20 @@ def _split(text: str) -> tuple[str, ...]:
         return tuple(shlex.split(text))
     except ValueError:  # an open quote
         return ()
+
+
+def _program(words: Sequence[str]) -> tuple[str, ...]:
+    """A simple command as the words that the program gets: without redirections and variables set before it."""
+    out: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        redirection = re.match(r"\d*(?:<<<?|>>|[<>])(.*)", word)
+        if redirection:
+            if not redirection[1]:
+                next(rest, None)
+        elif out or not re.match(r"\w+=", word):
+            out.append(word)
+    return tuple(out)
 
 
 def tokens(text: str) -> frozenset[str]:
