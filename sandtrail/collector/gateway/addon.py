@@ -94,7 +94,9 @@ class Recorder:
             if not link.connected:
                 link.record_connect(flow.request.host, flow.request.port)
             refusal = await self._route(link, flow, exchange)
-            if refusal is not None:
+            if exchange.ended:
+                _kill(flow)  # the client has gone while its name was looked up
+            elif refusal is not None:
                 link.refuses = True
                 flow.metadata["refusal"] = refusal
             elif exchange.must_stream_request():
@@ -105,9 +107,12 @@ class Recorder:
 
     async def request(self, flow: http.HTTPFlow) -> None:
         """All of the request is there, or all of it has passed."""
-        link = self._link(flow.client_conn)
+        link = self._connections.get(flow.client_conn.id)
+        exchange = link.exchanges.get(flow.id) if link is not None else None
+        if link is None or exchange is None:
+            _kill(flow)  # the client has gone, and the record of it is closed
+            return
         link.refuses = False
-        exchange = link.exchanges[flow.id]
         refusal = flow.metadata.get("refusal")
         streamed = bool(flow.request.stream)
         try:
@@ -124,6 +129,8 @@ class Recorder:
             else:
                 flow.metadata["refusal"] = (503, "unrecorded", _UNRECORDED)
                 flow.response = _answer(503, _UNRECORDED)
+        if exchange.done and flow.response is not None:
+            link.exchanges.pop(flow.id, None)
 
     async def _route(self, link: Connection, flow: http.HTTPFlow, exchange: Exchange) -> tuple[int, str, str] | None:
         """Send the request where the policy says; the status, reason and text of the refusal where it may not go."""
@@ -154,12 +161,15 @@ class Recorder:
             link.abort("the response could not be recorded")
 
     def response(self, flow: http.HTTPFlow) -> None:
-        """A response is whole."""
+        """A response is whole; its request may still be on its way."""
         link = self._link(flow.client_conn)
+        exchange = link.exchanges[flow.id]
         try:
-            link.exchanges.pop(flow.id).record_response()
+            exchange.record_response()
         except UnrecordedError as error:
             link.abort(str(error))
+        if exchange.done:
+            del link.exchanges[flow.id]
 
     def error(self, flow: http.HTTPFlow) -> None:
         """A request or its response broke off, was malformed, or could not be sent."""
@@ -230,6 +240,11 @@ def _unless_unrecorded(exchange: Exchange, message: str) -> None:
         exchange.fail(message, by="engine")
     except UnrecordedError:
         return  # nothing passes any more on this exchange; the session counts what it could not record
+
+
+def _kill(flow: http.HTTPFlow) -> None:
+    if flow.killable:
+        flow.kill()  # type: ignore[no-untyped-call]
 
 
 def _answer(status: int, text: str) -> http.Response:

@@ -115,7 +115,7 @@ class Connection(mode_servers.ProxyConnectionHandler):
     def record_connect(self, host: str, port: int, **more: Any) -> None:
         """Record what the connection is for. Raises UnrecordedError."""
         self.connected = True
-        client = list(self.client.peername[:2])
+        client = list((self.client.peername or ("", 0))[:2])
         frame = {"t": "connect", "flow": self.flow, "client": client, "host": printable(host)[:255], "port": port}
         self.session.write({**frame, **more, "at_ns": time.time_ns()}, urgent=True)
 

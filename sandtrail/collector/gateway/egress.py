@@ -37,6 +37,8 @@ class Resolver:
 
     async def resolve(self, host: str) -> list[Info]:
         """getaddrinfo's answer with port 0, remembered for a moment. Raises OSError when there is none."""
+        if len(host) > 255:
+            raise OSError("that is no host name")
         answer = self._fresh(host)
         if answer is None:
             async with self._turn:

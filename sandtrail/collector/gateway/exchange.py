@@ -53,10 +53,17 @@ class Exchange:
         self._request: Passage | None = None
         self._response: Passage | Whole | None = None
         self._request_recorded = False
+        self._request_ended = False
         self._reserved = 0
         self.upstream = ""
         """The base address that this request went to instead of its own."""
         self.ended = False
+        """Whether the response is recorded, or why there is none; the request may go on."""
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing of it is to come any more."""
+        return self.ended and self._request_ended
 
     # -- the request ---------------------------------------------------------------------------------------------------
 
@@ -107,8 +114,8 @@ class Exchange:
             frame |= _whole(tap)
         if trailers := self._flow.request.trailers:
             frame["trailers"], _ = self._session.redactor.headers(trailers.fields)
+        self._request_recorded = self._request_ended = True
         self._session.write(frame, urgent=True)
-        self._request_recorded = True
 
     def _request_head(self) -> dict[str, Any]:
         request, redactor = self._flow.request, self._session.redactor
@@ -197,17 +204,11 @@ class Exchange:
     # -- neither -------------------------------------------------------------------------------------------------------
 
     def fail(self, message: str, **facts: Any) -> None:
-        """There is no (whole) response and never will be: record what came, and why no more."""
+        """There is no (whole) response or no whole request, and never will be: record what came, and why no more."""
+        self._cut_request()
         if self.ended:
             return
         self._end()
-        if not self._request_recorded:
-            # It never went upstream; its body was not looked at.
-            self._session.write({**self._request_head(), "body": "", "body_bytes": None, "cut": True}, urgent=True)
-        elif self._request is not None and self._flow.request.timestamp_end is None:
-            self._request.finish(cut=True)
-            frame = {**self._request_head(), "body": "", "stream": True, "chunks": self._request.chunks}
-            self._session.write(frame | _sums(self._request.tap))
         if isinstance(self._response, Passage):
             self._response.finish(cut=True)
             facts |= {"chunks": self._response.chunks, **_sums(self._response.tap)}
@@ -215,6 +216,18 @@ class Exchange:
             self._session.write({**self._response_head(), "stream": True, **self._whole_response(cut=True)})
         text = self._session.redactor.message(message)
         self._session.write({"t": "error", **self._key, "message": text, "at_ns": time.time_ns(), **facts}, urgent=True)
+
+    def _cut_request(self) -> None:
+        if self._request_ended:
+            return
+        self._request_ended = True
+        if not self._request_recorded:
+            # It never went upstream; its body was not looked at.
+            self._session.write({**self._request_head(), "body": "", "body_bytes": None, "cut": True}, urgent=True)
+        elif self._request is not None:
+            self._request.finish(cut=True)
+            frame = {**self._request_head(), "body": "", "stream": True, "chunks": self._request.chunks}
+            self._session.write(frame | _sums(self._request.tap))
 
     def _end(self) -> None:
         self.ended = True

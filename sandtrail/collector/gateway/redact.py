@@ -48,6 +48,8 @@ class Redactor:
     def __init__(self, fingerprints: Fingerprinter, extra: Mapping[str, Any] | None = None) -> None:
         """`extra` adds to the built-in rules: `{"headers": [name], "query": [name], "fields": [name],
         "prefixes": [{"name", "prefix", "least"?}]}`. Raises UsageError for anything else."""
+        if extra is not None and not isinstance(extra, Mapping):
+            raise UsageError('redaction rules are {"headers": […], "query": […], "fields": […], "prefixes": […]}')
         extra = dict(extra or {})
         self._headers = frozenset(name.lower() for name in _names(extra, "headers"))
         self._parameters = frozenset(name.lower() for name in _names(extra, "query"))
@@ -56,8 +58,8 @@ class Redactor:
             rules.append(query_rule("query-key", *self._parameters))
         if fields := _names(extra, "fields"):
             rules.append(field_rule("field", *fields))
-        for item in extra.pop("prefixes", ()):
-            rules.append(_prefix(item))
+        prefixes = extra.pop("prefixes", ())
+        rules += map(_prefix, prefixes if isinstance(prefixes, list | tuple) else [prefixes])
         if extra:
             raise UsageError(f"the gateway's redaction rules have no {', '.join(map(repr, extra))}")
         self._patterns = Patterns(rules)

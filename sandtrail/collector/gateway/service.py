@@ -46,6 +46,7 @@ class Gateway:
         self._control.setblocking(False)
         loop.add_reader(self._control.fileno(), self._hear)
         engine = asyncio.create_task(self._engine.run())
+        engine.add_done_callback(lambda _: self._requests.put_nowait((None, [])))
         self._answer({"ok": True, "op": "ready"})
         while True:
             message, fds = await self._requests.get()

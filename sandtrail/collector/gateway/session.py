@@ -56,7 +56,7 @@ class Spool(Protocol):
 
 
 class UnrecordedError(Exception):
-    """A frame could not be recorded, and the policy says that then nothing passes."""
+    """A frame could not be recorded, and what it tells of must not pass: the policy says so, or the session is over."""
 
 
 class Session:
@@ -81,7 +81,7 @@ class Session:
         """Record a frame, its bytes in base64: it is in the spool when this returns. Raises UnrecordedError where it is
         not and the policy is to stop then; otherwise the loss becomes a gap record as soon as one can be written."""
         if self.closed:
-            return
+            raise UnrecordedError("the session has ended")
         payload = _encode(frame)
         try:
             if self._lost:

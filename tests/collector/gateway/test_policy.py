@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sandtrail.collector.gateway.addresses import why_not
+from sandtrail.collector.gateway.fingerprint import Fingerprinter
 from sandtrail.collector.gateway.policy import Policy, Rules, Upstream
+from sandtrail.collector.gateway.redact import Redactor
 from sandtrail.errors import UsageError
 
 
@@ -70,6 +75,27 @@ def test_the_digest_is_that_of_the_rules() -> None:
 def test_what_makes_no_sense_is_refused(descriptor: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         Policy.parse(descriptor)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+NAMED = ["headers", "query", "fields", "prefixes"]
+
+
+@given(
+    upstream=JSON | st.dictionaries(st.text(max_size=8), st.text() | st.just("http://127.0.0.1:1"), max_size=2),
+    rules=JSON | st.fixed_dictionaries({}, optional={"allow": JSON, "deny": JSON | st.lists(st.text())}),
+    limits=JSON | st.dictionaries(st.sampled_from(["memory", "connections"]), JSON),
+    redact=JSON | st.dictionaries(st.sampled_from(NAMED), JSON),
+)
+def test_any_descriptor_is_understood_or_refused(**descriptor: Any) -> None:
+    with contextlib.suppress(UsageError):
+        Policy.parse(descriptor).rules.denial(["some.test"])
+    with contextlib.suppress(UsageError):
+        Redactor(Fingerprinter(b"k" * 32), descriptor["redact"])
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,23 @@ def test_a_small_denied_upload_of_unknown_length_is_answered(gateway: Gateway, s
     assert body(gateway.ended(session).one("request")) == b"the plans"
 
 
+def test_a_denied_tunnel_is_not_made(gateway: Gateway, session: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        rules = {"deny": ["bad.test"]}
+        proxy = gateway.listen(session, upstream={"bad.test": f"http://127.0.0.1:{port}"}, rules=rules)
+        parts = urlsplit(proxy)
+        with socket.create_connection((str(parts.hostname), parts.port or 0), timeout=10) as raw:
+            raw.sendall(b"CONNECT bad.test:22 HTTP/1.1\r\n\r\n")
+            assert b" 200 " in raw.recv(4096)
+            raw.sendall(b"\x00\x01 no HTTP")
+            assert raw.recv(4096) == b""
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+    assert "bad.test is denied" in gateway.ended(session).one("tcp", end=True)["message"]
+
+
 def test_connections_over_the_limit_are_refused_and_counted(gateway: Gateway, session: str, server: Server) -> None:
     proxy = urlsplit(gateway.listen(session, limits={"connections": 5}))
     open_ones = [socket.create_connection((str(proxy.hostname), proxy.port or 0), timeout=10) for _ in range(5)]

@@ -255,6 +255,36 @@ def test_an_upload_that_breaks_off_is_recorded_as_far_as_it_came(
     assert recorded.of("request")[-1]["cut"]
 
 
+@pytest.mark.parametrize("finishes", [True, False])
+def test_a_server_that_answers_before_it_has_heard_all(
+    gateway: Gateway, session: str, server: Server, finishes: bool
+) -> None:
+    server.unread.add("/up")
+    heard: list[bytes] = []
+
+    def answer_first(handler: Handler) -> None:
+        handler.answer(b"enough", 413)
+        heard.append(handler.read_body())
+
+    server.routes["/up"] = answer_first
+    proxy = urlsplit(gateway.listen(session, upstream={"api.test": server.url}))
+    with socket.create_connection((str(proxy.hostname), proxy.port or 0), timeout=10) as raw:
+        raw.sendall(b"POST http://api.test/up HTTP/1.1\r\nHost: api.test\r\nTransfer-Encoding: chunked\r\n\r\n")
+        raw.sendall(b"5\r\nfirst\r\n")
+        got = b""
+        while not got.endswith(b"enough"):
+            got += raw.recv(4096)
+        if finishes:
+            raw.sendall(b"4\r\nlast\r\n0\r\n\r\n")
+            wait_for(lambda: heard, "the rest")
+    wait_for(lambda: gateway.recorded(session).of("close"), "the end")
+    recorded = gateway.ended(session)
+    assert recorded.streamed("request_chunk") == (b"firstlast" if finishes else b"first")
+    assert recorded.of("request")[-1]["cut"] is not finishes
+    assert recorded.one("response")["status"] == 413
+    assert recorded.closed["exchanges"] == 1
+
+
 def test_single_byte_chunks_do_not_make_a_frame_each(
     gateway: Gateway, session: str, server: Server, client: Clients
 ) -> None:
