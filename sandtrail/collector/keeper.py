@@ -453,7 +453,10 @@ class Keeper:
         end(self._children.get("gateway"), 20)
         if self._held and self._children.get("receiver") is None:
             self._start("receiver")  # it has just died, and the sockets may still hold something
-        end(self._children.get("receiver"), 20)
+        receiver = self._children.get("receiver")
+        end(receiver, 20)
+        if receiver is not None and receiver.process.returncode == 0 and self._spool >= 0:
+            os.close(self._spool)  # nobody will have to go on with it
         end(self._children.get("sealer"), 60)
 
 

@@ -56,6 +56,8 @@ def verify(
     remembered = read_head(head or head_file(home))
     if head is not None and remembered is None:
         raise UsageError(f"there is no remembered head at {head}")
+    if remembered is None and key is None and not (layout.vkey.exists() or any(layout.log.glob("[!l]*"))):
+        raise NotFoundError(f"nothing has been signed under {home} yet")
     for _ in range(_LIVE_TRIES):
         before = read_checkpoint(layout.log)
         report, files = _log(home, layout, key, remembered, before)

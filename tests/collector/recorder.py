@@ -14,9 +14,10 @@ from typing import Any
 import cbor2
 
 from sandtrail.collector.control import Keeper
+from sandtrail.errors import NotFoundError
 from sandtrail.store.frames import Frame, Kind
 from sandtrail.store.position import wait_sealed
-from tests.store.recording import sealed
+from tests.store.recording import entries, sealed
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 15.0) -> None:
@@ -45,8 +46,16 @@ class Recorder:
         self.wait_until_ready()
 
     def wait_until_ready(self) -> None:
-        """Both workers run."""
+        """Both workers run, and the start is signed."""
         wait_for(lambda: {"receiver", "sealer"} <= set(self.processes()))
+        run = self.processes()["sealer"]["pid"]
+        wait_for(lambda: any(fields.get("pid") == run for _, fields in self._entries()))
+
+    def _entries(self) -> list[tuple[str, dict[str, Any]]]:
+        try:
+            return entries(self.home)
+        except NotFoundError:
+            return []
 
     def processes(self) -> dict[str, dict[str, int]]:
         return dict(self.keeper.status()["processes"])
@@ -60,6 +69,8 @@ class Recorder:
         before = self.processes()[name]
         os.kill(before["pid"], signal.SIGKILL)
         wait_for(lambda: self.processes().get(name, before)["starts"] > before["starts"])
+        if name == "sealer":
+            self.wait_until_ready()
 
     def kill_all(self) -> None:
         """Kill everything at once, keeper first."""
