@@ -10,9 +10,10 @@ import random
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -212,9 +213,9 @@ class Moments:
 class Life:
     """Keeps the sockets as the keeper does, while one receiver after the other lives and dies."""
 
-    def __init__(self, home: Path, fd: int) -> None:
+    def __init__(self, home: Path, fd: int, run: Path) -> None:
         self._home, self._fd = home, fd
-        self._landing = create_landing(home)
+        self._landing = create_landing(run)
         self._before: list[str] = []
         self._spool = -1
 
@@ -264,42 +265,87 @@ class Life:
         Receiver(self._home, control, Landing(self._landing)).run()
 
     def close(self) -> None:
-        for fd in (self._landing, self._spool):
-            os.close(fd)
+        os.close(self._landing)
+        if self._spool >= 0:
+            os.close(self._spool)
 
 
-@pytest.mark.parametrize("again", [False, True], ids=["dies-once", "dies-twice"])
-@pytest.mark.parametrize("rotate", [64 << 20, 2000], ids=["one-file", "files"])
+COUNTERS = [0] * 40 + [4] * 20 + [9] * 10
+SENT = [packet(b"%03d" % number, dropped=counter) for number, counter in enumerate(COUNTERS)]
+
+
+@pytest.fixture
+def full_socket() -> Iterator[Callable[[], socket.socket]]:
+    """Makes sockets that hold all of SENT, and the hang-up behind it."""
+    made: list[socket.socket] = []
+
+    def make() -> socket.socket:
+        theirs, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        for data in SENT:
+            theirs.send(data)
+        theirs.close()
+        made.append(ours)
+        return ours
+
+    yield make
+    for sock in made:
+        sock.close()
+
+
+@pytest.mark.parametrize(("again", "rotate"), [(False, 64 << 20), (True, 2000)], ids=["dies-once", "dies-twice"])
 def test_a_receiver_that_dies_at_any_moment_has_lost_nothing_and_written_nothing_twice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool, rotate: int
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    full_socket: Callable[[], socket.socket],
+    again: bool,
+    rotate: int,
 ) -> None:
     monkeypatch.setattr("sandtrail.store.spool.ROTATE_AT", rotate)
     monkeypatch.setattr(module, "_NAP", 0.0)
-    counters = [0] * 40 + [4] * 20 + [9] * 10
-    sent = [packet(b"%03d" % number, dropped=counter) for number, counter in enumerate(counters)]
     for fatal in range(100):
         home = tmp_path / str(fatal)
         home.mkdir()
-        theirs, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        for data in sent:
-            theirs.send(data)
-        theirs.close()
-        life = Life(home, ours.fileno())
+        life = Life(home, full_socket().fileno(), home)
         survived = life.live(fatal)
         if not survived and again:
             # Its successor dies while it finishes what the first one had in hand.
             life.live(fatal % 7)
         assert life.live(None)
         life.close()
-        ours.close()
         Sealer(home).stop()
         one = only(home)
-        assert one.data == sent, f"killed at moment {fatal}"
+        assert one.data == SENT, f"killed at moment {fatal}"
         assert [gap["count"] for gap in one.notes("gap")] == [4, 5], f"killed at moment {fatal}"
         if survived:
             assert fatal > 15
             return
+    pytest.fail("a receiver has more moments than this test has tried")
+
+
+def test_what_a_receiver_had_in_hand_when_everything_died_is_written_by_the_next_recorder(
+    tmp_path: Path, full_socket: Callable[[], socket.socket]
+) -> None:
+    """Where the run folder is a tmpfs, as /run is."""
+    shm = Path("/dev/shm")
+    if not os.access(shm, os.W_OK):
+        pytest.skip("there is no /dev/shm here; mount a tmpfs on it")
+    with tempfile.TemporaryDirectory(dir=shm) as run:
+        for fatal in range(100):
+            home = tmp_path / str(fatal)
+            sock = full_socket()
+            first = Life(home, sock.fileno(), Path(run))
+            survived = first.live(fatal)
+            first.close()
+            # The next keeper knows nothing of the streams of the last one, and has only what lies in the run folder.
+            second = Life(home, sock.fileno(), Path(run))
+            assert second.live(None)
+            second.close()
+            Sealer(home).stop()
+            data = [packet for one in recorded(home) for packet in one.data]
+            assert data == SENT, f"killed at moment {fatal}"
+            if survived:
+                return
     pytest.fail("a receiver has more moments than this test has tried")
 
 
