@@ -11,6 +11,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from itertools import batched
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ __all__ = ["VERSION", "Live", "Timelines", "read_timeline"]
 VERSION = 1
 """Of the rules: a summary that another version made is made again."""
 HOLD_NS = 1_000_000_000
+HOLD_READING_NS = 60_000_000_000
+"""While a long session is read in batches, so much of its newest is held back instead."""
+BATCH = 20_000
 KEPT = 8
 """Sessions whose folds stay in memory."""
 
@@ -64,19 +68,23 @@ class Live:
     def update(self, index: Index, row: Mapping[str, Any], now_ns: int | None = None) -> None:
         """Take what is new in the index of a session. One that has ended is folded to its end."""
         ended = row["state"] == "ended"
-        if row["events"] < self.rows:  # the index was made anew
-            self._begin()
-        if self._stale and (ended or time.monotonic() - self._rebuilt > 5 * self._cost_s):
+        rested = time.monotonic() - self._rebuilt > 5 * self._cost_s
+        if row["events"] < self.rows or (self._stale and (ended or rested)):  # made anew, or told too late
             self._begin()
         began, first = time.monotonic(), self.rows == 0
-        fresh = list(index.rows(row["id"], self.rows))
-        self.rows += len(fresh)
-        self._take(fresh, None if ended else (now_ns or time.time_ns()) - HOLD_NS)
+        until_ns = None if ended else (now_ns or time.time_ns()) - HOLD_NS
+        for batch in batched(index.rows(row["id"], self.rows), BATCH):
+            self.rows += len(batch)
+            horizon = batch[-1].received_ns - HOLD_READING_NS
+            self._take(list(batch), horizon if until_ns is None else min(until_ns, horizon))
+        self._take([], until_ns)
         if first:
             self._cost_s, self._rebuilt = time.monotonic() - began, time.monotonic()
         if self._stale and ended:
             self._begin()
-            self.update(index, row)
+            everything = list(index.rows(row["id"]))
+            self.rows = len(everything)
+            self._take(everything, None)
 
     def _take(self, fresh: list[Event], until_ns: int | None) -> None:
         steps = sorted(self._held + entries(fresh), key=ORDER)

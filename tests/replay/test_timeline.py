@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sandtrail.replay import timeline
 from sandtrail.replay.events import Event
 from sandtrail.replay.timeline import HOLD_NS, Live
 from sandtrail.replay.turns.timeline import View
@@ -90,6 +92,16 @@ def test_an_event_that_comes_too_late_makes_it_begin_anew() -> None:
     index.shown = [*index.shown, late, *r.events[80:]]
     live.update(index, index.row(), now_ns=r.now + 10 * HOLD_NS)  # type: ignore[arg-type]
     index.state = "ended"
+    live.update(index, index.row())  # type: ignore[arg-type]
+    assert shown(live) == View(r.fold()).as_dict({}, True, "", 0, 1000)
+
+
+def test_a_long_session_is_read_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timeline, "BATCH", 7)
+    monkeypatch.setattr(timeline, "HOLD_READING_NS", 1_000_000)
+    r, index = story(), Growing()
+    index.shown, index.state = r.events, "ended"
+    live = Live(r)
     live.update(index, index.row())  # type: ignore[arg-type]
     assert shown(live) == View(r.fold()).as_dict({}, True, "", 0, 1000)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sandtrail.replay.models.body import MAX_BODY
+from sandtrail.replay.models.call import scrub
 
 __all__ = ["Assembler", "Exchange"]
 
@@ -161,7 +162,7 @@ def _grow(held: bytearray, frame: dict[str, Any]) -> bool:
 
 
 def _text(value: object) -> str:
-    return value if isinstance(value, str) else ("" if value is None else str(value)[:200])
+    return scrub(value) if isinstance(value, str) else ("" if value is None else str(value)[:200])
 
 
 def _int(value: object) -> int:

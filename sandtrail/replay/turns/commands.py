@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
-from sandtrail.replay.models.call import ModelCall, ToolCall
+from sandtrail.replay.models.call import ModelCall, ToolCall, scrub
 from sandtrail.replay.turns.words import SHELLS
 
 __all__ = ["Command", "Match", "base", "commands_of", "match", "part_of", "script_of", "tokens"]
@@ -129,8 +129,9 @@ def _of_tool(tool: ToolCall) -> list[Command]:
 
 def _of_value(value: Any, ident: str) -> Iterable[Command]:
     if isinstance(value, str):
-        yield Command(value, tool_call_id=ident)
+        yield Command(scrub(value), tool_call_id=ident)
     elif isinstance(value, list) and value and all(isinstance(v, str) for v in value):
+        value = [scrub(v) for v in value]
         if (line := script_of(value)) is not None:
             yield Command(line, tool_call_id=ident)
         elif " " in value[0].strip():  # a list of lines, not of words
@@ -142,7 +143,7 @@ def _of_value(value: Any, ident: str) -> Iterable[Command]:
             if isinstance(entry, dict):
                 yield from (c for key in _KEYS if key in entry for c in _of_value(entry[key], ident))
             elif isinstance(entry, str):
-                yield Command(entry, tool_call_id=ident)
+                yield Command(scrub(entry), tool_call_id=ident)
 
 
 @dataclass(frozen=True, slots=True)

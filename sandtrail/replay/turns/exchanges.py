@@ -52,22 +52,25 @@ class StoredFrames:
 
 
 class ExchangeReader:
-    """Reads exchanges; what cannot be read is named in `problems` (capped), and the exchange has what there is."""
+    """Reads exchanges. One whose evidence cannot be read has that as its error."""
 
     def __init__(self, frames: Frames) -> None:
-        self.problems: list[str] = []
         self._frames = frames
 
     def read(self, event: Event) -> Exchange:
         """The exchange that an event of kind http.exchange tells of."""
         detail = details(event)
         assembler = Assembler(limit=1)
-        flow, ident = str(detail.get("flow") or ""), str(detail.get("id") or "")
+        flow, ident = _key(detail).values()
         found: Exchange | None = None
         for ref, frame in self._frames_of(event, detail):
             if str(frame.get("flow")) == flow and str(frame.get("id")) == ident:
                 found = assembler.feed(frame, ref, event.received_ns) or found
-        found = found or Exchange(flow, ident, method=str(detail.get("method") or ""), url=str(detail.get("url") or ""))
+        found = found or Exchange(flow, ident)
+        found.method, found.url = (
+            found.method or str(detail.get("method") or ""),
+            found.url or str(detail.get("url") or ""),
+        )
         found.request_ns = found.request_ns or whole(detail.get("start_ns")) or event.time_ns
         found.first_ns = found.first_ns or whole(detail.get("first_ns"))
         found.request_ref = found.request_ref or event.ref
@@ -87,10 +90,12 @@ class ExchangeReader:
             if first != last and (pieces or not found):
                 found = [(ref, _map(payload)) for ref, payload in self._frames.between(first, last)]
         except SandtrailError as error:
-            if len(self.problems) < 50:
-                self.problems.append(f"{event.ref}: {error}")
-            return []
+            return [(event.ref, {"t": "error", **_key(detail), "message": f"its evidence cannot be read: {error}"})]
         return found
+
+
+def _key(detail: dict[str, Any]) -> dict[str, str]:
+    return {name: str(detail.get(name) or "") for name in ("flow", "id")}
 
 
 def _ref(part: object) -> str:

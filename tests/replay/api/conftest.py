@@ -69,7 +69,13 @@ def write_story(home: Path, session: str = "s1") -> None:
     trace.write_many(packets())
     gateway = spool.open({"source": "gateway", **about})
     ask = {"model": "m", "messages": [{"role": "user", "content": EVIL}]}
-    message = {"role": "assistant", "content": f"All tests pass. {EVIL}"}
+    # Half of a surrogate pair is valid JSON and no valid text.
+    call = {"name": "bash", "arguments": '{"command": "\\ud800 ls"}'}
+    message = {
+        "role": "assistant",
+        "content": f"All tests pass. {EVIL}",
+        "tool_calls": [{"id": "\ud800", "type": "function", "function": call}],
+    }
     answer = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
     for frame in exchange("f1", 40001, ask, answer):
         gateway.write(frame)
@@ -78,6 +84,7 @@ def write_story(home: Path, session: str = "s1") -> None:
         trace.write(b"in between")
     gateway.write(b"\xff garbage")
     gateway.write(b'{"t":"request","flow":"f2","id":1,"headers":[["a",NaN]],"url":1e400}')
+    gateway.write(b'{"t":"request","flow":"f4","id":"1","method":"GET","url":"http://x/\\ud800","headers":[]}')
     trace.note({"note": "gap", "cause": EVIL, "count": 3, "after_seq": 1, "before_seq": 2, "from_ns": 1, "to_ns": 2})
     for stream in (trace, gateway):
         stream.close("ended", dropped=0)

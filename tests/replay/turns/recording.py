@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from sandtrail.errors import NotFoundError
 from sandtrail.replay.events import Event
 from sandtrail.replay.turns.fold import Fold
 from sandtrail.replay.turns.timeline import View
@@ -17,10 +18,6 @@ from sandtrail.replay.turns.timeline import View
 GATEWAY = ("10.219.0.1", 3128)
 SANDBOX = "10.219.0.2"
 MS = 1_000_000
-
-
-class NoSuchFrame(Exception):
-    pass
 
 
 @dataclass
@@ -38,6 +35,8 @@ class Recording:
     # frames, as a reader of the store gives them
 
     def frame(self, ref: str) -> bytes:
+        if ref not in self.payloads:
+            raise NotFoundError(f"there is no frame {ref}")
         return self.payloads[ref]
 
     def between(self, first: str, last: str) -> Iterator[tuple[str, bytes]]:

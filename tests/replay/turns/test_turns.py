@@ -1,0 +1,66 @@
+"""What a turn tells of its model call."""
+
+from __future__ import annotations
+
+import json
+
+from tests.replay.turns.recording import Recording
+
+
+def test_a_turn_shows_only_what_is_new_since_the_one_before() -> None:
+    r = Recording()
+    agent = r.begin("agent")
+    r.ask(agent, "I look.", "ls")
+    r.ask(agent, "I am done.", results=["<returncode>0</returncode>"])
+    _, first, second = r.timeline()["turns"]
+    assert [m["role"] for m in first["input"]["new_messages"]] == ["system", "user"]
+    assert [(m["role"], m["text"]) for m in second["input"]["new_messages"]] == [("tool", "<returncode>0</returncode>")]
+    assert (first["input"]["messages_total"], second["input"]["messages_total"]) == (2, 4)
+    assert first["decision"]["commands"] == ["ls"]
+    assert json.loads(first["decision"]["tool_calls"][0]["arguments"]) == {"command": "ls"}
+
+
+def test_evidence_that_cannot_be_read_is_said_to_be_so() -> None:
+    r = Recording()
+    agent = r.begin("agent")
+    r.ask(agent, "I look.", "ls")
+    r.payloads.clear()
+    _, turn = r.timeline()["turns"]
+    assert "cannot be read" in turn["decision"]["error"]
+    assert turn["decision"]["commands"] == []
+
+
+def test_long_words_are_cut_and_say_so() -> None:
+    r = Recording()
+    agent = r.begin("agent")
+    r.messages = [{"role": "user", "content": "x" * 100_000}]
+    r.ask(agent, "y" * 100_000)
+    _, turn = r.timeline()["turns"]
+    assert turn["input"]["cut"]
+    assert turn["input"]["new_messages"][0]["text"].endswith("(100000 characters in all)")
+    assert len(turn["decision"]["text"]) < 30_000
+
+
+def test_an_edited_history_is_noted() -> None:
+    r = Recording()
+    agent = r.begin("agent")
+    r.ask(agent, "one", "ls")
+    r.ask(agent, "two", "pwd")
+    r.messages[2] = {"role": "assistant", "content": "never said"}
+    r.ask(agent, "three")
+    assert "history edited" in r.timeline()["turns"][3]["note"]
+
+
+def test_rows_beyond_the_cap_are_folded_with_their_number() -> None:
+    r = Recording()
+    agent = r.begin("agent")
+    r.ask(agent, "", "make")
+    shell = r.shell(agent, "make")
+    for n in range(200):
+        r.write(shell, f"/workspace/{n}.o")
+    turn = r.timeline()["turns"][1]
+    changes = [row for row in turn["outputs"] if row["object"].endswith(".o")]
+    (folded,) = [row for row in turn["outputs"] if row["kind"] == "folded"]
+    assert len(changes) + folded["count"] == 200
+    assert folded["flags"] == ["folded"]
+    assert turn["counts"]["file"] == 200
