@@ -19,7 +19,7 @@ from sandtrail.store.frames import Kind
 
 __all__ = ["RECORDER", "VERSION", "Decoder", "StreamState"]
 
-VERSION: Final = 3
+VERSION: Final = 4
 """Of the events that come out. Raise it when they change: the index is then made anew from the evidence."""
 
 RECORDER: Final = "recorder"

@@ -7,13 +7,14 @@ the process is known to be in.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from ipaddress import ip_address
+from typing import Any, Final
 
-from sandtrail.replay.decode.gvisor.syscalls import RAW_KINDS
-from sandtrail.replay.decode.sockaddr import FAMILIES, TYPES, read_sockaddr
+from sandtrail.replay.decode.gvisor.raw import Act, exit_of, signed
+from sandtrail.replay.decode.sockaddr import FAMILIES, TYPES, endpoint, read_sockaddr
 from sandtrail.replay.decode.text import quote, text, to_json
 
-__all__ = ["ACTS", "MAX_ARGV", "Act", "Raw", "argv_detail", "exit_of", "resolve"]
+__all__ = ["ACTS", "MAX_ARGV", "argv_detail", "report_detail", "resolve"]
 
 MAX_ARGV: Final = 24 << 10
 """Bytes of an argv that an event keeps; the rest is in the evidence."""
@@ -21,21 +22,6 @@ MAX_WORDS: Final = 1024
 AT_FDCWD: Final = -100
 _ACCESS, _CREAT = 0o3, 0o100
 _CLONE_THREAD = 0x10000
-
-
-Act = tuple[str, str, int | None, int | None, str]
-"""kind, object, result, errno, detail (JSON). A plain tuple: one is made for every message."""
-
-
-def exit_of(message: Any) -> tuple[int | None, int | None]:
-    """(result, errno) of a call that returned; (None, None) of one that only began. A failed call's result is -1."""
-    end = message.exit
-    errno, result = end.errorno, end.result
-    if errno:
-        return -1, errno if -1 << 31 <= errno < 1 << 31 else -1
-    if not result and not message.HasField("exit"):
-        return None, None
-    return result, 0
 
 
 def resolve(path: bytes, folder: bytes, cwd: str) -> str:
@@ -75,6 +61,32 @@ def argv_detail(words: Any) -> dict[str, Any]:
     detail: dict[str, Any] = {"argv": argv, "argc": len(words)}
     if cut:
         detail["cut"] = {"argv": sum(map(len, words))}
+    return detail
+
+
+def report_detail(message: Any) -> dict[str, Any]:
+    """The sentry's report of an exec: the image, its hash, the files that it begins with. The environment holds
+    secrets: only its size is told."""
+    detail = argv_detail(message.argv)
+    detail |= {"via": "sentry", "mode": message.binary_mode}
+    if message.binary_sha256:
+        detail["sha256"] = message.binary_sha256[:64].hex()
+    if message.execfn and message.execfn != message.binary_path:
+        detail["execfn"] = text(message.execfn)
+    if message.binary_in_memfd:
+        detail["memfd"] = True
+    if message.binary_overlayfs_upper:
+        detail["written_here"] = True
+    if message.env:
+        detail["envc"] = len(message.env)
+    for name in ("stdin", "stdout", "stderr"):
+        if message.HasField(name):
+            info = getattr(message, name)
+            detail[name] = {"path": text(info.path), "mode": info.mode}
+            if info.HasField("socket") and info.socket.HasField("remote"):
+                far = info.socket.remote
+                ip = str(ip_address(far.ip)) if len(far.ip) in (4, 16) else far.ip[:64].hex()
+                detail[name]["peer"] = endpoint(ip, far.port)
     return detail
 
 
@@ -152,7 +164,7 @@ def _chroot(message: Any, cwd: str) -> Act:
 def _identity(kind: str, *names: str) -> Callable[[Any, str], Act]:
     def act(message: Any, _cwd: str) -> Act:
         result, errno = exit_of(message)
-        values = {name: _signed(getattr(message, name)) for name in names}
+        values = {name: signed(getattr(message, name)) for name in names}
         return (kind, ",".join(map(str, values.values())), result, errno, to_json({"sysno": message.sysno, **values}))
 
     return act
@@ -199,48 +211,6 @@ def _exit_status(via: str) -> Callable[[Any, str], Act]:
 def _mapped(message: Any, _cwd: str) -> Act:
     detail = {"ino": message.mapped_ino, "mode": message.mapped_mode, "initial": message.is_initial_mmap}
     return ("file.map", text(message.mapped_path), None, None, to_json(detail))
-
-
-class Raw(NamedTuple):
-    """A call of which only the registers are known."""
-
-    name: str
-    sysno: int
-    args: tuple[int, int, int, int, int, int]
-    result: int | None
-    errno: int | None
-
-    @classmethod
-    def of(cls, message: Any, names: dict[int, str]) -> Raw:
-        """Read a raw message."""
-        number = message.sysno
-        args = (message.arg1, message.arg2, message.arg3, message.arg4, message.arg5, message.arg6)
-        return cls(names.get(number, f"syscall_{number}"), number, args, *exit_of(message))
-
-    def act(self) -> Act:
-        """Its event. What a pointer points at is in the sandbox's memory, so no path is known."""
-        kind = RAW_KINDS.get(self.name, "syscall.raw")
-        first = _signed(self.args[0])
-        listed = ",".join(map(str, self.args))
-        detail = f'"syscall":"{self.name}","sysno":{self.sysno},"args":[{listed}]'
-        thing = "" if kind != "syscall.raw" else self.name
-        if kind == "process.kill":
-            signal = self.args[2] if self.name == "tgkill" else self.args[1]
-            target = _signed(self.args[1]) if self.name == "tgkill" else first
-            detail += f',"target":{target},"signal":{signal & 0xFF}'
-            thing = str(target)
-        elif kind == "net.send":
-            done = self.result if self.result is not None and self.result > 0 else 0
-            detail += f',"fd":{first},"bytes":{done}'
-        elif kind == "identity.setid":
-            thing = ",".join(str(_signed(value)) for value in self.args[:3]) if "res" in self.name else str(first)
-        return (kind, thing, self.result, self.errno, "{" + detail + "}")
-
-
-def _signed(value: int) -> int:
-    """A register or an unsigned field as the 32-bit signed number that the call takes it for."""
-    value &= 0xFFFFFFFF
-    return value - (1 << 32) if value >> 31 else value
 
 
 # Execs (3, 11), the container's start (1) and raw calls (6) take more than one message to tell: see stream.py.

@@ -6,9 +6,10 @@ from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any, Final
 
-from sandtrail.replay.decode.gvisor.acts import AT_FDCWD, Act, Raw, argv_detail, exit_of, resolve
+from sandtrail.replay.decode.gvisor.acts import AT_FDCWD, argv_detail, report_detail, resolve
 from sandtrail.replay.decode.gvisor.hidden import FAILED, LOADED, PATIENCE_NS, UNKNOWN, Loose, Pending, outcome
 from sandtrail.replay.decode.gvisor.processes import Key, Process, Processes
+from sandtrail.replay.decode.gvisor.raw import Act, Raw, exit_of
 from sandtrail.replay.decode.gvisor.rows import Head, Row, gap_row
 from sandtrail.replay.decode.gvisor.syscalls import EXEC, NEW_FOLDER, TYPED
 from sandtrail.replay.decode.text import text, to_json
@@ -17,6 +18,7 @@ __all__ = ["Calls"]
 
 _MAX_THREADS: Final = 4096
 _RAW, _EXEC, _EXECVE, _CHDIR = 6, 3, 11, 13
+_OF_EXEC: Final = frozenset({_RAW, _EXEC, _EXECVE})
 _NAMING: Final = frozenset(TYPED.values())
 _RESULTS: Final = {LOADED: 0, FAILED: -1, UNKNOWN: None}
 
@@ -48,6 +50,8 @@ class Calls:
         """A message of `thread` came: tell out what it decides."""
         if not self.waiting:
             return
+        if kind not in _OF_EXEC:
+            self._reported.discard(thread)
         if self._loose.waiting and kind in _NAMING:
             self._loose.pair(message.sysno, message.exit.errorno)
         if thread in self._began:
@@ -157,46 +161,15 @@ class Calls:
         self._note()
 
     def report(self, head: Head, thread: Key, process: Process, message: Any, rows: list[Row]) -> None:
-        """The sentry's own report of an exec that succeeded: the image, its hash, the files that it begins with."""
+        """The sentry's own report of an exec that succeeded."""
         if self._pending.pop(thread, None) is not None:
             self._report_first = False
         elif self._report_first is not False and len(self._reported) < _MAX_THREADS:
             self._reported.add(thread)
         self._note()
-        path = text(message.binary_path)
-        detail = argv_detail(message.argv)
-        detail |= {"via": "sentry", "mode": message.binary_mode}
-        if message.binary_sha256:
-            detail["sha256"] = message.binary_sha256[:64].hex()
-        if message.execfn and message.execfn != message.binary_path:
-            detail["execfn"] = text(message.execfn)
-        if message.binary_in_memfd:
-            detail["memfd"] = True
-        if message.binary_overlayfs_upper:
-            detail["written_here"] = True
-        if message.env:
-            detail["envc"] = len(message.env)
-        for name in ("stdin", "stdout", "stderr"):
-            if message.HasField(name):
-                detail[name] = _file(getattr(message, name))
-        process.opens.clear()
-        process.exe = path or (detail["argv"][0] if detail["argv"] else "")
-        process.comm = process.exe.rpartition("/")[2][:15]
+        process.began(text(message.binary_path) or text(message.argv[0] if message.argv else b""))
         head[4], head[13], head[14] = "process.exec", process.comm, process.exe
-        rows.append((*head, process.exe, 0, 0, to_json(detail), 0))
-
-    def container_start(self, head: Head, process: Process, message: Any, at: int, rows: list[Row]) -> None:
-        """A container's first process; no exec is reported for it. `at`: which message of the stream this is."""
-        argv = argv_detail(message.args)
-        process.cwd = process.cwd or text(message.cwd)
-        process.exe = argv["argv"][0] if argv["argv"] else ""
-        head[14], head[15] = process.exe, process.cwd
-        ident = text(message.id, 256)
-        detail = {"id": ident, "cwd": text(message.cwd), "terminal": message.terminal, "message": at, **argv}
-        head[4] = "lifecycle.container_start"
-        rows.append((*head, ident, None, None, to_json(detail), 0))
-        head[4] = "process.exec"
-        rows.append((*head, process.exe, 0, 0, to_json({**argv, "via": "container"}), 1))
+        rows.append((*head, process.exe, 0, 0, to_json(report_detail(message)), 0))
 
     # -- what is told by halves ----------------------------------------------------------------------------------------
 
@@ -211,8 +184,7 @@ class Calls:
         if found != FAILED or not pending.typed:
             detail["hidden"] = True
         if found == LOADED:
-            process.exe = pending.path
-            process.comm = pending.path.rpartition("/")[2][:15]
+            process.began(pending.path)
             head[13], head[14] = process.comm, process.exe
         head[4] = "process.exec"
         rows.append((*head, pending.path, _RESULTS[found], pending.errno or None, to_json(detail), 0))
@@ -322,11 +294,3 @@ def _belongs(pending: Pending, kind: int) -> bool:
     if pending.call in NEW_FOLDER:
         return kind == _CHDIR
     return kind == _EXEC or (kind == _EXECVE and not pending.typed)
-
-
-def _file(info: Any) -> dict[str, Any]:
-    """What a standard stream is: its path or kind, and the peer of a socket."""
-    found: dict[str, Any] = {"path": text(info.path), "mode": info.mode}
-    if info.HasField("socket") and info.socket.HasField("remote"):
-        found["peer"] = f"{info.socket.remote.ip.hex()}:{info.socket.remote.port}"
-    return found

@@ -24,7 +24,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sandtrail.replay.decode.gvisor.acts import Raw
+from sandtrail.replay.decode.gvisor.raw import Raw
 from sandtrail.replay.decode.gvisor.syscalls import EXEC
 
 __all__ = ["FAILED", "LOADED", "PATIENCE_NS", "UNKNOWN", "Loose", "Pending", "outcome"]

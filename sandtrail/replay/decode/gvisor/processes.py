@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from sandtrail.replay.decode.text import text
 
 __all__ = ["Key", "Process", "Processes"]
 
 _MAX: Final = 65_536
-_MAX_OPENS: Final = 64
+_MAX_OPENS: Final = 16
 Key = tuple[str, int, int]
 """Container, thread group (or thread), when it started."""
 
@@ -29,6 +29,15 @@ class Process:
     """Its folder has a name that silences messages."""
     opens: dict[int, str] = field(default_factory=dict)
     """What its program opened last under each descriptor; `_MAX_OPENS` of them, and none of its parent's."""
+
+    def plain(self) -> list[Any]:
+        """Its fields in their order."""
+        return [self.comm, self.exe, self.cwd, self.ppid, self.born, self.hidden, self.opens]
+
+    def began(self, exe: str) -> None:
+        """It runs another program now. What the one before had open may be closed."""
+        self.exe, self.comm = exe, exe.rpartition("/")[2][:15]
+        self.opens.clear()
 
     def opened(self, fd: int, path: str) -> None:
         """It opened a file or a folder."""

@@ -8,20 +8,20 @@ Nothing in here raises on what a packet says.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import asdict
 from struct import Struct
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from sandtrail.replay.decode.gvisor.acts import ACTS, exit_of
+from sandtrail.replay.decode.gvisor.acts import ACTS, argv_detail
 from sandtrail.replay.decode.gvisor.calls import Calls
 from sandtrail.replay.decode.gvisor.processes import Key, Process, Processes
+from sandtrail.replay.decode.gvisor.raw import exit_of
 from sandtrail.replay.decode.gvisor.rows import Head, Row, gap_row, unknown_row
 from sandtrail.replay.decode.gvisor.schema import CLASSES, KINDS
 from sandtrail.replay.decode.gvisor.syscalls import syscall_names
-from sandtrail.replay.decode.text import text
+from sandtrail.replay.decode.text import text, to_json
 
 __all__ = ["HEADER", "GvisorStream"]
 
@@ -183,7 +183,20 @@ class GvisorStream:
         elif kind == _EXEC:
             self.calls.report(head, thread, process, message, rows)
         else:
-            self.calls.container_start(head, process, message, self.messages, rows)
+            self._container_start(head, process, message, rows)
+
+    def _container_start(self, head: Head, process: Process, message: Any, rows: list[Row]) -> None:
+        """A container's first process; no exec is reported for it."""
+        argv = argv_detail(message.args)
+        process.cwd = process.cwd or text(message.cwd)
+        process.exe = argv["argv"][0] if argv["argv"] else ""
+        head[14], head[15] = process.exe, process.cwd
+        ident = text(message.id, 256)
+        facts = {"id": ident, "cwd": text(message.cwd), "terminal": message.terminal, "message": self.messages}
+        head[4] = "lifecycle.container_start"
+        rows.append((*head, ident, None, None, to_json({**facts, **argv}), 0))
+        head[4] = "process.exec"
+        rows.append((*head, process.exe, 0, 0, to_json({**argv, "via": "container"}), 1))
 
     def _hidden_child(self, head: Head, pid: int, message: Any, rows: list[Row]) -> None:
         child = message.created_thread_group_id
@@ -244,7 +257,7 @@ class GvisorStream:
         """The state as plain data."""
         names = ("session", "sandbox", "stream", "machine", "sees", "dropped", "unreported", "unknown", "messages")
         plain = {name: getattr(self, name) for name in names}
-        known = [[list(key), asdict(process)] for key, process in self.processes.known.items()]
+        known = [[list(key), process.plain()] for key, process in self.processes.known.items()]
         return {**plain, "processes": known, "calls": self.calls.dump()}
 
     @classmethod
@@ -254,7 +267,6 @@ class GvisorStream:
         for name in ("dropped", "unreported", "unknown", "messages"):
             setattr(made, name, plain[name])
         for (container, pid, start), process in plain["processes"]:
-            opens = {int(fd): path for fd, path in process.pop("opens").items()}
-            made.processes.known[container, pid, start] = Process(**process, opens=opens)
+            made.processes.known[container, pid, start] = Process(*process)
         made.calls.load(plain["calls"])
         return made
