@@ -34,6 +34,8 @@ class _Seen:
     call: int
     thread: int
     prefixes: list[bytes]
+    each: list[bytes]
+    """The messages one by one."""
     continued: bool = False
 
 
@@ -43,19 +45,21 @@ class Threads:
 
     _seen: list[_Seen] = field(default_factory=list)
     _ends: dict[bytes, _Seen] = field(default_factory=dict)
+    _latest: dict[int, _Seen] = field(default_factory=dict)
     _count: int = 0
 
     def add(self, messages: list[Message]) -> Place:
         """Place the next call."""
-        prefixes = _prefixes(messages)
-        place = self._place(prefixes, messages)
-        seen = _Seen(len(self._seen), place.thread, prefixes)
+        prefixes, each = _digests(messages)
+        place = self._place(prefixes, each, messages)
+        seen = _Seen(len(self._seen), place.thread, prefixes, each)
         self._seen.append(seen)
+        self._latest[place.thread] = seen
         if prefixes:
             self._ends[prefixes[-1]] = seen
         return place
 
-    def _place(self, prefixes: list[bytes], messages: list[Message]) -> Place:
+    def _place(self, prefixes: list[bytes], each: list[bytes], messages: list[Message]) -> Place:
         for length in range(len(prefixes), 0, -1):
             before = self._ends.get(prefixes[length - 1])
             if before is None:
@@ -64,14 +68,19 @@ class Threads:
                 return Place(before.thread, before.call, length, "the same messages again")
             thread, note = before.thread, None
             if before.continued:
+                latest = self._latest[thread]
+                common = set(latest.each[length:]) & set(each[length:])
+                if common:
+                    # What came later is still there: not another way on, but another past.
+                    last = max(place for place, digest in enumerate(each) if digest in common)
+                    return Place(thread, latest.call, _past_answer(messages, last + 1), _edited(length, latest))
                 self._count += 1
                 thread, note = self._count - 1, f"branches off thread {before.thread}"
             before.continued = True
             return Place(thread, before.call, _past_answer(messages, length), note)
         shared, before = self._closest(prefixes)
         if before is not None and shared >= _opening(messages):
-            note = f"history edited: {shared} of {len(before.prefixes)} earlier messages are as they were"
-            return Place(before.thread, before.call, shared, note)
+            return Place(before.thread, before.call, shared, _edited(shared, before))
         self._count += 1
         return Place(self._count - 1)
 
@@ -104,13 +113,20 @@ def _past_answer(messages: list[Message], start: int) -> int:
     return start + 1 if start < len(messages) and messages[start].role == "assistant" else start
 
 
-def _prefixes(messages: list[Message]) -> list[bytes]:
-    out: list[bytes] = []
+def _edited(shared: int, before: _Seen) -> str:
+    return f"history edited: the first {shared} of {len(before.prefixes)} earlier messages are as they were"
+
+
+def _digests(messages: list[Message]) -> tuple[list[bytes], list[bytes]]:
+    """Of each beginning of the conversation, and of each message."""
+    prefixes, each = [], []
     running = blake2b(digest_size=16)
     for message in messages:
-        running.update(_canonical(message))
-        out.append(running.digest())
-    return out
+        canonical = _canonical(message)
+        running.update(canonical)
+        prefixes.append(running.digest())
+        each.append(blake2b(canonical, digest_size=16).digest())
+    return prefixes, each
 
 
 def _canonical(message: Message) -> bytes:

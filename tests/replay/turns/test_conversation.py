@@ -39,6 +39,13 @@ def test_an_edited_history_is_reported_and_stays_in_its_thread() -> None:
     assert "history edited" in edited.note
 
 
+def test_an_answer_that_was_changed_afterwards_is_an_edit_and_no_branch() -> None:
+    *_, edited = places(say("s", "u"), say("s", "u", "a1", "t1"), say("s", "u", "a9", "t1", "a2", "t2"))
+    assert (edited.thread, edited.parent, edited.new_from) == (0, 1, 5)
+    assert edited.note is not None
+    assert "history edited" in edited.note
+
+
 def test_a_sub_agent_with_the_same_system_words_is_a_thread_of_its_own() -> None:
     _, other, back = places(say("s", "u main"), say("s", "u sub"), say("s", "u main", "a1", "t1"))
     assert (other.thread, other.parent) == (1, None)
