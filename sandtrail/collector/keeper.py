@@ -7,7 +7,6 @@ bytes could reach. As long as it lives the sandboxes' connections live, whatever
 from __future__ import annotations
 
 import argparse
-import contextlib
 import fcntl
 import json
 import os
@@ -18,17 +17,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sandtrail import __version__
 from sandtrail.collector.children import Child, Children, end, say
-from sandtrail.collector.control import receive, run_folder, send
+from sandtrail.collector.control import run_folder
 from sandtrail.collector.endpoints import Handshakes, accept, listener
 from sandtrail.collector.landing import PLACES, create_landing
-from sandtrail.errors import RecorderError
+from sandtrail.collector.requests import Handler, Requests, answer
 
 __all__ = ["Keeper"]
 
@@ -90,7 +88,6 @@ class Keeper:
         self._selector = selectors.DefaultSelector()
         self._children = Children(home, self._selector, self._heard, self._start)
         self._handshakes = Handshakes(self._selector, self._greeted, self._refused)
-        self._clients: set[socket.socket] = set()
         self._held: dict[int, _Held] = {}
         self._sessions: dict[str, _Session] = {}
         self._cleanups: dict[str, tuple[subprocess.Popen[bytes], float]] = {}
@@ -105,8 +102,15 @@ class Keeper:
             stale.unlink()
         trace = listener(self.run_folder / "trace.sock")
         self._selector.register(trace, selectors.EVENT_READ, lambda sock: self._accept_trace(sock, ""))
-        control = listener(self.run_folder / "keeper.sock")
-        self._selector.register(control, selectors.EVENT_READ, self._accept_control)
+        handlers: dict[str, Handler] = {
+            "hello": self._op_hello,
+            "status": self._op_status,
+            "session": self._op_session,
+            "adopt": self._op_adopt,
+            "listen": self._op_listen,
+            "end": self._op_end,
+        }
+        self._clients = Requests(self.run_folder / "keeper.sock", self._selector, handlers, self._hung_up)
 
     def _become_the_one(self) -> None:
         deadline = time.monotonic() + _SUCCESSION
@@ -223,52 +227,7 @@ class Keeper:
 
     # -- control -------------------------------------------------------------------------------------------------------
 
-    def _accept_control(self, sock: socket.socket) -> None:
-        connection = accept(sock)
-        if connection is not None:
-            self._clients.add(connection)
-            self._selector.register(connection, selectors.EVENT_READ, self._request)
-
-    def _request(self, connection: socket.socket) -> None:
-        try:
-            message, fds = receive(connection)
-        except BlockingIOError:
-            return
-        except OSError:
-            message, fds = None, []
-        try:
-            if message is None:
-                self._hung_up(connection)
-                return
-            answer = self._handle(connection, message, fds)
-        except KeyError as error:
-            answer = {"ok": False, "error": f"the request lacks {error}"}
-        except (AttributeError, IndexError, OSError, TypeError, ValueError) as error:
-            answer = {"ok": False, "error": str(error)}
-        finally:
-            for fd in fds:
-                os.close(fd)
-        if answer is not None:
-            _answer(connection, answer)
-
-    def _handle(self, connection: socket.socket, message: Message, fds: list[int]) -> Message | None:
-        handlers: dict[str, Callable[[socket.socket, Message, list[int]], Message | None]] = {
-            "hello": self._op_hello,
-            "status": self._op_status,
-            "session": self._op_session,
-            "adopt": self._op_adopt,
-            "listen": self._op_listen,
-            "end": self._op_end,
-        }
-        handler = handlers.get(str(message.get("op")))
-        if handler is None:
-            raise ValueError(f"unknown request {message.get('op')!r:.100}")
-        return handler(connection, message, fds)
-
     def _hung_up(self, connection: socket.socket) -> None:
-        self._selector.unregister(connection)
-        self._clients.discard(connection)
-        connection.close()
         for session in list(self._sessions.values()):
             if session.owner is connection:
                 self._orphaned(session)
@@ -335,12 +294,12 @@ class Keeper:
     def _gateway_listen(self, gateway: Child, session: _Session) -> None:
         assert session.listening is not None
         message = {"op": "listen", "session": session.name, "descriptor": session.listens}
-        gateway.ask(message, lambda answer: self._listens(session, answer), (session.listening,))
+        gateway.ask(message, lambda said: self._listens(session, said), (session.listening,))
 
-    def _listens(self, session: _Session, answer: Message) -> None:
+    def _listens(self, session: _Session, said: Message) -> None:
         """Tell whoever asked for the listener; after a restart of the gateway nobody waits for this."""
         if session.listener is not None:
-            _answer(session.listener, answer)
+            answer(session.listener, said)
             session.listener = None
 
     # -- the end of a session ------------------------------------------------------------------------------------------
@@ -379,7 +338,7 @@ class Keeper:
             if gateway is not None:
                 session.unlistening = True
                 message = {"op": "unlisten", "session": session.name}
-                gateway.ask(message, lambda answer: self._unlistened(session, answer))
+                gateway.ask(message, lambda said: self._unlistened(session, said))
         for held in self._of(session):
             if not held.gvisor:
                 self._drop(held, "session ended")
@@ -388,9 +347,9 @@ class Keeper:
     def _of(self, session: _Session) -> list[_Held]:
         return [held for held in self._held.values() if held.session == session.name]
 
-    def _unlistened(self, session: _Session, answer: Message) -> None:
+    def _unlistened(self, session: _Session, said: Message) -> None:
         session.unlistening = False
-        session.closed.append({"source": "gateway", **{key: answer.get(key) for key in ("stream", "frames", "error")}})
+        session.closed.append({"source": "gateway", **{key: said.get(key) for key in ("stream", "frames", "error")}})
         self._try_end(session)
 
     def _try_end(self, session: _Session) -> None:
@@ -399,7 +358,7 @@ class Keeper:
             return
         if self._sessions.pop(session.name, None) is not None:
             for asker in session.askers:
-                _answer(asker, {"ok": True, "streams": session.closed})
+                answer(asker, {"ok": True, "streams": session.closed})
 
     # -- the loop ------------------------------------------------------------------------------------------------------
 
@@ -421,7 +380,12 @@ class Keeper:
             self._handshakes.expire()
             self._expire()
             now = time.monotonic()
-            if self._sessions or self._cleanups or self._clients or any(held.gvisor for held in self._held.values()):
+            if (
+                self._sessions
+                or self._cleanups
+                or len(self._clients)
+                or any(held.gvisor for held in self._held.values())
+            ):
                 self._needed_at = now
             elif self._linger is not None and now - self._needed_at > self._linger:
                 break
@@ -465,12 +429,6 @@ def _descriptor(message: Message) -> Message:
     if not isinstance(descriptor, dict) or len(json.dumps(descriptor)) > _MAX_DESCRIPTOR:
         raise ValueError(f"a descriptor is an object of at most {_MAX_DESCRIPTOR} bytes")
     return descriptor
-
-
-def _answer(connection: socket.socket, answer: Message) -> None:
-    # The asker may have gone or read nothing: no reason for us to wait.
-    with contextlib.suppress(OSError, RecorderError):
-        send(connection, answer)
 
 
 def main() -> int:

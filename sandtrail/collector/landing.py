@@ -153,10 +153,11 @@ class Landing:
 
     def done(self) -> None:
         """The batch is in the spool: forget it."""
+        here = self._map
         for at in range(_VECTOR + _LENGTH_AT, _VECTOR + BATCH * _MMSGHDR, _MMSGHDR):
-            if self._map[at : at + 4] == _FILL:
+            if here[at : at + 4] == _FILL:
                 break
-            self._map[at : at + 4] = _FILL
+            here[at : at + 4] = _FILL
 
     # -- what is known of each place's source, for a successor ---------------------------------------------------------
 

@@ -51,28 +51,32 @@ class _PatientSpool(SpoolWriter):
 
     def append(self, record: bytes) -> None:
         # Only `make_room` begins a new file: a batch and the remarks upon it are in one, where a successor finds them.
-        self._patiently(lambda: self.append_here(record))
-
-    def make_room(self) -> None:
-        before = self.fileno()
-        self._patiently(lambda: SpoolWriter.make_room(self))
-        if self.fileno() != before and self.on_new_file is not None:
-            self.on_new_file(self.fileno())
-
-    def _patiently(self, act: Callable[[], None]) -> None:
         while True:
             try:
-                act()
+                self.append_here(record)
             except StoreError as error:
-                if not self._refused:
-                    _say(f"{error}; trying again until it can be written")
-                self._refused = True
-                time.sleep(_DISK_RETRY)
+                self._wait(error)
             else:
-                if self._refused:
-                    _say("the spool can be written again")
                 self._refused = False
                 return
+
+    def make_room(self) -> None:
+        before = self._fd
+        while True:
+            try:
+                SpoolWriter.make_room(self)
+            except StoreError as error:
+                self._wait(error)
+            else:
+                break
+        if self._fd != before and self.on_new_file is not None:
+            self.on_new_file(self._fd)
+
+    def _wait(self, error: StoreError) -> None:
+        if not self._refused:
+            _say(f"{error}; trying again until it can be written")
+        self._refused = True
+        time.sleep(_DISK_RETRY)
 
 
 @dataclass(slots=True)
@@ -212,11 +216,10 @@ class Receiver:
         `written`: how many of these notes a predecessor got as far as writing; they come out the same again.
         """
         lost = source.lost
-        notes = [
-            {"note": "cut", "seq": first + slot, "bytes": length, "kept": SLOT}
-            for slot, length in enumerate(lengths)
-            if length > SLOT
-        ]
+        notes: list[dict[str, Any]] = []
+        if max(lengths) > SLOT:
+            cut = [(slot, length) for slot, length in enumerate(lengths) if length > SLOT]
+            notes = [{"note": "cut", "seq": first + slot, "bytes": length, "kept": SLOT} for slot, length in cut]
         if source.gvisor:
             notes += _gaps(source, payloads, first, now)
         for note in notes[written:]:

@@ -28,7 +28,8 @@ from sandtrail.store.manifest import Entry, boot_id, encode_entry
 from sandtrail.store.position import has_writer, last_positions, last_segment, spools
 from sandtrail.store.reader import LogReader
 from sandtrail.store.segments import SegmentBuilder
-from sandtrail.store.spool import HEADER_SIZE, MAGIC, MAX_BODY, parse_records
+from sandtrail.store.spool import parse_records
+from sandtrail.store.tail import Tail
 
 __all__ = ["Sealer"]
 
@@ -37,23 +38,7 @@ URGENT_AGE = 0.05
 CHECKPOINT_EVERY = 1.0
 CHECKPOINT_URGENT = 0.25
 HEARTBEAT_EVERY = 10.0
-DAMAGED_AFTER = 5.0
-_READ = 4 << 20
 _PATIENCE = 2.0
-
-
-class _Tail:
-    """One spool file as the sealer sees it."""
-
-    def __init__(self, path: Path, offset: int) -> None:
-        self.path = path
-        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self.taken = offset
-        self.sealed = offset
-        self.stuck_since: float | None = None
-
-    def size(self) -> int:
-        return os.fstat(self.fd).st_size
 
 
 class Sealer:
@@ -70,7 +55,7 @@ class Sealer:
         signer = load_signer(home)
         self._log = Log(home, signer)
         self._facts = {"run": run or os.urandom(8).hex(), "boot": boot_id()}
-        self._tails: dict[str, _Tail] = {}
+        self._tails: dict[str, Tail] = {}
         self._builder = SegmentBuilder()
         self._opened_at = 0.0
         self._urgent = self._urgent_closed = self._leaving = False
@@ -156,31 +141,29 @@ class Sealer:
                 break
         return busy
 
-    def _tail(self, path: Path) -> _Tail | None:
+    def _tail(self, path: Path) -> Tail | None:
         tail = self._tails.get(path.name)
         if tail is None:
             try:
-                tail = self._tails[path.name] = _Tail(path, self._positions.get(path.name, 0))
+                tail = self._tails[path.name] = Tail(path, self._positions.get(path.name, 0))
             except FileNotFoundError:
                 return None
         return tail
 
-    def _take_from(self, tail: _Tail) -> bool:
-        size = tail.size()
-        if size <= tail.taken:
+    def _take_from(self, tail: Tail) -> bool:
+        size, before = tail.size(), tail.taken
+        if size <= before:
             self._retire(tail)
             return False
-        before = tail.taken
-        data = os.pread(tail.fd, _READ, before)
+        data = tail.read()
         end = self._add(data)
-        if not end and size - tail.taken > len(data):
-            data = os.pread(tail.fd, HEADER_SIZE + MAX_BODY, before)
+        if not end and size - before > len(data):
+            data = tail.read(whole_record=True)
             end = self._add(data)
-        tail.taken += end
         if end:
-            tail.stuck_since = None
-        else:
-            self._stuck(tail, data, size)
+            tail.take(end)
+        elif not self._leaving and (skip := tail.unreadable(data, size)):
+            self._skip(tail, data[:skip])
         return tail.taken > before
 
     def _add(self, data: bytes) -> int:
@@ -197,24 +180,7 @@ class Sealer:
                 break
         return begin
 
-    def _stuck(self, tail: _Tail, data: bytes, size: int) -> None:
-        """Bytes that are no record: still being written, torn off by a crash, or damaged."""
-        if self._leaving:
-            return
-        tail.stuck_since = tail.stuck_since or time.monotonic()
-        if has_writer(tail.path):
-            if time.monotonic() - tail.stuck_since < DAMAGED_AFTER:
-                return
-            skip = _resynchronise(data)
-            if skip == len(data):
-                return  # nothing whole follows: it is being written, however slowly
-        elif tail.size() == size:
-            skip = _resynchronise(data)
-        else:
-            return  # its writer wrote more before it ended
-        self._skip(tail, data[:skip])
-
-    def _skip(self, tail: _Tail, data: bytes) -> None:
+    def _skip(self, tail: Tail, data: bytes) -> None:
         """Keep bytes that are no record as they are, and record that they can't be sealed as frames."""
         publish(self._layout.damaged / f"{tail.path.name}.{tail.taken}", data)
         self._close_segment()
@@ -228,8 +194,7 @@ class Sealer:
             "from": self._last_stamp or now,
             "to": now,
         }
-        tail.taken += len(data)
-        tail.stuck_since = None
+        tail.take(len(data))
         self._append("gap", **gap, spool=self._mark())
 
     def _mark(self) -> dict[str, int]:
@@ -238,7 +203,7 @@ class Sealer:
             tail.sealed = self._positions[name] = tail.taken
         return dict(self._positions)
 
-    def _retire(self, tail: _Tail) -> None:
+    def _retire(self, tail: Tail) -> None:
         """Remove a spool file that is sealed to its end, signed for, and has no writer any more."""
         if (
             self._leaving
@@ -250,7 +215,7 @@ class Sealer:
         if tail.size() > tail.taken:
             return
         tail.path.unlink(missing_ok=True)
-        os.close(tail.fd)
+        tail.close()
         del self._tails[tail.path.name]
         self._positions.pop(tail.path.name, None)
 
@@ -311,18 +276,8 @@ class Sealer:
 
     def _close(self) -> None:
         for tail in self._tails.values():
-            os.close(tail.fd)
+            tail.close()
         self._log.close()
-
-
-def _resynchronise(data: bytes) -> int:
-    """How many bytes from the start of `data` to skip until a whole record begins again."""
-    at = data.find(MAGIC, 1)
-    while at >= 0:
-        if next(parse_records(memoryview(data)[at:]), None) is not None:
-            return at
-        at = data.find(MAGIC, at + 1)
-    return len(data)
 
 
 def main(argv: list[str] | None = None) -> int:

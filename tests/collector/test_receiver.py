@@ -506,8 +506,7 @@ def test_a_full_disk_makes_the_sentry_wait_and_loses_nothing(small_disk: Path, h
         recorder.end()
         assert only(small_disk).data == sent
         log = (home / "run" / "keeper.log").read_text()
-        assert "No space left on device; trying again" in log
-        assert "the spool can be written again" in log
+        assert log.count("No space left on device; trying again") >= 1
         assert "sealer: " in log
 
 

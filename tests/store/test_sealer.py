@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sandtrail.store import layout, spool
+from sandtrail.store import layout, spool, tail
 from sandtrail.store import sealer as module
 from sandtrail.store.position import spools
 from sandtrail.store.reader import open_log
@@ -26,8 +26,9 @@ from tests.store.recording import entries, killed, kinds, payloads, sealed, step
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Segments and checkpoints are due at every step, so that no test has to wait."""
-    for name in ("SEGMENT_AGE", "URGENT_AGE", "CHECKPOINT_EVERY", "CHECKPOINT_URGENT", "DAMAGED_AFTER"):
+    for name in ("SEGMENT_AGE", "URGENT_AGE", "CHECKPOINT_EVERY", "CHECKPOINT_URGENT"):
         monkeypatch.setattr(module, name, 0.0)
+    monkeypatch.setattr(tail, "DAMAGED_AFTER", 0.0)
 
 
 def numbered(count: int, start: int = 0) -> list[bytes]:
@@ -149,7 +150,7 @@ def test_rotated_spools_are_sealed_in_their_order(store: Path, monkeypatch: pyte
 
 def test_a_file_waits_for_the_one_before_it(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A record that is still being written at the end of a file holds back the writer's next file, and nobody else."""
-    monkeypatch.setattr(module, "DAMAGED_AFTER", 3600.0)
+    monkeypatch.setattr(tail, "DAMAGED_AFTER", 3600.0)
     monkeypatch.setattr(spool, "ROTATE_AT", 300)
     writer = SpoolWriter(store, "source")
     stream = writer.open({}, stream=1)
@@ -236,8 +237,8 @@ def test_what_a_living_writer_adds_does_not_shorten_the_gap(store: Path) -> None
     living.close()
 
 
-@pytest.mark.parametrize("tail", [1, 30, 60, 63, 64, 70])
-def test_a_torn_record_is_a_gap_and_its_bytes_are_kept(store: Path, tail: int) -> None:
+@pytest.mark.parametrize("length", [1, 30, 60, 63, 64, 70])
+def test_a_torn_record_is_a_gap_and_its_bytes_are_kept(store: Path, length: int) -> None:
     writer = SpoolWriter(store, "source")
     stream = writer.open({})
     stream.write(b"whole")
@@ -245,13 +246,13 @@ def test_a_torn_record_is_a_gap_and_its_bytes_are_kept(store: Path, tail: int) -
     stream.write(b"torn in the middle")
     writer.close()
     with writer.path.open("r+b") as file:
-        file.truncate(size + tail)
+        file.truncate(size + length)
     torn = writer.path.read_bytes()[size:]
     Sealer(store).stop()
     assert payloads(store) == [b"whole"]
     gap = next(fields for kind, fields in entries(store) if kind == "gap")
     kept = store / "damaged" / f"{gap['file']}.{gap['offset']}"
-    assert (gap["file"], gap["offset"], gap["bytes"]) == (writer.path.name, size, tail)
+    assert (gap["file"], gap["offset"], gap["bytes"]) == (writer.path.name, size, length)
     assert gap["cause"] == "damaged or torn spool record"
     assert kept.read_bytes() == torn
     assert gap["sha256"] == sha256(torn).digest()
