@@ -420,7 +420,9 @@ class Keeper:
         receiver = self._children.get("receiver")
         end(receiver, 20)
         if receiver is not None and receiver.process.returncode == 0 and self._spool >= 0:
-            os.close(self._spool)  # nobody will have to go on with it
+            # Nobody will have to go on with them.
+            os.close(self._spool)
+            (self.run_folder / "landing").unlink(missing_ok=True)
         end(self._children.get("sealer"), 60)
 
 

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -358,6 +359,33 @@ def test_when_everything_is_killed_all_that_was_received_is_sealed_and_the_gap_h
     assert spools(home) == []
     report = verify(home)
     assert (report.ok, report.gaps, report.unsigned_files) == (True, 1, 0)
+
+
+def test_a_recorder_waits_for_what_the_last_one_has_not_written_down_yet(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keeper is killed, and its receiver stands still with a full socket; a new recorder starts meanwhile."""
+    shm = Path("/dev/shm")
+    if not os.access(shm, os.W_OK):
+        pytest.skip("there is no /dev/shm here; mount a tmpfs on it")
+    with tempfile.TemporaryDirectory(dir=shm, prefix="st-") as run:
+        monkeypatch.setenv("SANDTRAIL_RUN", run)
+        first = Recorder(home)
+        sentry = Sentry(first.session())
+        receiver = first.processes()["receiver"]["pid"]
+        os.kill(receiver, signal.SIGSTOP)
+        sent = [sentry.send(b"%d" % number) for number in range(200)]
+        os.kill(first.pid, signal.SIGKILL)
+        first.keeper.close()
+        threading.Timer(1.0, lambda: os.kill(receiver, signal.SIGCONT)).start()
+        with Recorder(home) as second:
+            assert not alive(receiver)
+            sentry.close()
+            with Sentry(second.session()) as again:
+                more = [again.send(b"%d" % number) for number in range(200)]
+            second.end()
+    assert [one.data for one in recorded(home)] == [sent, more]
+    assert verify(home).ok
 
 
 def test_a_worker_that_dies_is_started_again_and_the_run_goes_on(home: Path) -> None:

@@ -215,7 +215,7 @@ class Life:
 
     def __init__(self, home: Path, fd: int, run: Path) -> None:
         self._home, self._fd = home, fd
-        self._landing = create_landing(run)
+        self.landing = create_landing(run)
         self._before: list[str] = []
         self._spool = -1
 
@@ -262,10 +262,10 @@ class Life:
                 (Stream, "note"),
             ):
                 moments.around(owner, name)
-        Receiver(self._home, control, Landing(self._landing)).run()
+        Receiver(self._home, control, Landing(self.landing)).run()
 
     def close(self) -> None:
-        os.close(self._landing)
+        os.close(self.landing)
         if self._spool >= 0:
             os.close(self._spool)
 
@@ -347,6 +347,24 @@ def test_what_a_receiver_had_in_hand_when_everything_died_is_written_by_the_next
             if survived:
                 return
     pytest.fail("a receiver has more moments than this test has tried")
+
+
+def test_a_batch_whose_spool_has_vanished_is_a_gap(tmp_path: Path, full_socket: Callable[[], socket.socket]) -> None:
+    life = Life(tmp_path, full_socket().fileno(), tmp_path)
+    fatal = 0
+    while (finding := Landing(life.landing).unfinished()) is None:
+        life.live(fatal)
+        fatal += 1
+    for path in spools(tmp_path):
+        path.unlink()
+    assert life.live(None)
+    life.close()
+    Sealer(tmp_path).stop()
+    (gap,) = only(tmp_path, "collector").notes("gap")
+    assert gap["cause"] == "the spool of an unfinished batch has vanished"
+    assert gap["count"] == len(finding.lengths) == 32
+    assert gap["stream"] == f"{finding.stream:016x}"
+    assert only(tmp_path).data == SENT[32:]
 
 
 def test_a_storm_over_many_killed_receivers_loses_nothing_and_keeps_its_order(recorder: Recorder) -> None:
