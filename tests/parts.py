@@ -104,6 +104,9 @@ PARTS: dict[str, Part] = {
     "git": _apt("git"),
     "make": _apt("make"),
     "strace": _apt("strace"),
+    "curl": _apt("curl"),
+    # What sandboxes run when a test needs a language: the system's own, since nobody's pyenv is visible in there.
+    "python3": Part(lambda: os.access("/usr/bin/python3", os.X_OK), "apt-get install python3"),
     "dig": _apt("dnsutils", "dig"),
     "postgresql": Part(lambda: any(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl")), "apt-get install postgresql"),
     "busybox": _apt("busybox-static", "busybox"),
