@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -56,6 +58,23 @@ def each_runsc(request: pytest.FixtureRequest) -> parts.Runsc:
     found = parts.runsc(label)
     assert found is not None
     return found
+
+
+@pytest.fixture(scope="session")
+def foreign_python() -> Path:
+    """An interpreter with aics-tlog, a log verifier that is not ours, in an environment of its own."""
+    lock = parts.CHECKOUT / "requirements" / "foreign.lock"
+    key = hashlib.sha256(lock.read_bytes() + sys.version.encode()).hexdigest()[:12]
+    folder = parts.CACHE / "foreign" / key
+    python = folder / "bin" / "python"
+    if not (folder / "complete").exists():
+        require("index")
+        uv = str(parts.CHECKOUT / "tools" / "uv")
+        subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)], check=True)
+        install = [uv, "pip", "install", "--quiet", "--python", str(python), "--require-hashes", "-r", str(lock)]
+        subprocess.run(install, check=True)
+        (folder / "complete").touch()
+    return python
 
 
 @pytest.fixture
