@@ -127,7 +127,8 @@ def test_make_run_leaves_api_and_page_up(home: Path, tmp_path: Path) -> None:
             ["make", "run"], cwd=CHECKOUT, env={**os.environ, **ports}, stdout=out, stderr=out, start_new_session=True
         )
         try:
-            printed = wait_for(process, f"http://127.0.0.1:{page}", tmp_path / "out")
+            # Our last line: Streamlit prints the page's address by itself, and earlier.
+            printed = wait_for(process, "Ctrl-C ends all of it", tmp_path / "out")
             sessions = get(f"http://127.0.0.1:{api}/v1/sessions").json()["sessions"]
             shown = get(f"http://127.0.0.1:{page}/")
         finally:
@@ -137,6 +138,7 @@ def test_make_run_leaves_api_and_page_up(home: Path, tmp_path: Path) -> None:
     assert sessions[0]["turns"] > 3
     assert sessions[0]["id"] in printed
     assert f"http://127.0.0.1:{api}" in printed
+    assert f"http://127.0.0.1:{page}" in printed
     assert "text/html" in shown.headers["content-type"]
 
 
