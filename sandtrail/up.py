@@ -100,7 +100,7 @@ def run_up(home: Path) -> int:
             "filter are root's to make. To look at a record without recording, run: sandtrail serve & sandtrail ui"
         )
     with Services() as services:
-        services.start("the recorder", "sandtrail.collector.keeper", "--home", str(home))
+        services.start("the recorder", "sandtrail.collector.keeper", "--home", str(home), "--wait", "30")
         api, page = services.start_pages(home)
         out = Console(highlight=False, soft_wrap=True)
         out.print(f"recording into {home}\nAPI   {api}/docs\npage  [bold]{page}[/]\nCtrl-C ends all of it")

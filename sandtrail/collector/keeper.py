@@ -433,11 +433,26 @@ def _descriptor(message: Message) -> Message:
     return descriptor
 
 
+def _wait_for_the_last(folder: Path, seconds: float) -> None:
+    """Return once no keeper holds the lock: one that a recording started stays for a while after its last session."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    deadline = time.monotonic() + seconds
+    with (folder / "keeper.lock").open("a") as lock:
+        while time.monotonic() < deadline:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(0.1)
+            else:
+                return
+
+
 def main() -> int:
     """The keeper as a process."""
     parser = argparse.ArgumentParser(prog="sandtrail-keeper")
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--linger", type=float, default=None, help="leave after this many seconds without a session")
+    parser.add_argument("--wait", type=float, default=0.0, help="wait this many seconds for one that is leaving")
     parser.add_argument("--detach", action="store_true", help="go on in a process that is nobody's child")
     options = parser.parse_args()
     if options.detach and os.fork():
@@ -445,6 +460,7 @@ def main() -> int:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _FILES if most == resource.RLIM_INFINITY else min(most, _FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+    _wait_for_the_last(run_folder(options.home), options.wait)
     try:
         keeper = Keeper(options.home, options.linger)
     except BlockingIOError:
