@@ -64,13 +64,22 @@ class Sealer:
         reader = LogReader(home, signer.verifier)
         newest = last_segment(reader)
         self._segment = newest.map["segment"] + 1 if newest else 0
-        sweep(self._layout.segment(self._segment).parent)
+        self._tidy()
         left = {path.name for path in spools(home)}
         self._positions = {name: at for name, at in last_positions(reader).items() if name in left}
         last = next(reader.entries(self._log.size - 1), None) if self._log.size else None
         # What writers that are gone have left belongs before our start; what living ones write, behind it.
         self._catch_up(lambda path: not has_writer(path))
         self._record_start(last)
+
+    def _tidy(self) -> None:
+        """Remove what a sealer that was killed had written and not signed for; its frames are still in the spools, and
+        we may need fewer segments for them."""
+        number = self._segment
+        sweep(self._layout.segment(number).parent)
+        while (ahead := self._layout.segment(number)).exists():
+            ahead.unlink()
+            number += 1
 
     def _catch_up(self, wanted: Callable[[Path], bool], seconds: float = float("inf")) -> None:
         """Seal what is in the spools now."""

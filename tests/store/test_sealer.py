@@ -17,7 +17,7 @@ from sandtrail.store import sealer as module
 from sandtrail.store.position import spools
 from sandtrail.store.reader import open_log
 from sandtrail.store.sealer import Sealer
-from sandtrail.store.segments import MAX_FRAMES
+from sandtrail.store.segments import MAX_FRAMES, stored_segments
 from sandtrail.store.spool import SpoolWriter, encode_record
 from sandtrail.store.verify import verify
 from tests.store.recording import entries, killed, kinds, payloads, sealed, step_until_idle
@@ -185,6 +185,31 @@ def test_a_segment_is_closed_when_it_is_full(store: Path) -> None:
     assert sum(counts) == 50_001
     assert all(count < MAX_FRAMES + 10_000 for count in counts)
     assert len(counts) == 3
+
+
+def test_blobs_that_a_killed_sealer_had_not_signed_for_do_not_outlive_its_successor(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had closed many small segments; its successor finds all of their frames at once and needs fewer."""
+    writer = SpoolWriter(store, "source")
+    stream = writer.open({})
+
+    def seal_without_signing() -> None:
+        sealer = Sealer(store)
+        monkeypatch.setattr(module, "CHECKPOINT_EVERY", 3600.0)
+        monkeypatch.setattr(module, "CHECKPOINT_URGENT", 3600.0)
+        for payload in numbered(5):
+            stream.write(payload)
+            step_until_idle(sealer)
+
+    killed(seal_without_signing)
+    writer.close()
+    assert verify(store).unsigned_files > 1
+    Sealer(store).stop()
+    report = verify(store)
+    assert (report.ok, report.unsigned_files) == (True, 0)
+    assert payloads(store) == numbered(5)
+    assert sorted(stored_segments(store)) == [0]
 
 
 def test_an_unclean_end_is_a_gap_from_the_last_sign_of_life_to_the_next_start(store: Path) -> None:
