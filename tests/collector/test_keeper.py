@@ -141,7 +141,8 @@ def test_descriptors_that_nobody_asked_for_are_closed(shared: Recorder) -> None:
         with connect(shared.home) as sock, Path("/dev/null").open() as null:
             send(sock, {"op": op, "session": "nobody", "descriptor": {}}, [null.fileno()] * 5)
             receive(sock)
-    wait_for(lambda: descriptors(shared) == before)
+    # Not equal: a connection of the test before may have been closing when we counted.
+    wait_for(lambda: descriptors(shared) <= before)
 
 
 def test_a_client_that_reads_no_answers_stops_nobody(shared: Recorder) -> None:
@@ -157,7 +158,8 @@ def test_a_client_that_comes_and_goes_leaves_nothing(shared: Recorder) -> None:
     before = descriptors(shared)
     for _ in range(50):
         connect(shared.home).close()
-    wait_for(lambda: descriptors(shared) == before)
+    # Not equal: a connection of the test before may have been closing when we counted.
+    wait_for(lambda: descriptors(shared) <= before)
 
 
 def test_a_message_over_the_limit_is_not_sent(shared: Recorder) -> None:
