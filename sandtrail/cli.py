@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from sandtrail import __version__
+from sandtrail.commands import REGISTER
+from sandtrail.commands.options import Home, Json, home_folder, print_json
 from sandtrail.errors import SandtrailError, UsageError
 from sandtrail.settings import load_settings
 
@@ -23,16 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Records what an AI agent does in its sandbox, from outside of it, and proves the record.",
 )
-Home = Annotated[Path | None, typer.Option("--home", help="The evidence store; default $SANDTRAIL_HOME.")]
-Json = Annotated[bool, typer.Option("--json", help="Print data instead of text.")]
-
-
-def _home(home: Path | None) -> Path:
-    return home.absolute() if home else load_settings().home
-
-
-def _print_json(data: Any) -> None:
-    print(json.dumps(data, indent=2, ensure_ascii=True))
+for register in REGISTER:
+    register(app)
 
 
 @app.command()
@@ -53,12 +46,12 @@ def verify(
     errors = Console(stderr=True)
     with Progress(console=errors, transient=True, disable=as_json or not errors.is_terminal) as progress:
         task = progress.add_task("segments", total=None)
-        where = _home(home)
+        where = home_folder(home)
         report = run(where, key=key, head=head, progress=lambda n, of: progress.update(task, completed=n, total=of))
     if report.ok:
         remember_head(where)
     if as_json:
-        _print_json(report.as_dict())
+        print_json(report.as_dict())
     else:
         _print_report(report)
     raise typer.Exit(0 if report.ok else 1)
@@ -123,7 +116,7 @@ def record(
     rules = {key: hosts for key, hosts in (("allow", allow), ("deny", deny)) if hosts}
     result = run(
         RecordOptions(
-            home=_home(home),
+            home=home_folder(home),
             command=tuple(command),
             name=name,
             rootfs=rootfs,
@@ -160,7 +153,9 @@ def attach(
     from sandtrail.collector.session.attach import AttachOptions
     from sandtrail.collector.session.attach import attach as run
 
-    result = run(AttachOptions(home=_home(home), root=root, container=container, runsc=runsc, name=name, force=force))
+    result = run(
+        AttachOptions(home=home_folder(home), root=root, container=container, runsc=runsc, name=name, force=force)
+    )
     _show_recorded(result.home, result.session)
     raise typer.Exit(result.exit_status)
 
@@ -179,7 +174,7 @@ def execute(
     from sandtrail.collector.session.options import parse_environment
 
     given = parse_environment(env or [])
-    raise typer.Exit(run_inside(_home(home), session, command, env=given, workdir=workdir, user=user))
+    raise typer.Exit(run_inside(home_folder(home), session, command, env=given, workdir=workdir, user=user))
 
 
 @app.command()
@@ -192,7 +187,7 @@ def checkpoint(
     """Save a recorded sandbox whole, memory included; the act is on the record."""
     from sandtrail.collector.session.inside import checkpoint as run
 
-    run(_home(home), session, folder, leave_running=leave_running)
+    run(home_folder(home), session, folder, leave_running=leave_running)
 
 
 def _upstreams(items: list[str]) -> dict[str, str] | None:
@@ -220,7 +215,7 @@ def timeline(
     as_json: Json = False,
 ) -> None:
     """Print a session's timeline: input, decision and output of every turn."""
-    _show_timeline(_home(home), session, as_json=as_json)
+    _show_timeline(home_folder(home), session, as_json=as_json)
 
 
 def _show_timeline(home: Path, session: str, *, as_json: bool) -> None:
@@ -229,7 +224,7 @@ def _show_timeline(home: Path, session: str, *, as_json: bool) -> None:
 
     found = read_timeline(home, session)
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         render(found, Console(soft_wrap=False, highlight=False))
 
@@ -254,7 +249,7 @@ def up(home: Home = None) -> None:
     """Run the recorder, the HTTP API and the page until Ctrl-C."""
     from sandtrail.up import run_up
 
-    raise typer.Exit(run_up(_home(home)))
+    raise typer.Exit(run_up(home_folder(home)))
 
 
 @app.command()
@@ -267,7 +262,7 @@ def serve(
     from sandtrail.replay.api import serve as run
 
     settings = load_settings()
-    run(_home(home), host or settings.api_host, settings.api_port if port is None else port)
+    run(home_folder(home), host or settings.api_host, settings.api_port if port is None else port)
 
 
 @app.command()

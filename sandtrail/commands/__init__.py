@@ -1,0 +1,11 @@
+"""The commands that have a file of their own; each `register` adds its commands to the app. Wiring only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import typer
+
+__all__ = ["REGISTER"]
+
+REGISTER: tuple[Callable[[typer.Typer], None], ...] = ()
