@@ -1,11 +1,11 @@
-"""RFC 6962 Merkle trees over SHA-256: roots, inclusion proofs and their check (sections 2.1 and 2.1.1)."""
+"""RFC 6962 Merkle trees over SHA-256: roots, inclusion proofs and how proofs are checked (sections 2.1 to 2.1.2)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha256
 
-__all__ = ["EMPTY", "inclusion_path", "leaf_hash", "node_hash", "root_from_path", "tree_root"]
+__all__ = ["EMPTY", "inclusion_path", "is_consistent", "leaf_hash", "node_hash", "root_from_path", "tree_root"]
 
 EMPTY = sha256(b"").digest()
 
@@ -72,3 +72,33 @@ def root_from_path(leaf: bytes, index: int, size: int, path: Sequence[bytes]) ->
         node >>= 1
         last >>= 1
     return current if last == 0 else None
+
+
+def is_consistent(old: int, old_root: bytes, new: int, new_root: bytes, proof: Sequence[bytes]) -> bool:
+    """Whether `proof` shows that the tree of `new` leaves begins with the tree of `old` leaves (RFC 9162 section 2.1.4.2).
+
+    From the empty tree, and from a tree to itself, the proof has to be empty.
+    """
+    if not 0 < old < new:
+        return not proof and ((old == new and old_root == new_root) or (old == 0 < new and old_root == EMPTY))
+    path = [old_root, *proof] if old & (old - 1) == 0 else list(proof)
+    if not path:
+        return False
+    node, last = old - 1, new - 1
+    while node & 1:
+        node >>= 1
+        last >>= 1
+    before = after = path[0]
+    for sibling in path[1:]:
+        if last == 0:
+            return False
+        if node & 1 or node == last:
+            before, after = node_hash(sibling, before), node_hash(sibling, after)
+            while not node & 1 and node:
+                node >>= 1
+                last >>= 1
+        else:
+            after = node_hash(after, sibling)
+        node >>= 1
+        last >>= 1
+    return last == 0 and before == old_root and after == new_root

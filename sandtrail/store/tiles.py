@@ -166,6 +166,25 @@ class TileReader:
         path.reverse()
         return path
 
+    def consistency(self, old: int) -> list[bytes]:
+        """The proof that this log begins with its first `old` entries, bottom up (RFC 6962 section 2.1.2)."""
+        if not 0 < old < self.size:
+            return []
+        path: list[bytes] = []
+        start, stop = 0, self.size
+        while stop != old:
+            split = start + (1 << ((stop - start - 1).bit_length() - 1))
+            if old <= split:
+                path.append(self._range(split, stop))
+                stop = split
+            else:
+                path.append(self._range(start, split))
+                start = split
+        if start:
+            path.append(self._range(start, stop))
+        path.reverse()
+        return path
+
 
 def tile_of(entries: list[bytes]) -> bytes:
     """The level-0 tile over the entries of one bundle."""

@@ -28,6 +28,17 @@ def path(m: int, entries: Sequence[bytes]) -> list[bytes]:
     return [*path(m - k, entries[k:]), root(entries[:k])]
 
 
+def proof(m: int, entries: Sequence[bytes], *, known: bool = True) -> list[bytes]:
+    """PROOF(m, D[n]), which is SUBPROOF(m, D[n], true)."""
+    n = len(entries)
+    if m == n:
+        return [] if known else [root(entries)]
+    k = split(n)
+    if m <= k:
+        return [*proof(m, entries[:k], known=known), root(entries[k:])]
+    return [*proof(m - k, entries[k:], known=False), root(entries[:k])]
+
+
 def split(n: int) -> int:
     """The largest power of two smaller than n."""
     k = 1

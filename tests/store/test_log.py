@@ -99,6 +99,16 @@ def test_an_inclusion_path_is_the_one_that_the_rfc_defines(store: Path) -> None:
     assert older.root() == naive.root(entries(512))
 
 
+@pytest.mark.parametrize("old", [0, 1, 2, 255, 256, 257, 400, 511, 512, 599, 600])
+def test_a_consistency_proof_is_the_one_that_the_rfc_defines(store: Path, old: int) -> None:
+    log = Log(store, SIGNER)
+    grow(log, 600)
+    log.publish()
+    log.close()
+    expected = naive.proof(old, entries(600)) if old else []
+    assert TileReader(Layout(store).log, 600).consistency(old) == expected
+
+
 def test_nothing_is_signed_before_publish(store: Path) -> None:
     log = Log(store, SIGNER)
     grow(log, 3)

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandtrail.store.merkle import EMPTY, inclusion_path, leaf_hash, node_hash, root_from_path, tree_root
+from sandtrail.store.merkle import (
+    EMPTY,
+    inclusion_path,
+    is_consistent,
+    leaf_hash,
+    node_hash,
+    root_from_path,
+    tree_root,
+)
 from tests.store import naive
 
 ENTRIES = st.lists(st.binary(max_size=4), max_size=80)
@@ -82,3 +90,42 @@ def test_a_leaf_outside_of_the_tree_has_no_root_and_no_path(index: int, size: in
 def test_a_leaf_can_never_be_taken_for_a_node() -> None:
     left, right = leaf_hash(b"left"), leaf_hash(b"right")
     assert node_hash(left, right) != leaf_hash(left + right)
+
+
+@given(ENTRIES.filter(bool), st.data())
+def test_the_proof_that_the_rfc_defines_shows_that_a_tree_grew_out_of_another(
+    entries: list[bytes], data: st.DataObject
+) -> None:
+    new = len(entries)
+    old = data.draw(st.integers(1, new))
+    before, after = naive.root(entries[:old]), naive.root(entries)
+    assert is_consistent(old, before, new, after, naive.proof(old, entries))
+
+
+@given(ENTRIES.filter(lambda entries: len(entries) > 1), st.data())
+def test_nothing_but_the_right_proof_shows_it(entries: list[bytes], data: st.DataObject) -> None:
+    entries = [entry + bytes([number]) for number, entry in enumerate(entries)]
+    new = len(entries)
+    old = data.draw(st.integers(1, new - 1))
+    before, after, proof = naive.root(entries[:old]), naive.root(entries), naive.proof(old, entries)
+    at = data.draw(st.integers(0, len(proof) - 1))
+    assert not is_consistent(old, before, new, after, [*proof, EMPTY])
+    assert not is_consistent(old, before, new, after, proof[:at] + proof[at + 1 :])
+    assert not is_consistent(old, before, new, after, [*proof[:at], EMPTY, *proof[at + 1 :]])
+    assert not is_consistent(old, EMPTY, new, after, proof)
+    assert not is_consistent(old, before, new, before, proof)
+    for other in range(1, new):
+        assert (other == old) == is_consistent(other, naive.root(entries[:other]), new, after, proof)
+
+
+def test_every_tree_grew_out_of_the_empty_one_and_none_shrinks() -> None:
+    root = leaf_hash(b"")
+    assert is_consistent(0, EMPTY, 1, root, [])
+    assert is_consistent(1, root, 1, root, [])
+    assert is_consistent(0, EMPTY, 0, EMPTY, [])
+    assert not is_consistent(0, EMPTY, 1, root, [EMPTY])
+    assert not is_consistent(0, root, 1, root, [])
+    assert not is_consistent(1, root, 1, EMPTY, [])
+    assert not is_consistent(2, root, 1, root, [])
+    assert not is_consistent(1, root, 2, root, [])
+    assert not is_consistent(-1, EMPTY, 1, root, [])
