@@ -75,7 +75,7 @@ def root_from_path(leaf: bytes, index: int, size: int, path: Sequence[bytes]) ->
 
 
 def is_consistent(old: int, old_root: bytes, new: int, new_root: bytes, proof: Sequence[bytes]) -> bool:
-    """Whether `proof` shows that the tree of `new` leaves begins with the tree of `old` leaves (RFC 9162 section 2.1.4.2).
+    """Whether `proof` shows that the tree of `new` leaves begins with that of `old` leaves (RFC 9162 section 2.1.4.2).
 
     From the empty tree, and from a tree to itself, the proof has to be empty.
     """
