@@ -1,6 +1,6 @@
 # Everything that a checkout can do. What is fetched stays in .venv, .cache and ~/.cache/sandtrail.
 .DEFAULT_GOAL := help
-.PHONY: help setup system run demo test lint bench runsc runsc-all test-parts lock need-root
+.PHONY: help setup system run demo test lint bench runsc runsc-all foreign test-parts lock need-root
 MAKEFLAGS += --no-print-directory
 
 help:  ## what there is
@@ -36,7 +36,10 @@ runsc: setup  ## build the pinned gVisor runtime (2026-09) from its Go module
 runsc-all: setup  ## build every pinned version that the tests drive
 	@tools/runsc/build 2025-02 2026-09
 
-test-parts: setup runsc-all  ## get everything that the tests can use, so that none is skipped
+foreign: setup  ## build the pinned verifiers, witness and log of others that judge our log in the tests
+	@tools/foreign/build
+
+test-parts: setup runsc-all foreign  ## get everything that the tests can use, so that none is skipped
 	@tools/system --tests
 
 lock: .venv/.ready  ## write requirements/*.lock anew from pyproject.toml

@@ -36,6 +36,16 @@ def built_runsc(label: str) -> Path:
     return CACHE / "runsc" / f"{label}-{key}" / "runsc"
 
 
+@cache
+def foreign_go(program: str) -> Path:
+    """Where a program of tools/foreign lies once `make foreign` has built it (the build script names it the same way)."""
+    folder = CHECKOUT / "tools" / "foreign"
+    # In the order in which the shell puts them together: the C locale's.
+    sources = [folder / "go.mod", folder / "go.sum", *sorted(folder.glob("*/*.go"))]
+    key = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
+    return CACHE / "foreign-go" / key / program
+
+
 RUNSC_LABELS = ("distribution", "2025-02", "2026-09")
 
 
@@ -93,6 +103,7 @@ PARTS: dict[str, Part] = {
     "runsc-distribution": Part(lambda: runsc("distribution") is not None, "apt-get install runsc"),
     "runsc-2025-02": Part(lambda: runsc("2025-02") is not None, "make runsc-all"),
     "runsc-2026-09": Part(lambda: runsc("2026-09") is not None, "make runsc"),
+    "foreign-go": Part(lambda: os.access(foreign_go("logcheck"), os.X_OK), "make foreign"),
     "userns": Part(_ordinary_user_namespace, "allow user namespaces: sysctl kernel.unprivileged_userns_clone=1"),
     "index": Part(_package_index, "reach a Python package index (pip's and uv's own settings apply)"),
     "nft": _apt("nftables", "nft"),
