@@ -38,7 +38,7 @@ def built_runsc(label: str) -> Path:
 
 @cache
 def foreign_go(program: str) -> Path:
-    """Where a program of tools/foreign lies once `make foreign` has built it (the build script names it the same way)."""
+    """Where a program of tools/foreign lies once `make foreign` has built it (its build script names it as here)."""
     folder = CHECKOUT / "tools" / "foreign"
     # In the order in which the shell puts them together: the C locale's.
     sources = [folder / "go.mod", folder / "go.sum", *sorted(folder.glob("*/*.go"))]
