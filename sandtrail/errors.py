@@ -8,6 +8,7 @@ SandtrailError                  everything that Sandtrail raises on purpose
 ├── StoreError                  the evidence store cannot be written or read
 │   ├── DamagedError            stored evidence does not match what was signed
 │   └── NotFoundError           no such frame, segment, session or log
+│       └── ErasedError         it was there, and its data key has been destroyed
 └── RuntimeFailedError          runsc itself failed; carries its own words
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 __all__ = [
     "DamagedError",
     "EnvironmentRefusedError",
+    "ErasedError",
     "MissingPartError",
     "NotFoundError",
     "RecorderError",
@@ -56,6 +58,10 @@ class DamagedError(StoreError):
 
 class NotFoundError(StoreError):
     """No such frame, segment, session or log."""
+
+
+class ErasedError(NotFoundError):
+    """What was asked for can't be read any more, because the key that it was stored under is gone."""
 
 
 class RuntimeFailedError(SandtrailError):

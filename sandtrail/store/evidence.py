@@ -7,14 +7,14 @@ from typing import Any
 
 import cbor2
 
-from sandtrail.errors import DamagedError, NotFoundError, StoreError
-from sandtrail.store.frames import Frame, Kind, Ref, frame_leaf
+from sandtrail.errors import DamagedError, ErasedError, NotFoundError, StoreError
+from sandtrail.store.frames import SALT_SIZE, Frame, Kind, Ref
 from sandtrail.store.log import read_checkpoint
 from sandtrail.store.manifest import decode_entry
 from sandtrail.store.merkle import inclusion_path, leaf_hash, root_from_path
 from sandtrail.store.note import open_checkpoint
 from sandtrail.store.reader import LogReader
-from sandtrail.store.segments import read_frames
+from sandtrail.store.segments import open_segment
 from sandtrail.store.tiles import TileReader
 
 __all__ = ["Check", "Proof", "prove", "stream_descriptor"]
@@ -44,6 +44,7 @@ class Proof:
     log_index: int = -1
     log_size: int = 0
     leaf: bytes = b""
+    salt: bytes = b""
     inner: list[bytes] = field(default_factory=list)
     inner_root: bytes = b""
     frames_in_segment: int = 0
@@ -122,16 +123,18 @@ def _check_manifest(reader: LogReader, proof: Proof) -> str:
 def _check_blob(reader: LogReader, proof: Proof) -> str:
     """The segment's stored bytes are those in the manifest."""
     try:
-        frames = list(read_frames(reader.home, proof.manifest))
+        segment = open_segment(reader.home, proof.manifest)
+    except ErasedError:
+        raise
     except NotFoundError as error:  # a blob that a signed manifest names is missing
         raise DamagedError(str(error)) from error
-    if proof.ref.place >= len(frames):
-        raise NotFoundError(f"segment {proof.ref.segment} has {len(frames)} frames, so there is no {proof.ref}")
-    proof.frame = frames[proof.ref.place]
-    proof.frames_in_segment = len(frames)
-    proof.leaves = [
-        frame_leaf(f.stream, f.seq, f.kind, (f.realtime_ns, f.monotonic_ns, f.boottime_ns), f.payload) for f in frames
-    ]
+    place, count = proof.ref.place, segment.count
+    if place >= count:
+        raise NotFoundError(f"segment {proof.ref.segment} has {count} frames, so there is no {proof.ref}")
+    proof.frame = segment.frame(proof.ref)
+    proof.frames_in_segment = count
+    proof.leaves = segment.leaves()
+    proof.salt = segment.salts()[SALT_SIZE * place : SALT_SIZE * (place + 1)]
     return f"{proof.manifest['size']} bytes, SHA-256 {proof.manifest['blob'].hex()}"
 
 

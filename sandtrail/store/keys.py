@@ -1,4 +1,4 @@
-"""The node's identity: the name of its log and the key that signs it."""
+"""The node's identity: the name of its log, the key that signs it, and the public keys that a reader pins."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import socket
 from pathlib import Path
 
 from sandtrail.errors import DamagedError, NotFoundError, StoreError
+from sandtrail.store.epochs import NodeSigner, epoch_name, read_private
 from sandtrail.store.layout import Layout, publish
-from sandtrail.store.note import Signer, Verifier
+from sandtrail.store.note import PrivateKey, Signer, Verifier
 
-__all__ = ["load_signer", "load_verifier"]
+__all__ = ["load_pins", "load_signer", "load_verifier"]
 
 
 def default_origin() -> str:
@@ -20,44 +21,54 @@ def default_origin() -> str:
     return f"sandtrail.local/default/{node}"
 
 
-def load_signer(home: Path, origin: str | None = None) -> Signer:
-    """The node's signer; makes key and name the first time.
+def load_signer(home: Path, origin: str | None = None, key: PrivateKey | None = None) -> NodeSigner:
+    """The node's signer, before its epoch is known; makes key and name the first time.
 
-    Durable when it returns. Raises StoreError when the key file can be read by others than its owner, or is damaged: a
+    `key`: the identity's private key, where it is not a file of this home. Durable when it returns. Raises StoreError
+    when the key file can be read by others than its owner, is damaged, or is not the key that the log was begun with: a
     log whose key has vanished is not silently given a new one.
     """
     layout = Layout(home).make()
+    name = load_verifier(home).name if layout.vkey.exists() else origin or default_origin()
+    identity = Signer(name, _file_key(layout) if key is None else key)
+    if not layout.vkey.exists():
+        publish(layout.vkey, f"{identity.verifier.vkey}\n".encode(), mode=0o644)
+    elif load_verifier(home) != identity.verifier:
+        raise StoreError(f"the log under {home} was begun with another key: {load_verifier(home).vkey}")
+    return NodeSigner(home, identity)
+
+
+def _file_key(layout: Layout) -> bytes:
     path = layout.keys / "log.key"
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        return read_private(path)
     except FileNotFoundError:
         if layout.checkpoint.exists():
-            raise StoreError(f"the log under {home} has no key at {path}; restore it, or start a new home") from None
-        signer = Signer(origin or default_origin(), key := os.urandom(32))
-        publish(path, key, mode=0o600)
-        publish(layout.vkey, f"{signer.verifier.vkey}\n".encode(), mode=0o644)
-        return signer
-    with os.fdopen(fd, "rb") as file:
-        if os.fstat(file.fileno()).st_mode & 0o077:
-            raise StoreError(f"{path} can be read by others; run: chmod 600 {path}")
-        key = file.read(33)
-    if len(key) != 32:
-        raise DamagedError(f"{path} is not a 32-byte Ed25519 key; restore it from a copy")
-    name = load_verifier(home).name if layout.vkey.exists() else origin or default_origin()
-    signer = Signer(name, key)
-    if not layout.vkey.exists():
-        publish(layout.vkey, f"{signer.verifier.vkey}\n".encode(), mode=0o644)
-    return signer
+            raise StoreError(
+                f"the log under {layout.home} has no key at {path}; restore it, or start a new home"
+            ) from None
+        publish(path, key := os.urandom(32))
+        return key
 
 
-def load_verifier(home: Path) -> Verifier:
-    """The public key that lies beside the log. Whoever can change the log can change it: pin a copy elsewhere."""
+def load_pins(home: Path) -> tuple[Verifier, Verifier | None]:
+    """The identity's public key and that of the first epoch, if one has begun, from beside the log.
+
+    Whoever can change the log can change them: pin a copy elsewhere. Raises NotFoundError where there is no log,
+    DamagedError or UsageError when the file is not as it was written.
+    """
     path = Layout(home).vkey
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         raise NotFoundError(f"there is no log under {home}: {path} is missing") from None
-    verifier = Verifier.parse(text)
-    if text != f"{verifier.vkey}\n":
+    first, *others = [Verifier.parse(line) for line in text.splitlines()[:3] or [""]]
+    written = "".join(f"{one.vkey}\n" for one in (first, *others))
+    if text != written or len(others) > 1 or any(one.name != epoch_name(first.name) for one in others):
         raise DamagedError(f"{path} is not as it was written; restore it from a copy")
-    return verifier
+    return first, others[0] if others else None
+
+
+def load_verifier(home: Path) -> Verifier:
+    """The identity's public key. Raises as `load_pins`."""
+    return load_pins(home)[0]

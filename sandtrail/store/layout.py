@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Layout", "is_temporary", "publish", "sweep", "sync_folder"]
+__all__ = ["Layout", "is_temporary", "publish", "shred", "sweep", "sync_folder"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,28 @@ class Layout:
         return self.home / "keys"
 
     @property
+    def epochs(self) -> Path:
+        """The private keys of the current epoch and, in the middle of a change, of the next."""
+        return self.keys / "epochs"
+
+    @property
+    def data_keys(self) -> Path:
+        """The keys under which payloads are stored."""
+        return self.keys / "data"
+
+    @property
+    def acts(self) -> Path:
+        """Orders to the one who writes the log."""
+        return self.home / "acts"
+
+    @property
+    def witnessed(self) -> Path:
+        """Checkpoints that witnesses have cosigned."""
+        return self.home / "witnessed"
+
+    @property
     def vkey(self) -> Path:
-        """The public half."""
+        """The public halves: the log's identity and its first epoch."""
         return self.keys / "log.vkey"
 
     def segment(self, number: int) -> Path:
@@ -57,7 +77,16 @@ class Layout:
 
     def make(self) -> Layout:
         """Create the folders (mode 0700) that do not exist yet."""
-        for folder in (self.home, self.spool, self.segments, self.log, self.keys):
+        for folder in (
+            self.home,
+            self.spool,
+            self.segments,
+            self.log,
+            self.keys,
+            self.epochs,
+            self.data_keys,
+            self.acts,
+        ):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self
 
@@ -87,6 +116,25 @@ def publish(path: Path, data: bytes, *, mode: int = 0o600) -> None:
             temporary.unlink()
         raise
     sync_folder(folder)
+
+
+def shred(path: Path) -> None:
+    """Overwrite a small file and remove it; its name is gone from the disk when this returns.
+
+    What a journal, a copy-on-write file system or the flash below has kept of it is beyond our reach. No error where
+    there is no such file.
+    """
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        os.write(fd, bytes(os.fstat(fd).st_size))
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    path.unlink(missing_ok=True)
+    sync_folder(path.parent)
 
 
 def is_temporary(path: Path) -> bool:

@@ -12,11 +12,12 @@ import contextlib
 import fcntl
 import os
 from pathlib import Path
+from typing import Protocol
 
 from sandtrail.errors import DamagedError, StoreError, UsageError
 from sandtrail.store.layout import Layout, publish, sweep
 from sandtrail.store.merkle import EMPTY, leaf_hash, node_hash, tree_root
-from sandtrail.store.note import Checkpoint, Signer, open_checkpoint
+from sandtrail.store.note import Checkpoint, Verifier, open_checkpoint
 from sandtrail.store.tiles import (
     MAX_ENTRY,
     WIDTH,
@@ -28,7 +29,7 @@ from sandtrail.store.tiles import (
     tile_path,
 )
 
-__all__ = ["Log", "read_checkpoint"]
+__all__ = ["Log", "LogSigner", "read_checkpoint"]
 
 
 def read_checkpoint(log: Path) -> bytes | None:
@@ -39,16 +40,28 @@ def read_checkpoint(log: Path) -> bytes | None:
         return None
 
 
+class LogSigner(Protocol):
+    """What signs for a log: one key, or several that belong together."""
+
+    @property
+    def verifier(self) -> Verifier:
+        """The key under the log's own name."""
+
+    def sign(self, text: str) -> bytes:
+        """The signed note over a checkpoint's body."""
+
+
 class Log:
     """The writer of a log."""
 
-    def __init__(self, home: Path, signer: Signer) -> None:
-        """Take the writer's place and read the log's right edge.
+    def __init__(self, home: Path, signer: LogSigner) -> None:
+        """Take the writer's place and read the log's right edge; makes the log's folder if there is none.
 
         Raises StoreError when another writer has it, DamagedError when tiles and checkpoint do not agree: a damaged log
         is never appended to.
         """
-        self._log = Layout(home).make().log
+        self._log = Layout(home).log
+        self._log.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._signer = signer
         self._lock = os.open(self._log / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

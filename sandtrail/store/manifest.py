@@ -13,8 +13,10 @@ from sandtrail.errors import DamagedError
 
 __all__ = ["ENTRY_KINDS", "FORMAT", "Entry", "boot_id", "decode_entry", "encode_entry"]
 
-FORMAT = 1
-ENTRY_KINDS = frozenset({"segment", "start", "stop", "heartbeat", "gap"})
+FORMAT = 2
+_FIRST_KINDS = frozenset({"segment", "start", "stop", "heartbeat", "gap"})
+ENTRY_KINDS = _FIRST_KINDS | {"clock", "epoch", "time", "hold", "erase", "retain"}
+_KINDS = {1: _FIRST_KINDS, FORMAT: ENTRY_KINDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +40,9 @@ def decode_entry(index: int, data: bytes) -> Entry:
         canonical = cbor2.dumps(value, canonical=True) == data
     except Exception as error:  # noqa: BLE001  # whatever the decoder stumbles over in changed bytes, they are damaged
         raise DamagedError(f"log entry {index} is not CBOR: {error}") from None
-    kind = value.get("kind") if isinstance(value, dict) else None
-    if not (canonical and isinstance(kind, str) and kind in ENTRY_KINDS and value.get("v") == FORMAT):
-        raise DamagedError(f"log entry {index} is not an entry of format {FORMAT}")
+    kind, version = (value.get("kind"), value.get("v")) if isinstance(value, dict) else (None, None)
+    if not (canonical and type(version) is int and isinstance(kind, str) and kind in _KINDS.get(version, ())):
+        raise DamagedError(f"log entry {index} is not an entry of format 1 to {FORMAT}")
     return Entry(index, kind, value)
 
 

@@ -15,7 +15,7 @@ from sandtrail.store.manifest import Entry
 from sandtrail.store.reader import LogReader, open_log
 from sandtrail.store.tiles import WIDTH
 
-__all__ = ["has_writer", "last_positions", "last_segment", "spools", "wait_sealed"]
+__all__ = ["backwards", "has_writer", "last_positions", "last_segment", "spools", "wait_sealed"]
 
 
 def spools(home: Path) -> list[Path]:
@@ -41,15 +41,16 @@ def has_writer(path: Path) -> bool:
 
 def last_segment(reader: LogReader) -> Entry | None:
     """The newest segment's entry, searched from the log's end."""
-    return next((entry for entry in _backwards(reader) if entry.kind == "segment"), None)
+    return next((entry for entry in backwards(reader) if entry.kind == "segment"), None)
 
 
 def last_positions(reader: LogReader) -> dict[str, int]:
     """How far each spool file has been sealed, by its name: the newest segment says so, or a gap that skips bytes."""
-    return next((dict(entry.map["spool"]) for entry in _backwards(reader) if "spool" in entry.map), {})
+    return next((dict(entry.map["spool"]) for entry in backwards(reader) if "spool" in entry.map), {})
 
 
-def _backwards(reader: LogReader) -> Iterator[Entry]:
+def backwards(reader: LogReader) -> Iterator[Entry]:
+    """Every signed entry, the newest first."""
     stop = reader.size()
     while stop:
         start = (stop - 1) // WIDTH * WIDTH

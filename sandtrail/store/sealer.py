@@ -19,7 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from sandtrail import __version__
-from sandtrail.errors import StoreError
+from sandtrail.errors import DamagedError, NotFoundError, StoreError, UsageError
+from sandtrail.settings import load_settings
+from sandtrail.store.acts import Orders
+from sandtrail.store.cipher import DAMAGED, new_nonce, seal
+from sandtrail.store.custody import carry_out
+from sandtrail.store.datakeys import DataKeys
+from sandtrail.store.epochs import NodeSigner
 from sandtrail.store.frames import stamp
 from sandtrail.store.keys import load_signer
 from sandtrail.store.layout import Layout, publish, sweep
@@ -27,7 +33,7 @@ from sandtrail.store.log import Log
 from sandtrail.store.manifest import Entry, boot_id, encode_entry
 from sandtrail.store.position import has_writer, last_positions, last_segment, spools
 from sandtrail.store.reader import LogReader
-from sandtrail.store.segments import SegmentBuilder
+from sandtrail.store.round import Owners, Round
 from sandtrail.store.spool import parse_records
 from sandtrail.store.tail import Tail
 
@@ -38,39 +44,49 @@ URGENT_AGE = 0.05
 CHECKPOINT_EVERY = 1.0
 CHECKPOINT_URGENT = 0.25
 HEARTBEAT_EVERY = 10.0
+DUTY_EVERY = 0.1
+EPOCH_AGE = 24 * 3600.0
 _PATIENCE = 2.0
 
 
 class Sealer:
     """Seals what is in the spools of one home. One per home (the log's lock sees to it)."""
 
-    def __init__(self, home: Path, *, run: str | None = None) -> None:
+    def __init__(
+        self, home: Path, *, run: str | None = None, signer: NodeSigner | None = None, epoch_age: float = EPOCH_AGE
+    ) -> None:
         """`run` names one run of the recorder: a sealer that finds its own run in the log was started again in the
         middle of it, any other one begins a new run, and records a gap if the last run did not say goodbye.
+        `signer`: by default `load_signer(home)`. `epoch_age`: seconds after which the signing key is replaced.
 
         Raises StoreError or DamagedError as `Log` does, OSError as the disk does.
         """
         self.home = home
         self._layout = Layout(home).make()
-        signer = load_signer(home)
-        self._log = Log(home, signer)
-        self._facts = {"run": run or os.urandom(8).hex(), "boot": boot_id()}
+        self._signer = load_signer(home) if signer is None else signer
+        self._epoch_age = epoch_age
+        self._log = Log(home, self._signer)
+        self._facts: dict[str, Any] = {"run": run or os.urandom(8).hex(), "boot": boot_id()}
         self._tails: dict[str, Tail] = {}
-        self._builder = SegmentBuilder()
-        self._opened_at = 0.0
-        self._urgent = self._urgent_closed = self._leaving = False
+        self._round = Round()
+        self._full = self._urgent_closed = self._leaving = False
         self._last_stamp: list[int] | None = None
-        self._last_publish = self._last_entry = time.monotonic()
-        reader = LogReader(home, signer.verifier)
-        newest = last_segment(reader)
+        self._last_publish = self._last_entry = self._next_duty = time.monotonic()
+        self.reader = LogReader(home, self._signer.verifier)
+        self.keys = DataKeys(home)
+        self.owners = Owners(self.keys, self.reader)
+        self._orders = Orders(home)
+        newest = last_segment(self.reader)
         self._segment = newest.map["segment"] + 1 if newest else 0
         self._tidy()
         left = {path.name for path in spools(home)}
-        self._positions = {name: at for name, at in last_positions(reader).items() if name in left}
-        last = next(reader.entries(self._log.size - 1), None) if self._log.size else None
+        self._positions = {name: at for name, at in last_positions(self.reader).items() if name in left}
+        last = next(self.reader.entries(self._log.size - 1), None) if self._log.size else None
+        self._take_up_epoch(last)
         # What writers that are gone have left belongs before our start; what living ones write, behind it.
         self._catch_up(lambda path: not has_writer(path))
         self._record_start(last)
+        self._obey()
 
     def _tidy(self) -> None:
         """Remove what a sealer that was killed had written and not signed for; its frames are still in the spools, and
@@ -81,15 +97,60 @@ class Sealer:
             ahead.unlink()
             number += 1
 
+    # -- epochs, acts --------------------------------------------------------------------------------------------------
+
+    def _take_up_epoch(self, last: Entry | None) -> None:
+        """Sign as the epoch that the newest entry belongs to; a log without one begins its first."""
+        if last is None or last.map["v"] == 1:
+            self.begin_epoch()
+        else:
+            self._facts["epoch"] = last.map["epoch"]
+            self._signer.enter(last.map["epoch"])
+
+    def begin_epoch(self) -> int:
+        """Replace the signing key by one that it certifies, and erase it; returns the new epoch's number."""
+        self.settle()
+        epoch, certificate = self._signer.next(self._log.size, self._log.root())
+        self._facts["epoch"] = epoch
+        self._append("epoch", at=list(stamp()), certificate=certificate)
+        self._signer.begin()
+        self._publish()
+        self._signer.erase_old()
+        return epoch
+
+    @property
+    def sealed(self) -> dict[str, int]:
+        """How far each spool file has been sealed."""
+        return dict(self._positions)
+
+    def settle(self) -> None:
+        """Close what is open and sign for it."""
+        self._close_round()
+        self._publish()
+
+    def record(self, kind: str, **fields: Any) -> int:
+        """Sign an entry at once; returns its index."""
+        index = self._append(kind, **fields)
+        self._publish()
+        return index
+
+    def _obey(self) -> None:
+        for path, act in self._orders.waiting():
+            try:
+                result = carry_out(self, act)
+            except (UsageError, NotFoundError, DamagedError) as error:
+                result = {"error": str(error)}
+            self._orders.done(path, result)
+
     def _catch_up(self, wanted: Callable[[Path], bool], seconds: float = float("inf")) -> None:
         """Seal what is in the spools now."""
         deadline = time.monotonic() + seconds
         while self._take(wanted) and time.monotonic() < deadline:
-            if self._builder.full:
-                self._close_segment()
+            if self._full:
+                self._close_round()
                 # Signed files can be removed, which matters where the disk has become full.
                 self._publish()
-        self._close_segment()
+        self._close_round()
 
     def _record_start(self, last: Entry | None) -> None:
         now = list(stamp())
@@ -104,9 +165,9 @@ class Sealer:
         self._append("start", at=now, version=__version__, pid=os.getpid(), first=first)
         self._publish()
 
-    def _append(self, kind: str, **fields: Any) -> None:
-        self._log.append(encode_entry(kind, {**self._facts, **fields}))
+    def _append(self, kind: str, **fields: Any) -> int:
         self._last_entry = time.monotonic()
+        return self._log.append(encode_entry(kind, {**self._facts, **fields}))
 
     # -- one round -----------------------------------------------------------------------------------------------------
 
@@ -117,17 +178,22 @@ class Sealer:
         """
         busy = self._take()
         now = time.monotonic()
-        if self._builder.full:
-            self._close_segment()
-        elif self._builder.leaves:
-            if now - self._opened_at >= (URGENT_AGE if self._urgent else SEGMENT_AGE):
-                self._close_segment()
+        if self._full:
+            self._close_round()
+        elif self._round:
+            if now - self._round.opened_at >= (URGENT_AGE if self._round.urgent else SEGMENT_AGE):
+                self._close_round()
         elif now - self._last_entry >= HEARTBEAT_EVERY:
             self._append("heartbeat", at=list(stamp()))
         if self._log.size > self._log.published.size:
             wait = CHECKPOINT_URGENT if self._urgent_closed else CHECKPOINT_EVERY
             if now - self._last_publish >= wait:
                 self._publish()
+        if now >= self._next_duty:
+            self._next_duty = now + DUTY_EVERY
+            self._obey()
+            if self._signer.age() >= self._epoch_age:
+                self.begin_epoch()
         return busy
 
     def _take(self, wanted: Callable[[Path], bool] = lambda _path: True) -> bool:
@@ -146,7 +212,7 @@ class Sealer:
             # A writer's files are taken strictly one after the other: a stream may go on in the next one.
             if path.name in self._tails and tail.taken < tail.size():
                 waiting.add(writer)
-            if self._builder.full:
+            if self._full:
                 break
         return busy
 
@@ -179,27 +245,28 @@ class Sealer:
         view = memoryview(data)
         begin = 0
         for end, record in parse_records(data):
-            if not self._builder.leaves:
-                self._opened_at = time.monotonic()
-            self._builder.add(record, bytes(view[begin:end]))
-            self._urgent = self._urgent or record.urgent
-            self._last_stamp = list(record.when)
+            self._full = self._round.add(self.owners.key(record), record, bytes(view[begin:end]))
             begin = end
-            if self._builder.full:
+            if self._full:
                 break
+        if begin and self._round.last is not None:
+            self._last_stamp = list(self._round.last)
         return begin
 
     def _skip(self, tail: Tail, data: bytes) -> None:
         """Keep bytes that are no record as they are, and record that they can't be sealed as frames."""
-        publish(self._layout.damaged / f"{tail.path.name}.{tail.taken}", data)
-        self._close_segment()
+        key = self.keys.make(f"kept {tail.path.name}.{tail.taken}", "")
+        blob = seal(key, DAMAGED, new_nonce(), tail.taken, data)
+        publish(self._layout.damaged / f"{tail.path.name}.{tail.taken}", blob)
+        self._close_round()
         now = list(stamp())
         gap = {
             "cause": "damaged or torn spool record",
             "file": tail.path.name,
             "offset": tail.taken,
             "bytes": len(data),
-            "sha256": sha256(data).digest(),
+            "sha256": sha256(blob).digest(),
+            "key": key.id,
             "from": self._last_stamp or now,
             "to": now,
         }
@@ -228,15 +295,17 @@ class Sealer:
         del self._tails[tail.path.name]
         self._positions.pop(tail.path.name, None)
 
-    def _close_segment(self) -> None:
-        if not self._builder.leaves:
+    def _close_round(self) -> None:
+        if not self._round:
             return
-        builder, self._builder = self._builder, SegmentBuilder()
-        fields = builder.write(self.home, self._segment)
-        self._append("segment", **fields, epoch=0, spool=self._mark())
-        self._segment += 1
-        self._urgent_closed = self._urgent_closed or self._urgent
-        self._urgent = False
+        closed, self._round, self._full = self._round, Round(), False
+        manifests = closed.write(self.home, self._segment)
+        for fields in manifests[:-1]:
+            self._append("segment", **fields)
+        # One checkpoint covers all of a round: the last of it speaks for the others.
+        self._append("segment", **manifests[-1], spool=self._mark())
+        self._segment += len(manifests)
+        self._urgent_closed = self._urgent_closed or closed.urgent
 
     def _publish(self) -> None:
         self._log.publish()
@@ -309,7 +378,9 @@ def main(argv: list[str] | None = None) -> int:
     with contextlib.suppress(OSError):
         os.nice(5)
     try:
-        sealer = Sealer(options.home, run=options.run)
+        settings = load_settings()
+        signer = load_signer(options.home, settings.origin or None)
+        sealer = Sealer(options.home, run=options.run, signer=signer, epoch_age=settings.epoch_hours * 3600)
         sealer.run(lambda: bool(keeper.poll(0) if options.control_fd is not None else told))
         if options.control_fd is None or _said_stop(options.control_fd):
             sealer.stop(_PATIENCE)

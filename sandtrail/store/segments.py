@@ -1,27 +1,40 @@
-"""A closed run of frames: building its blob and manifest, reading it back."""
+"""A closed run of frames under one data key: building its blob and manifest, reading it back."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import zstandard
 
 from sandtrail.errors import DamagedError, NotFoundError, StoreError
-from sandtrail.store.frames import Frame, Stamp, frame_leaf
-from sandtrail.store.layout import Layout, publish
+from sandtrail.store.cipher import SEGMENT, Salts, new_nonce, salts, seal, unseal
+from sandtrail.store.datakeys import DataKey, DataKeys
+from sandtrail.store.frames import SALT_SIZE, Frame, Ref, Stamp, frame_leaves
+from sandtrail.store.layout import Layout
 from sandtrail.store.merkle import tree_root
 from sandtrail.store.spool import MAX_BODY, Record, parse_records
 
-__all__ = ["MAX_FRAMES", "SegmentBuilder", "read_frames", "read_records", "stored_segments"]
+__all__ = [
+    "MAX_FRAMES",
+    "MAX_RAW",
+    "Segment",
+    "SegmentBuilder",
+    "check_blob",
+    "open_segment",
+    "read_frames",
+    "read_records",
+    "stored_segments",
+]
 
-MAGIC = b"STseg1\n\0"
 MAX_FRAMES = 16_384
 MAX_RAW = 96 << 20
 MAX_STREAMS = 256
+_MAGIC_1 = b"STseg1\n\0"
 _LIMIT = MAX_RAW + MAX_BODY + (1 << 20)
 
 
@@ -34,24 +47,28 @@ class _StreamCount:
 
 @dataclass(slots=True)
 class SegmentBuilder:
-    """Collects records until the segment is full, then writes the blob and says what the manifest must say."""
+    """Collects records until the segment is full, then seals the blob and says what the manifest must say."""
 
+    key: DataKey
     leaves: list[bytes] = field(default_factory=list)
     streams: dict[int, _StreamCount] = field(default_factory=dict)
     first: Stamp | None = None
     last: Stamp | None = None
     raw: int = 0
     _chunks: list[bytes] = field(default_factory=list)
+    _nonce: bytes = field(default_factory=new_nonce)
+    _salts: Salts = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._salts = salts(self.key, self._nonce)
 
     def add(self, record: Record, data: bytes) -> None:
         """Take one record and the bytes that it was parsed from."""
-        leaves, kind, when = self.leaves, record.kind, record.when
-        stream = record.stream
-        for seq, payload in record.frames():
-            leaves.append(frame_leaf(stream, seq, kind, when, payload))
-        count = self.streams.get(stream)
+        self.leaves += record_leaves(record, self._salts.update(bytes(SALT_SIZE * len(record.lengths))))
+        when = record.when
+        count = self.streams.get(record.stream)
         if count is None:
-            count = self.streams[stream] = _StreamCount(record.seq)
+            count = self.streams[record.stream] = _StreamCount(record.seq)
         count.frames += len(record.lengths)
         count.bytes += len(record.payloads)
         self.first = self.first or when
@@ -64,14 +81,15 @@ class SegmentBuilder:
         """Whether the segment must be closed before it takes more."""
         return len(self.leaves) >= MAX_FRAMES or self.raw >= MAX_RAW or len(self.streams) >= MAX_STREAMS
 
-    def write(self, home: Path, number: int) -> dict[str, Any]:
-        """Write the blob and return the manifest's fields about it. The blob is durable when this returns."""
+    def build(self, number: int) -> tuple[bytes, dict[str, Any]]:
+        """The blob, and the manifest's fields about it."""
         if self.first is None or self.last is None:
             raise StoreError("a segment needs at least one frame")
-        blob = MAGIC + zstandard.ZstdCompressor(level=3).compress(b"".join(self._chunks))
-        publish(Layout(home).segment(number), blob)
-        return {
+        packed = zstandard.ZstdCompressor(level=3).compress(b"".join(self._chunks))
+        blob = seal(self.key, SEGMENT, self._nonce, number, packed)
+        return blob, {
             "segment": number,
+            "key": self.key.id,
             "frames": len(self.leaves),
             "root": tree_root(self.leaves),
             "blob": sha256(blob).digest(),
@@ -86,8 +104,55 @@ class SegmentBuilder:
         }
 
 
-def read_records(home: Path, manifest: dict[str, Any]) -> list[Record]:
-    """The records of a segment, its blob first held against the manifest.
+def record_leaves(record: Record, salts: bytes) -> list[bytes]:
+    """The leaves of a record's frames; `salts`: theirs, one after the other, or none in format 1."""
+    _, _, stream, seq, when, lengths, payloads = record
+    return frame_leaves(stream, seq, record.kind, when, lengths, bytes(payloads), salts)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What a blob holds: its records, and in format 2 the nonce that its salts come from."""
+
+    records: list[Record]
+    key: DataKey | None
+    nonce: bytes
+
+    @property
+    def count(self) -> int:
+        """How many frames there are."""
+        return sum(len(record.lengths) for record in self.records)
+
+    def frame(self, ref: Ref) -> Frame:
+        """One frame. Raises IndexError when there are not so many."""
+        at = 0
+        for record in self.records:
+            count = len(record.lengths)
+            if ref.place < at + count:
+                seq, payload = next(islice(record.frames(), ref.place - at, None))
+                return Frame(*ref, record.stream, seq, record.kind, *record.when, payload)
+            at += count
+        raise IndexError(ref.place)
+
+    def salts(self) -> bytes:
+        """The frames' salts, one after the other; none in format 1."""
+        if self.key is None:
+            return b""
+        return salts(self.key, self.nonce).update(bytes(SALT_SIZE * self.count))
+
+    def leaves(self) -> list[bytes]:
+        """The leaves of the inner tree, in the order of the frames."""
+        drawn, at = self.salts(), 0
+        leaves: list[bytes] = []
+        for record in self.records:
+            end = at + SALT_SIZE * len(record.lengths)
+            leaves += record_leaves(record, drawn[at:end])
+            at = end
+        return leaves
+
+
+def check_blob(home: Path, manifest: dict[str, Any]) -> bytes:
+    """The segment's blob, held against the manifest; needs no key.
 
     Raises NotFoundError when the blob is missing, DamagedError when it is not what was signed.
     """
@@ -99,10 +164,27 @@ def read_records(home: Path, manifest: dict[str, Any]) -> list[Record]:
         raise NotFoundError(f"the blob of segment {number} is missing: {path}") from None
     if len(blob) != manifest["size"] or sha256(blob).digest() != manifest["blob"]:
         raise DamagedError(f"the blob of segment {number} is not the one that was signed: {path}")
-    if not blob.startswith(MAGIC):
+    return blob
+
+
+def open_segment(home: Path, manifest: dict[str, Any], keys: DataKeys | None = None) -> Segment:
+    """A segment's content, its blob first held against the manifest.
+
+    Raises NotFoundError when the blob is missing, ErasedError when its data key is, DamagedError when it is not what
+    was signed. `keys`: where many are opened, so that each key is read once.
+    """
+    number = manifest["segment"]
+    blob = check_blob(home, manifest)
+    key, nonce = None, b""
+    if "key" in manifest:
+        key = (keys or DataKeys(home)).get(manifest["key"])
+        nonce, packed = unseal(key, SEGMENT, number, blob)
+    elif blob.startswith(_MAGIC_1):
+        packed = blob[len(_MAGIC_1) :]
+    else:
         raise DamagedError(f"segment {number} is of another format")
     try:
-        raw = zstandard.ZstdDecompressor().decompress(blob[len(MAGIC) :], max_output_size=_LIMIT)
+        raw = zstandard.ZstdDecompressor().decompress(packed, max_output_size=_LIMIT)
     except zstandard.ZstdError as error:
         raise DamagedError(f"segment {number} cannot be decompressed: {error}") from None
     records, end = [], 0
@@ -110,13 +192,18 @@ def read_records(home: Path, manifest: dict[str, Any]) -> list[Record]:
         records.append(record)
     if end != len(raw) or len(raw) != manifest["raw"]:
         raise DamagedError(f"segment {number} holds bytes that are no record")
-    return records
+    return Segment(records, key, nonce)
 
 
-def read_frames(home: Path, manifest: dict[str, Any]) -> Iterator[Frame]:
-    """Every frame of a segment, in order. Raises as `read_records`."""
+def read_records(home: Path, manifest: dict[str, Any], keys: DataKeys | None = None) -> list[Record]:
+    """The records of a segment. Raises as `open_segment`."""
+    return open_segment(home, manifest, keys).records
+
+
+def read_frames(home: Path, manifest: dict[str, Any], keys: DataKeys | None = None) -> Iterator[Frame]:
+    """Every frame of a segment, in order. Raises as `open_segment`."""
     number, place = manifest["segment"], 0
-    for record in read_records(home, manifest):
+    for record in read_records(home, manifest, keys):
         kind, stream = record.kind, record.stream
         real, mono, boot = record.when
         for seq, payload in record.frames():

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 from sandtrail.errors import DamagedError, NotFoundError, SandtrailError, StoreError, UsageError
-from sandtrail.store.frames import frame_leaf
 from sandtrail.store.heads import head_file, heads_folder, read_head, remember_head
 from sandtrail.store.keys import load_verifier
 from sandtrail.store.layout import Layout, is_temporary
@@ -33,7 +32,7 @@ from sandtrail.store.merkle import tree_root
 from sandtrail.store.note import Checkpoint, Verifier, open_checkpoint
 from sandtrail.store.position import spools
 from sandtrail.store.report import Finding, Report
-from sandtrail.store.segments import read_records
+from sandtrail.store.segments import open_segment
 from sandtrail.store.verify_log import LogFiles
 
 __all__ = ["Finding", "Report", "heads_folder", "remember_head", "verify"]
@@ -190,16 +189,16 @@ def _holes(report: Report, place: str, streams: dict[str, list[int]], next_seq: 
 
 
 def _segment(report: Report, home: Path, manifest: dict[str, Any]) -> None:
-    leaves: list[bytes] = []
     streams: dict[str, list[int]] = {}
-    for record in read_records(home, manifest):
+    segment = open_segment(home, manifest)
+    leaves = segment.leaves()
+    for record in segment.records:
         count = streams.setdefault(f"{record.stream:016x}", [record.seq, 0, 0])
         for seq, payload in record.frames():
             if seq != count[0] + count[1]:
                 raise DamagedError(f"stream {record.stream:016x} jumps to frame {seq}")
             count[1] += 1
             count[2] += len(payload)
-            leaves.append(frame_leaf(record.stream, seq, record.kind, record.when, payload))
     if tree_root(leaves) != manifest["root"] or len(leaves) != manifest["frames"] or streams != manifest["streams"]:
         raise DamagedError("its frames are not those that the manifest commits to")
     report.frames += len(leaves)
