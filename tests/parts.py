@@ -120,6 +120,8 @@ PARTS: dict[str, Part] = {
     "python3": Part(lambda: os.access("/usr/bin/python3", os.X_OK), "apt-get install python3"),
     "dig": _apt("dnsutils", "dig"),
     "postgresql": Part(lambda: any(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl")), "apt-get install postgresql"),
+    "softhsm": _apt("softhsm2", "softhsm2-util"),
+    "openssl": _apt("openssl"),
     "busybox": _apt("busybox-static", "busybox"),
 }
 

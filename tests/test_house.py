@@ -24,7 +24,7 @@ LOCKS = sorted([*CHECKOUT.glob("requirements/*.lock"), *CHECKOUT.glob("deploy/**
 ROOTS = {
     "collector": (["collector"], ["build"]),
     "all": (["collector", "replay", "ui"], ["build"]),
-    "dev": (["collector", "replay", "ui"], ["build", "dev"]),
+    "dev": (["pkcs11", "collector", "replay", "ui"], ["build", "dev"]),
 }
 
 
@@ -104,7 +104,7 @@ def imported(source: Path) -> set[str]:
 
 @pytest.mark.parametrize("room", ["", "store", "collector", "replay", "migrations", "ui"])
 def test_what_a_room_imports_its_extra_declares(room: str) -> None:
-    extra = {"": [], "store": [], "migrations": ["replay"]}.get(room, [room])
+    extra = {"": [], "store": ["pkcs11"], "migrations": ["replay"]}.get(room, [room])
     declared = {canonicalize_name(one.name) for one in wanted(extra, [])}
     # Who asks for pydantic-settings gets pydantic: the one is part of the other's interface.
     declared.add(canonicalize_name("pydantic"))
