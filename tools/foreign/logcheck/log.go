@@ -178,6 +178,10 @@ func checkOld(from source, tree tlog.Tree, old []head) error {
 	return nil
 }
 
+// With few workers tessera v1.0.4 never returns: each one ends at the first wrong tile that it meets, and when all have
+// ended, those that are still to be compared block it.
+const fsckWorkers = 256
+
 // runFsck is tessera's cmd/fsck without its user interface.
 func runFsck(base, vkey string) (err error) {
 	defer func() {
@@ -199,7 +203,7 @@ func runFsck(base, vkey string) (err error) {
 			return err
 		}
 	}
-	return fsck.New(verifier.Name(), verifier, files, hashBundle, fsck.Opts{N: 1}).Check(context.Background())
+	return fsck.New(verifier.Name(), verifier, files, hashBundle, fsck.Opts{N: fsckWorkers}).Check(context.Background())
 }
 
 func hashBundle(data []byte) ([][]byte, error) {
