@@ -31,6 +31,7 @@ class Settings(BaseSettings):
     home: Path = Field(default_factory=_default_home, description="where evidence, catalog and keys are kept")
     origin: str = Field("", description="the log's name, DOMAIN/CLUSTER/NODE; only a new home takes it up")
     epoch_hours: float = Field(24, gt=0, description="after how many hours the signing key is replaced and erased")
+    key: str = Field("file", description="the log's private key: file, or the pkcs11: URI of one in a token")
     api_host: str = Field("127.0.0.1", description="the address on which the HTTP API listens")
     api_port: int = Field(8700, ge=0, le=65535, description="the port of the HTTP API")
     ui_host: str = Field("127.0.0.1", description="the address on which the page is served")

@@ -106,6 +106,7 @@ def test_settings_table_is_complete_and_true() -> None:
 
 def test_every_command_of_ours_is_in_the_readme() -> None:
     ours = {one.name or one.callback.__name__ for one in app.registered_commands if one.callback}
+    ours |= {group.name for group in app.registered_groups if group.name}
     documented = set(re.findall(r"^\| `sandtrail (\w+)", (CHECKOUT / "README.md").read_text(), re.MULTILINE))
     assert {"record", "verify"} <= ours
     assert documented == ours

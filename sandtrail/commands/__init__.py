@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import typer
 
+from sandtrail.commands import key
+
 __all__ = ["REGISTER"]
 
-REGISTER: tuple[Callable[[typer.Typer], None], ...] = ()
+REGISTER: tuple[Callable[[typer.Typer], None], ...] = (key.register,)
