@@ -27,7 +27,7 @@ lint: setup  ## format, rules, types, import contracts
 	@failed=0; for check in "ruff format --check ." "ruff check ." mypy "lint-imports --no-logo"; do \
 	.venv/bin/$$check || failed=1; done; exit $$failed
 
-bench: need-root setup  ## what recording costs: tracing off, null sink, C floor, Sandtrail, with replay
+bench: need-root setup  ## what recording, keeping and proving cost; one of them: make bench ARGS=append
 	@.venv/bin/python -m bench $(ARGS)
 
 runsc: setup  ## build the pinned gVisor runtime (2026-09) from its Go module

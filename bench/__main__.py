@@ -1,203 +1,74 @@
-"""`make bench`: each variant in turn, the order rotated from round to round, medians at the end.
+"""`make bench`: what recording, keeping and proving cost, each against something that it can be compared with.
 
-Ratios are taken within a round, between neighbours in time, and the median of the rounds is reported: what else the
-machine does then moves both sides of a ratio.
+Ratios are taken within one run, the order rotated from round to round, medians reported: what else the machine does
+then moves both sides of a ratio. Exit status 1 when something was lost, could not run, or misses its target.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
+import importlib
 import json
-import os
-import platform
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
-from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from bench.readers import READERS
-from bench.sandbox import Run, Storm, compile_c
-from bench.workshop import Received, Workshop
-from sandtrail.collector.runsc.binary import find, identify
-from sandtrail.collector.session.sendbuffer import WANTED
-from sandtrail.errors import MissingPartError, SandtrailError
+from bench import storm
+from bench.report import Figures, Outcome, machine, show
+from sandtrail.errors import SandtrailError
 
-_WMEM = Path("/proc/sys/net/core/wmem_default")
-Result = dict[str, Any]
+BENCHES = {
+    "storm": "recording a syscall storm inside gVisor: no tracing, null sink, C floor, Sandtrail, with replay",
+    "append": "durable appends on one core, beside Tessera, aics-tlog and SQLite",
+}
 
 
-def main() -> int:
-    """Measure, print a table, write JSON. Exit status 1 when something was lost or could not run."""
-    options = _options()
-    console = Console(stderr=True)
-    try:
-        with tempfile.TemporaryDirectory(prefix="st-bench-", dir="/tmp") as name, _send_buffer(options.wmem):
-            report = _measure(options, Path(name), console)
-    except SandtrailError as error:
-        console.print(f"[red]{error}[/red]")
-        return 1
+def main(argv: list[str] | None = None) -> int:
+    """Run the benches asked for, print their tables, write one JSON file."""
+    options = _options(argv)
+    console = Console()
+    console.width = max(console.width, 110)
+    report: Figures = {"machine": machine(), "benches": {}}
+    failed = False
+    with tempfile.TemporaryDirectory(prefix="st-bench-", dir=options.dir) as folder:
+        options.stores = Path(folder) / "stores"
+        for name in options.benches or list(BENCHES):
+            own = Path(folder) / name
+            own.mkdir()
+            try:
+                outcome: Outcome = importlib.import_module(f"bench.{name}").run(options, own)
+            except SandtrailError as error:
+                report["benches"][name] = {"problems": [str(error)]}
+                console.print(f"{name}: {error}", style="red", markup=False)
+                failed = True
+                continue
+            report["benches"][name] = outcome.as_json()
+            show(outcome, console)
+            failed = failed or bool(outcome.problems) or not all(target.met for target in outcome.targets)
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(report, indent=1) + "\n")
-    Console().print(_table(report))
     console.print(f"as JSON: {options.json}")
-    for problem in report["problems"]:
-        console.print(f"[red]{problem}[/red]")
-    return 1 if report["problems"] else 0
+    return 1 if failed else 0
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="bench", description="What recording a syscall storm inside gVisor costs.")
-    parser.add_argument("--reads", type=int, default=100_000, help="times open, read, close (default %(default)s)")
-    parser.add_argument("--execs", type=int, default=500, help="times fork, exec, wait (default %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="(default %(default)s)")
-    parser.add_argument(
-        "--eight", action="store_true", help="eight sandboxes at once, each with an eighth of the storm"
+def _options(argv: list[str] | None) -> argparse.Namespace:
+    text = "\n".join(f"  {name:8}{what}" for name, what in BENCHES.items())
+    parser = argparse.ArgumentParser(
+        prog="bench",
+        description=f"What Sandtrail costs. The benches, all of them by default:\n{text}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--profile", choices=("default", "full"), default="default", help="trace points of all variants"
-    )
-    parser.add_argument("--only", nargs="+", choices=list(READERS), default=list(READERS), help="variants to run")
-    parser.add_argument("--runsc", type=Path, help="runtime to use (default: the one that sandtrail record would use)")
-    parser.add_argument("--platform", default="", help="its platform (default: the first that starts here)")
-    parser.add_argument(
-        "--wmem", type=int, default=WANTED, help="net.core.wmem_default meanwhile (default %(default)s)"
-    )
+    parser.add_argument("benches", nargs="*", choices=[*BENCHES, []], metavar="BENCH")
+    parser.add_argument("--rounds", type=int, help="of each bench (default: storm and append 5, others 3)")
+    parser.add_argument("--frames", type=int, help="append: per line (default 1,048,576)")
+    parser.add_argument("--dir", type=Path, default=Path("/tmp"), help="where stores are made (default %(default)s)")
     parser.add_argument(
         "--json", type=Path, default=Path("build/bench.json"), help="where the figures go (%(default)s)"
     )
-    return parser.parse_args()
-
-
-@contextlib.contextmanager
-def _send_buffer(size: int) -> Iterator[None]:
-    """Set the send buffer that sentries get, for all variants alike, and put the old value back."""
-    before = _WMEM.read_text()
-    try:
-        _WMEM.write_text(str(size))
-    except PermissionError:
-        raise MissingPartError("the bench runs sandboxes and sets net.core.wmem_default: run it as root") from None
-    try:
-        yield
-    finally:
-        _WMEM.write_text(before)
-
-
-def _measure(options: argparse.Namespace, folder: Path, console: Console) -> Result:
-    runsc = identify(find(options.runsc), only_platform=options.platform)
-    shop = Workshop(folder, runsc.metadata, compile_c("discard", folder), options.profile)
-    sandboxes = 8 if options.eight else 1
-    results: dict[str, list[Result]] = {name: [] for name in options.only}
-    with (
-        Storm(runsc.path, runsc.platform, folder / "storm", options.reads, options.execs) as storm,
-        console.status("") as status,
-    ):
-        for number in range(options.rounds):
-            turn = number % len(options.only)
-            for name in options.only[turn:] + options.only[:turn]:
-                status.update(f"round {number + 1} of {options.rounds}: {name}")
-                with READERS[name](shop, sandboxes) as opened:
-                    runs = storm.run_together(opened.sessions)
-                results[name].append(_result(runs, opened.received))
-    machine = {"kernel": platform.release(), "cpus": os.cpu_count(), "runsc": runsc.version, "platform": runsc.platform}
-    settings = {"reads": options.reads, "execs": options.execs, "rounds": options.rounds, "sandboxes": sandboxes}
-    return {
-        "machine": machine,
-        "settings": {**settings, "profile": options.profile, "wmem_default": options.wmem},
-        "variants": {name: _summary(name, results) for name in options.only},
-        "problems": _problems(results),
-        "rounds": results,
-    }
-
-
-def _result(runs: list[Run], received: Received) -> Result:
-    # Sandboxes that start at once are one piece of work: it is over when the last one is.
-    wall = max(run.wall_s for run in runs)
-    return {
-        "wall_s": wall,
-        "first_wall_s": min(run.wall_s for run in runs),
-        "storm_s": max(run.storm_s for run in runs),
-        "sandbox_cpu_s": sum(run.cpu_s for run in runs),
-        **vars(received),
-        "frames_per_s": received.frames / wall if received.frames else None,
-        "bytes_per_frame": received.disk_bytes / received.frames if received.disk_bytes and received.frames else None,
-    }
-
-
-def _summary(name: str, results: dict[str, list[Result]]) -> Result:
-    rounds = results[name]
-    summary: Result = {}
-    for key in rounds[0]:
-        values = [one[key] for one in rounds if one[key] is not None]
-        if key == "cpu_s":
-            parts = sorted({part for value in values for part in value})
-            summary[key] = {part: median(value.get(part, 0.0) for value in values) for part in parts}
-        else:
-            summary[key] = median(values) if values else None
-    for base in ("off", "floor"):
-        if base in results:
-            for key in ("wall_s", "storm_s"):
-                ratios = [one[key] / other[key] for one, other in zip(rounds, results[base], strict=True)]
-                summary[f"{key.removesuffix('_s')}_to_{base}"] = median(ratios)
-    return summary
-
-
-def _problems(results: dict[str, list[Result]]) -> list[str]:
-    """Everything that was lost. The storm is the same each time, so every reader has to get the same frames."""
-    found = []
-    counts = {one["frames"] for rounds in results.values() for one in rounds if one["frames"] is not None}
-    if len(counts) > 1:
-        found.append(f"readers of the same storm received different numbers of frames: {sorted(counts)}")
-    for name, rounds in results.items():
-        if lost := sum(one["dropped"] or 0 for one in rounds):
-            found.append(f"{name}: {lost} messages were dropped")
-        if restarts := sum(one["restarts"] for one in rounds):
-            found.append(f"{name}: {restarts} restarts of a worker")
-    return found
-
-
-_ROWS = (
-    ("wall, s", "wall_s", ".2f"),
-    ("  to off", "wall_to_off", ".2f"),
-    ("  to floor", "wall_to_floor", ".2f"),
-    ("first to last call, s", "storm_s", ".2f"),
-    ("  to floor", "storm_to_floor", ".2f"),
-    ("first sandbox done, s", "first_wall_s", ".2f"),
-    ("frames", "frames", ",.0f"),
-    ("frames/s", "frames_per_s", ",.0f"),
-    ("dropped", "dropped", ",.0f"),
-    ("bytes/frame on disk", "bytes_per_frame", ".1f"),
-    ("signed after the end, s", "sealed_s", ".2f"),
-    ("indexed after the end, s", "indexed_s", ".2f"),
-    ("CPU of the sandbox, s", "sandbox_cpu_s", ".2f"),
-)
-
-
-def _table(report: Result) -> Table:
-    settings, machine, variants = report["settings"], report["machine"], report["variants"]
-    reads, execs = settings["reads"] // settings["sandboxes"], settings["execs"] // settings["sandboxes"]
-    title = (
-        f"{settings['sandboxes']} x ({reads:,} open/read/close + {execs:,} fork/exec), median of {settings['rounds']}\n"
-        f"runsc {machine['runsc']}, {machine['platform']}, {machine['cpus']} CPUs, Linux {machine['kernel']}"
-    )
-    table = Table(title=title, title_justify="left", min_width=72)
-    table.add_column()
-    for name in variants:
-        table.add_column(name, justify="right")
-    for label, key, form in _ROWS:
-        table.add_row(label, *(_number(one.get(key), form) for one in variants.values()))
-    for part in dict.fromkeys(part for one in variants.values() for part in one["cpu_s"]):
-        table.add_row(f"CPU of our {part}, s", *(_number(one["cpu_s"].get(part), ".2f") for one in variants.values()))
-    return table
-
-
-def _number(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)
+    storm.add_options(parser.add_argument_group("storm, and the runtime that size uses too"))
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

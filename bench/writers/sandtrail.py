@@ -1,0 +1,35 @@
+"""The way that every frame takes: record, spool, sealer, segment, log, signed checkpoint. In one process."""
+
+from __future__ import annotations
+
+from bench.writers import Job, main
+from sandtrail.store.reader import open_log
+from sandtrail.store.sealer import Sealer
+from sandtrail.store.spool import SpoolWriter
+
+
+def write(job: Job) -> int:
+    """A receiver's part (records of a batch each into the spool) and the sealer's, in turns."""
+    sealer = Sealer(job.folder)
+    spool = SpoolWriter(job.folder, "bench")
+    stream = spool.open({"source": "bench", "sandbox": "bench", "session": "bench"})
+    handed_over = stream.seq
+    for chunk in job.chunks():
+        with job.watch:
+            for batch in chunk:
+                stream.write_many(batch)
+            while sealer.step():
+                pass
+    with job.watch:
+        spool.close()
+        sealer.stop()
+    return _signed(job) - handed_over
+
+
+def _signed(job: Job) -> int:
+    """Frames that the signed checkpoint covers."""
+    return sum(entry.map["frames"] for entry in open_log(job.folder).entries() if entry.kind == "segment")
+
+
+if __name__ == "__main__":
+    main(write)
