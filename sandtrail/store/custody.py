@@ -95,6 +95,10 @@ def _erase(sealer: Sealer, act: dict[str, Any]) -> dict[str, Any]:
     for key in keys:
         if key in on_hold:
             raise UsageError(f"the data key {key.hex()} is under legal hold ({on_hold[key]}); lift the hold first")
+    for key in keys:
+        known = sealer.keys.get(key)
+        if not known.sandbox and not known.session:
+            raise UsageError(f"the data key {key.hex()} keeps what the node says of itself, which is about no sandbox")
     sealer.settle()
     keys += [key for key in _kept(sealer, keys) if key not in keys]
     texts = {"reason": _text(act, "reason"), "by": _text(act, "by")}

@@ -40,7 +40,7 @@ class DataKey:
 
     @cached_property
     def id(self) -> bytes:
-        """Its name in signed entries: 16 bytes of a digest over all of it, so that no label can be changed unnoticed."""
+        """Its name in signed entries: 16 bytes of a digest over all of it, so no label can be changed unnoticed."""
         return sha256(self.file).digest()[:16]
 
     @property

@@ -14,26 +14,27 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from sandtrail import __version__
-from sandtrail.errors import DamagedError, NotFoundError, StoreError, UsageError
+from sandtrail.errors import DamagedError, NotFoundError, SandtrailError, UsageError
 from sandtrail.settings import load_settings
 from sandtrail.store.acts import Orders
-from sandtrail.store.cipher import DAMAGED, new_nonce, seal
 from sandtrail.store.custody import carry_out
 from sandtrail.store.datakeys import DataKeys
 from sandtrail.store.epochs import NodeSigner
 from sandtrail.store.frames import stamp
+from sandtrail.store.kept import keep
 from sandtrail.store.keys import load_signer
-from sandtrail.store.layout import Layout, publish, sweep
+from sandtrail.store.layout import Layout, sweep, sync_folder
 from sandtrail.store.log import Log
 from sandtrail.store.manifest import Entry, boot_id, encode_entry
+from sandtrail.store.pkcs11 import open_private_key
 from sandtrail.store.position import has_writer, last_positions, last_segment, spools
 from sandtrail.store.reader import LogReader
 from sandtrail.store.round import Owners, Round
+from sandtrail.store.segments import stored_segments
 from sandtrail.store.spool import parse_records
 from sandtrail.store.tail import Tail
 
@@ -91,11 +92,12 @@ class Sealer:
     def _tidy(self) -> None:
         """Remove what a sealer that was killed had written and not signed for; its frames are still in the spools, and
         we may need fewer segments for them."""
-        number = self._segment
-        sweep(self._layout.segment(number).parent)
-        while (ahead := self._layout.segment(number)).exists():
-            ahead.unlink()
-            number += 1
+        sweep(self._layout.segment(self._segment).parent)
+        # The highest first: should we be killed here, what is left is still what comes next.
+        for number, path in sorted(stored_segments(self.home).items(), reverse=True):
+            if number < self._segment:
+                break
+            path.unlink()
 
     # -- epochs, acts --------------------------------------------------------------------------------------------------
 
@@ -255,21 +257,10 @@ class Sealer:
 
     def _skip(self, tail: Tail, data: bytes) -> None:
         """Keep bytes that are no record as they are, and record that they can't be sealed as frames."""
-        key = self.keys.make(f"kept {tail.path.name}.{tail.taken}", "")
-        blob = seal(key, DAMAGED, new_nonce(), tail.taken, data)
-        publish(self._layout.damaged / f"{tail.path.name}.{tail.taken}", blob)
+        kept = keep(self.home, self.keys, tail.path.name, tail.taken, data)
         self._close_round()
         now = list(stamp())
-        gap = {
-            "cause": "damaged or torn spool record",
-            "file": tail.path.name,
-            "offset": tail.taken,
-            "bytes": len(data),
-            "sha256": sha256(blob).digest(),
-            "key": key.id,
-            "from": self._last_stamp or now,
-            "to": now,
-        }
+        gap = {"cause": "damaged or torn spool record", **kept, "from": self._last_stamp or now, "to": now}
         tail.take(len(data))
         self._append("gap", **gap, spool=self._mark())
 
@@ -291,6 +282,8 @@ class Sealer:
         if tail.size() > tail.taken:
             return
         tail.path.unlink(missing_ok=True)
+        # Before we forget how far it was sealed: should a power cut bring it back, it must not be sealed again.
+        sync_folder(self._layout.spool)
         tail.close()
         del self._tails[tail.path.name]
         self._positions.pop(tail.path.name, None)
@@ -379,14 +372,14 @@ def main(argv: list[str] | None = None) -> int:
         os.nice(5)
     try:
         settings = load_settings()
-        signer = load_signer(options.home, settings.origin or None)
+        signer = load_signer(options.home, settings.origin or None, open_private_key(settings.key))
         sealer = Sealer(options.home, run=options.run, signer=signer, epoch_age=settings.epoch_hours * 3600)
         sealer.run(lambda: bool(keeper.poll(0) if options.control_fd is not None else told))
         if options.control_fd is None or _said_stop(options.control_fd):
             sealer.stop(_PATIENCE)
         else:
             sealer.leave(_PATIENCE)
-    except (OSError, StoreError) as error:
+    except (OSError, SandtrailError) as error:
         # What was signed is on disk; the keeper starts us again, and we go on behind it.
         print(f"sealer: {error}", file=sys.stderr, flush=True)
         return 1

@@ -47,7 +47,7 @@ def test_every_frame_can_be_proven_and_the_proof_holds_without_us(recorded: Path
         assert len(proof.checks) == 5
         assert proof.frame == frame
         when = (frame.realtime_ns, frame.monotonic_ns, frame.boottime_ns)
-        leaf = frame_leaf(frame.stream, frame.seq, frame.kind, when, frame.payload)
+        leaf = frame_leaf(frame.stream, frame.seq, frame.kind, when, frame.payload, proof.salt)
         assert root_from_path(leaf, frame.place, proof.frames_in_segment, proof.inner) == proof.manifest["root"]
         entry = TileReader(recorded / "log", proof.log_size).entry(proof.log_index)
         root = root_from_path(leaf_hash(entry), proof.log_index, proof.log_size, proof.outer)
