@@ -7,8 +7,9 @@ SandtrailError                  everything that Sandtrail raises on purpose
 ├── RecorderError               the recorder's processes cannot be reached or have failed
 ├── StoreError                  the evidence store cannot be written or read
 │   ├── DamagedError            stored evidence does not match what was signed
-│   └── NotFoundError           no such frame, segment, session or log
-│       └── ErasedError         it was there, and its data key has been destroyed
+│   ├── NotFoundError           no such frame, segment, session or log
+│   │   └── ErasedError         it was there, and its data key has been destroyed
+│   └── WitnessError            a witness refused, or cannot be reached or believed
 └── RuntimeFailedError          runsc itself failed; carries its own words
 """
 
@@ -25,6 +26,7 @@ __all__ = [
     "SandtrailError",
     "StoreError",
     "UsageError",
+    "WitnessError",
 ]
 
 
@@ -62,6 +64,10 @@ class NotFoundError(StoreError):
 
 class ErasedError(NotFoundError):
     """What was asked for can't be read any more, because the key that it was stored under is gone."""
+
+
+class WitnessError(StoreError):
+    """A witness refused to cosign, or cannot be reached or believed."""
 
 
 class RuntimeFailedError(SandtrailError):

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import typer
 
-from sandtrail.commands import key
+from sandtrail.commands import key, witness
 
 __all__ = ["REGISTER"]
 
-REGISTER: tuple[Callable[[typer.Typer], None], ...] = (key.register,)
+REGISTER: tuple[Callable[[typer.Typer], None], ...] = (key.register, witness.register)

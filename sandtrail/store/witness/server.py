@@ -1,0 +1,140 @@
+"""A witness: cosigns heads of the logs that it knows, each only when it grew out of the one before it.
+
+State comes first: a head is on the disk before anyone hears of its cosignature, and between the check of what was
+held and that moment nobody else of the same log gets in. What a known log has signed and should not have is kept as
+evidence.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import structlog
+
+from sandtrail.errors import DamagedError, UsageError
+from sandtrail.store.note import VerifierKey, signature_line
+from sandtrail.store.witness.folder import WitnessFolder
+from sandtrail.store.witness.protocol import Refused, Reply, Request, authenticate, judge, parse_request
+
+__all__ = ["WitnessServer"]
+
+_log = structlog.get_logger(__name__)
+_ORIGIN_HASH = re.compile("[0-9a-f]{64}")
+
+
+class WitnessServer:
+    """Answers requests; the methods may be called from several threads at once.
+
+    `logs` are known beside those of the folder's file, which is read again when it has changed.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        name: str = "",
+        types: Sequence[str] = (),
+        logs: Sequence[VerifierKey] = (),
+        submit: str = "",
+        monitor: str = "",
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._folder = WitnessFolder(folder)
+        self._folder.lock()
+        self._cosigners = self._folder.cosigners(name, types)
+        self._given = tuple(logs)
+        self._prefixes = submit, monitor
+        self._now = now
+        self._known: tuple[int, tuple[VerifierKey, ...]] = (-1, ())
+        self._locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._guard = threading.Lock()
+        self._logs()
+
+    @property
+    def vkeys(self) -> list[str]:
+        """The witness's public keys."""
+        return [cosigner.verifier.vkey for cosigner in self._cosigners]
+
+    def _logs(self) -> tuple[VerifierKey, ...]:
+        try:
+            changed = (self._folder.folder / "logs").stat().st_mtime_ns
+        except FileNotFoundError:
+            changed = 0
+        with self._guard:
+            if changed != self._known[0]:
+                try:
+                    self._known = changed, (*self._given, *self._folder.logs())
+                except UsageError as error:
+                    if self._known[0] < 0:
+                        raise
+                    # A mistake in the file must not make the witness forget the logs that it serves.
+                    _log.error("the list of logs cannot be read; the one before stays", error=str(error))
+            return self._known[1]
+
+    def handle(self, method: str, path: str, body: bytes) -> Reply:
+        """Answer one HTTP request."""
+        submit, monitor = self._prefixes
+        if path == f"{submit}/add-checkpoint":
+            return self.add_checkpoint(body) if method == "POST" else Reply(405, b"POST only\n")
+        head, _, tail = path.removeprefix(monitor).removeprefix("/").partition("/")
+        if path.startswith(f"{monitor}/") and tail == "checkpoint" and _ORIGIN_HASH.fullmatch(head):
+            return self.checkpoint(head) if method in ("GET", "HEAD") else Reply(405, b"GET only\n")
+        return Reply(404, b"there is nothing here\n")
+
+    def checkpoint(self, hashed: str) -> Reply:
+        """The newest cosigned checkpoint of the log with this origin hash."""
+        note = self._folder.head_note(hashed)
+        return Reply(404, b"no checkpoint of this log was cosigned here\n") if note is None else Reply(200, note)
+
+    def add_checkpoint(self, body: bytes) -> Reply:
+        """Cosign a checkpoint, or say why not. The new head is durable when this returns a cosignature."""
+        try:
+            request = parse_request(body)
+            # Before any lock: strangers must not be able to make a log wait.
+            authenticate(request, self._logs())
+        except Refused as refused:
+            return refused.reply
+        origin = request.checkpoint.origin
+        with self._guard:
+            lock = self._locks[origin]
+        with lock:
+            try:
+                return self._advance(request)
+            except DamagedError as error:
+                _log.critical("the witness's record is damaged", origin=origin, error=str(error))
+            except OSError as error:
+                _log.critical("the witness's record cannot be written", origin=origin, error=str(error))
+        return Reply(500, b"the witness's record is out of order\n")
+
+    def _advance(self, request: Request) -> Reply:
+        origin = request.checkpoint.origin
+        held, note = self._folder.head(origin, self._cosigners)
+        keys = self._logs()
+        try:
+            judge(request, keys, held)
+        except Refused as refused:
+            self._remember(refused, request, note)
+            return refused.reply
+        text = request.note.text
+        signed = b"".join(signature_line(*line) for line in authenticate(request, keys))
+        at = int(self._now())
+        lines = b"".join(cosigner.line(text, at) for cosigner in self._cosigners)
+        self._folder.keep_head(origin, text + b"\n" + signed + lines)
+        return Reply(200, lines)
+
+    def _remember(self, refused: Refused, request: Request, held: bytes) -> None:
+        if refused.misconduct is None:
+            return
+        what = {"origin": request.checkpoint.origin, "size": request.checkpoint.size, "kind": refused.misconduct.value}
+        try:
+            path = self._folder.keep_evidence(refused.misconduct, request, held)
+        except OSError as error:
+            _log.critical("evidence against a log could not be kept", **what, error=str(error))
+            return
+        if path:
+            _log.critical("a log has signed what it should not have", **what, evidence=str(path))
