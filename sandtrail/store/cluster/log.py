@@ -17,16 +17,17 @@ from typing import Any
 from sandtrail.errors import StoreError, UsageError
 from sandtrail.store.cluster.entries import MAX_NOTE, decode_entry, encode_entry
 from sandtrail.store.cluster.registry import Node, Registry
-from sandtrail.store.cosignature import Cosigner, Ed25519Cosigner
+from sandtrail.store.cosignature import Cosigner
 from sandtrail.store.epochs import read_private
 from sandtrail.store.frames import Stamp, stamp
 from sandtrail.store.keys import load_verifier
 from sandtrail.store.layout import Layout, publish
-from sandtrail.store.log import Log
+from sandtrail.store.log import Log, read_checkpoint
 from sandtrail.store.manifest import boot_id
 from sandtrail.store.note import Signer, Verifier, parse_checkpoint, parse_note, signed_by
 from sandtrail.store.tiles import WIDTH, TileReader
-from sandtrail.store.witness.protocol import Misconduct, Refused, Request, judge, parse_request
+from sandtrail.store.witness.folder import WitnessFolder
+from sandtrail.store.witness.protocol import Misconduct, Refused, Request, authenticate, judge, parse_request
 
 __all__ = ["DEFAULT_ORIGIN", "ClusterLog", "read_entries"]
 
@@ -56,19 +57,28 @@ class ClusterLog:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._locked():
             self._signer = Signer(*_load_key(home, origin))
-            self._cosigner: Cosigner = _load_cosigner(home, self.origin)
+            # Other keys than the log's own, since they make statements about other logs.
+            self._cosigners = WitnessFolder(home / "witness").cosigners(f"{self.origin}/witness")
         with self._writing():
             pass
 
     @property
     def origin(self) -> str:
         """The log's name."""
-        return self._signer.verifier.name
+        return self.verifier.name
 
     @property
-    def cosigner(self) -> Cosigner:
-        """Cosigns the nodes' checkpoints."""
-        return self._cosigner
+    def verifier(self) -> Verifier:
+        """The log's public key."""
+        return self._signer.verifier
+
+    @property
+    def cosigners(self) -> list[Cosigner]:
+        """What signs the answers to the nodes; name their public keys in the nodes' policies."""
+        return self._cosigners
+
+    def _cosign(self, text: bytes) -> bytes:
+        return b"".join(cosigner.line(text) for cosigner in self._cosigners)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -104,6 +114,17 @@ class ClusterLog:
         self.registry.apply(entry)
         self._seen = log.size
 
+    def refresh(self) -> None:
+        """Take in what other processes have added."""
+        note = read_checkpoint(Layout(self.home).log)
+        if note is None or parse_checkpoint(parse_note(note).text).size != self._seen:
+            with self._writing():
+                pass
+
+    def active(self) -> list[Node]:
+        """The nodes that are registered and not retired."""
+        return [node for node in list(self.registry.nodes.values()) if not node.retired]
+
     # -- the registry --------------------------------------------------------------------------------------------------
 
     def register(self, keys: Sequence[str]) -> Node:
@@ -133,7 +154,7 @@ class ClusterLog:
     # -- what nodes send -----------------------------------------------------------------------------------------------
 
     def submit(self, body: bytes) -> bytes:
-        """Answer an `add-checkpoint` request (C2SP tlog-witness) with the cosignature line.
+        """Answer an `add-checkpoint` request (C2SP tlog-witness) with cosignature lines.
 
         The checkpoint is in the signed log when this returns. Raises Refused with what to answer instead; a note that
         contradicts an earlier one of the same node is in the log by then, as evidence.
@@ -141,10 +162,13 @@ class ClusterLog:
         request = parse_request(body)
         if len(request.raw) > MAX_NOTE:
             raise Refused(400, f"a checkpoint here has at most {MAX_NOTE} bytes")
+        self.refresh()
+        # Before the lock: strangers must not be able to make a node wait.
+        authenticate(request, [node.identity for node in self.active()])
         with self._writing() as log:
-            node = self.registry.nodes.get(request.checkpoint.origin)
-            if node is None or node.retired:
-                raise Refused(404, "this cluster has no such node")
+            node = self.registry.nodes[request.checkpoint.origin]
+            if node.retired:
+                raise Refused(404, "this log is not known here")
             try:
                 new = judge(request, [node.identity], node.head)
             except Refused as refused:
@@ -152,7 +176,7 @@ class ClusterLog:
                 raise
             if new.size > node.size:
                 self._append(log, "checkpoint", origin=node.origin, **_sent(request))
-        return self._cosigner.line(request.note.text)
+        return self._cosign(request.note.text)
 
     def _keep_evidence(self, log: Log, node: Node, request: Request, refused: Refused) -> None:
         if not signed_by(request.note, node.identity):
@@ -177,7 +201,7 @@ class ClusterLog:
         for origin, node in list(self.registry.nodes.items()):
             if node.head is not None and sha256(origin.encode()).hexdigest() == digest:
                 held = self._logged(node, node.size)
-                return held + self._cosigner.line(parse_note(held).text) if held else None
+                return held + self._cosign(parse_note(held).text) if held else None
         return None
 
     # -- who sends nothing ---------------------------------------------------------------------------------------------
@@ -190,16 +214,17 @@ class ClusterLog:
         now, boot = stamp(), boot_id()
         if now.boottime_ns - self._since.boottime_ns < self.silence * 1e9:
             return []
-        if not any(self._is_silent(node, now, boot) for node in list(self.registry.nodes.values())):
+        self.refresh()
+        if not any(self._is_silent(node, now, boot) for node in self.active()):
             return []
         with self._writing() as log:
-            found = [node for node in self.registry.nodes.values() if self._is_silent(node, now, boot)]
+            found = [node for node in self.active() if self._is_silent(node, now, boot)]
             for node in found:
                 self._append(log, "silence", origin=node.origin, since=list(node.heard), size=node.size)
         return [node.origin for node in found]
 
     def _is_silent(self, node: Node, now: Stamp, boot: str) -> bool:
-        if node.retired or node.silent:
+        if node.silent:
             return False
         same = node.boot == boot
         passed = now.boottime_ns - node.heard.boottime_ns if same else now.realtime_ns - node.heard.realtime_ns
@@ -232,15 +257,3 @@ def _load_key(home: Path, origin: str) -> tuple[str, bytes]:
     elif load_verifier(home) != signer.verifier:
         raise StoreError(f"the log under {home} was begun with another key: {load_verifier(home).vkey}")
     return name, key
-
-
-def _load_cosigner(home: Path, origin: str) -> Cosigner:
-    """The key that answers nodes: another one than the log's, since it makes statements about other logs."""
-    path = Layout(home).keys / "witness.key"
-    if not path.exists():
-        publish(path, os.urandom(32))
-    cosigner = Ed25519Cosigner(f"{origin}/witness", read_private(path))
-    public = path.with_suffix(".vkey")
-    if not public.exists():
-        publish(public, f"{cosigner.verifier.vkey}\n".encode(), mode=0o644)
-    return cosigner

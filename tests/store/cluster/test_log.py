@@ -57,7 +57,7 @@ def test_a_checkpoint_is_in_the_signed_log_when_it_is_answered_with_a_cosignatur
 ) -> None:
     node.grow(5)
     line = cluster.submit(node.request())
-    assert cosigned_at(parse_note(node.note + line), cluster.cosigner.verifier)
+    assert all(cosigned_at(parse_note(node.note + line), one.verifier) for one in cluster.cosigners)
     node.grow(300)
     cluster.submit(node.request(5))
     assert kinds(cluster) == ["node", "checkpoint", "checkpoint"]
@@ -258,4 +258,4 @@ def test_the_newest_head_of_a_node_is_found_by_the_hash_of_its_name(cluster: Clu
     found = cluster.head_of(digest)
     assert found is not None
     assert open_checkpoint(found, node.signer.verifier).size == 2
-    assert cosigned_at(parse_note(found), cluster.cosigner.verifier)
+    assert all(cosigned_at(parse_note(found), one.verifier) for one in cluster.cosigners)
