@@ -2,6 +2,7 @@
 
 What becomes visible, how far the log was read, and what the decoders know of open streams change in one transaction of
 the catalog. So each frame is in the index exactly once, whenever the follower is killed, and it goes on where it was.
+What the log says is erased or removed is out of the index, its files included, before an entry behind that is read.
 """
 
 from __future__ import annotations
@@ -20,13 +21,18 @@ from typing import Any, Final
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from sandtrail.errors import DamagedError, NotFoundError, StoreError
+from sandtrail.errors import DamagedError, ErasedError, NotFoundError, StoreError
 from sandtrail.replay.decode.decoder import RECORDER, VERSION, Decoder, StreamState
 from sandtrail.replay.events import Event
 from sandtrail.replay.index import Index
 from sandtrail.replay.index.catalog import open_catalog
+from sandtrail.replay.index.holdings import Holdings, Removed
+from sandtrail.replay.index.purge import DAMAGED, LOG_N, Removal, fresh, purge
 from sandtrail.replay.index.writer import IndexWriter
 from sandtrail.replay.sessions import Book
+from sandtrail.replay.summaries import Summaries
+from sandtrail.store.custody import removed
+from sandtrail.store.datakeys import DataKey, DataKeys
 from sandtrail.store.manifest import Entry
 from sandtrail.store.reader import LogReader, open_log
 from sandtrail.store.segments import read_records
@@ -40,8 +46,7 @@ _POLL: Final = 0.2
 _RETRY: Final = 1.0
 _NICE: Final = 10
 _CUT_OFF: Final = "recorder ended without a stop"
-_GAP_N: Final = 300
-"""The number, among the events of the frame before it, of a gap that the log tells."""
+_REMOVED: Final = {"erase": "evidence erased", "retain": "evidence removed after its time"}
 _log = structlog.get_logger()
 
 
@@ -63,13 +68,17 @@ class Follower:
             os.close(self._lock)
             raise
         self._reader: LogReader | None = None
-        self._loaded = False
+        self._data_keys = DataKeys(home)
+        self._removed = Removed()
+        self._purged = self._loaded = False
         self._load()
+        Summaries(home).sweep(self._writer.session)
 
     def _load(self) -> None:
         """Take up where the catalog says that the last transaction left off."""
         self.position = self._writer.position(VERSION)
         self._decoder, self._book = Decoder(), Book(self._writer.session)
+        self._holdings = Holdings(self._writer.key)
         self._rows: dict[str, list[Any]] = defaultdict(list)
         self._pending = 0
         for stream, state in self._writer.states().items():
@@ -115,18 +124,25 @@ class Follower:
 
     def _entry(self, reader: LogReader, entry: Entry) -> None:
         if entry.kind == "segment":
+            self._holdings.segment(entry)
             try:
-                records = read_records(self.home, entry.map)
+                records = read_records(self.home, entry.map, self._data_keys)
             except (DamagedError, NotFoundError) as error:
-                self._damaged(entry, str(error))
+                if not (isinstance(error, NotFoundError) and self._removed.explains(reader, entry)):
+                    self._damaged(entry, str(error))
                 return
-            self._segment(entry.map["segment"], records, entry.index)
+            self._segment(entry, records)
         elif entry.kind == "gap":
             self._gap(reader, entry)
+        elif entry.kind == "hold":
+            self._holdings.hold(entry)
+        elif entry.kind in _REMOVED:
+            self._purge(reader, entry)
 
-    def _segment(self, segment: int, records: list[Record], log_index: int) -> None:
+    def _segment(self, entry: Entry, records: list[Record]) -> None:
         """Decode a segment, record by record; each holds frames of one stream and one kind."""
-        place = 0
+        segment, place = entry.map["segment"], 0
+        self._bind(entry)
         for record in records:
             count, when_ns = len(record.lengths), record.when.realtime_ns
             if not count:
@@ -134,7 +150,8 @@ class Follower:
             rows: list[Any] = []
             state = self._decoder.run(segment, place, record.stream, record.kind, when_ns, record.frames(), rows)
             ref = f"{segment}.{place}"
-            self._book.frames(state, ref, record.kind, count, when_ns, rows, log_index)
+            self._book.frames(state, ref, record.kind, count, when_ns, rows, entry.index)
+            self._holdings.owned(entry, state.session)
             self._rows[state.session].extend(rows)
             self._pending += len(rows)
             place += count
@@ -142,6 +159,18 @@ class Follower:
             rows = []
             self._decoder.tick(records[-1].when.realtime_ns, rows)
             self._found(rows, records[-1].when.realtime_ns)
+
+    def _bind(self, entry: Entry) -> None:
+        """Streams that have lost their beginning still belong to whom their data key belongs to."""
+        for name, (first, *_) in entry.map["streams"].items():
+            if first and int(name, 16) not in self._decoder.streams and (key := self._key(entry)) and key.session:
+                self._decoder.bind(int(name, 16), key.session, key.sandbox)
+
+    def _key(self, entry: Entry) -> DataKey | None:
+        try:
+            return self._data_keys.get(entry.map["key"]) if "key" in entry.map else None
+        except (ErasedError, DamagedError):
+            return None
 
     def _found(self, rows: list[Any], when_ns: int) -> None:
         """Take events of any sessions that came of no frame just now."""
@@ -162,8 +191,11 @@ class Follower:
         for name, (first, frames, _) in entry.map["streams"].items():
             state = self._decoder.streams.get(int(name, 16))
             bounds = {"after_seq": first - 1, "before_seq": first + frames, "from_ns": when[0], "to_ns": when[1]}
-            detail = {"cause": "evidence damaged", "count": frames, **bounds, "stream": name, "what": words[:2000]}
-            self._tell(f"{entry.map['segment']}.0", state.session if state else RECORDER, state, detail)
+            detail = {"cause": DAMAGED, "count": frames, **bounds, "stream": name, "what": words[:2000]}
+            key = self._key(entry)
+            session = state.session if state else (key.session if key else "") or RECORDER
+            self._holdings.owned(entry, session)
+            self._tell(f"{entry.map['segment']}.0", session, state, detail)
 
     def _gap(self, reader: LogReader, entry: Entry) -> None:
         """The log itself says that evidence is missing; that concerns whatever was being recorded."""
@@ -185,7 +217,7 @@ class Follower:
         sandbox, source = (state.sandbox, state.source) if state else ("", "")
         row = Event(
             ref, session, sandbox, source, "gap", when, detail["to_ns"] or when, object=detail["cause"],
-            result=detail["count"], detail=json.dumps(detail), n=_GAP_N,
+            result=detail["count"], detail=json.dumps(detail), n=LOG_N,
         )  # fmt: skip
         self._found([tuple(row)], when)
 
@@ -197,6 +229,35 @@ class Follower:
                 return f"{before.map['segment']}.{before.map['frames'] - 1}"
         return ""
 
+    # -- what must not be there any more -------------------------------------------------------------------------------
+
+    def _purge(self, reader: LogReader, entry: Entry) -> None:
+        """Take what was erased or removed out of the index; a session that lost a part of its evidence says so."""
+        self._commit()
+        removal = self._removal(reader, entry)
+        remarks = purge(self._writer, removal)
+        Summaries(self.home).sweep(self._writer.session)
+        self._load()
+        self._loaded, self._purged = False, True
+        for remark in remarks:
+            bounds = {"from_ns": removal.from_ns, "to_ns": removal.to_ns, "log_index": entry.index}
+            what = f"log entry {entry.index}: {removal.entry.map['reason']}"[:2000]
+            detail = {"cause": _REMOVED[entry.kind], "count": remark.frames, **bounds, "what": what}
+            self._tell(f"{removal.segments[0]}.0", remark.session, None, detail)
+
+    def _removal(self, reader: LogReader, entry: Entry) -> Removal:
+        """What the entry took away, from the manifests of its segments."""
+        found, ranges, first, last = Removal(entry), removed([entry]), 0, entry.index
+        if entry.kind == "erase":
+            found.keys, first, last = fresh(self._writer, entry)
+        erased = {bytes.fromhex(key) for key in found.keys}
+        for before in reader.entries(first, last):
+            if before.kind == "segment":
+                number = before.map["segment"]
+                if before.map.get("key") in erased or any(a <= number <= b for a, b in ranges):
+                    found.add(before.map)
+        return found
+
     # -- what becomes visible ------------------------------------------------------------------------------------------
 
     def _commit(self) -> None:
@@ -204,7 +265,11 @@ class Follower:
         sessions, streams = self._book.take_changes()
         touched, self._decoder.touched = self._decoder.touched, set()
         states = {f"{stream:016x}": self._decoder.dump(stream) for stream in touched}
-        self._writer.commit(self.position, rows, sessions, streams, states)
+        if self._purged:
+            # Before the cursor goes on: whoever sees it behind the act may rely on it.
+            self._writer.scrub()
+            self._purged = False
+        self._writer.commit(self.position, rows, sessions, streams, states, *self._holdings.take_changes())
 
     def run(self, stopped: Callable[[], bool], poll: float = _POLL) -> None:
         """Follow until `stopped()`. What cannot be read or written is said once and tried again: it may be restored."""

@@ -6,7 +6,6 @@ held back until all of them should have told it; one that comes later still make
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections import OrderedDict
@@ -19,16 +18,15 @@ from sandtrail.errors import NotFoundError, StoreError
 from sandtrail.replay.events import Event
 from sandtrail.replay.follow import catch_up
 from sandtrail.replay.index import Index
+from sandtrail.replay.summaries import Summaries, removed_at, state
 from sandtrail.replay.turns.entries import ORDER, Entry, entries
 from sandtrail.replay.turns.exchanges import Frames, StoredFrames
 from sandtrail.replay.turns.fold import Fold
 from sandtrail.replay.turns.timeline import View
 from sandtrail.store.reader import LogReader, open_log
 
-__all__ = ["VERSION", "Live", "Timelines", "read_timeline"]
+__all__ = ["Live", "Timelines", "read_timeline"]
 
-VERSION = 1
-"""Of the rules: a summary that another version made is made again."""
 HOLD_NS = 1_000_000_000
 HOLD_READING_NS = 60_000_000_000
 """While a long session is read in batches, so much of its newest is held back instead."""
@@ -54,6 +52,7 @@ class Live:
         self._frames = frames
         self._begin()
         self._cost_s = 0.0
+        self._removed_at = -1
         self._rebuilt = 0.0
 
     def _begin(self) -> None:
@@ -69,7 +68,8 @@ class Live:
         """Take what is new in the index of a session. One that has ended is folded to its end."""
         ended = row["state"] == "ended"
         rested = time.monotonic() - self._rebuilt > 5 * self._cost_s
-        if row["events"] < self.rows or (self._stale and (ended or rested)):  # made anew, or told too late
+        lost, self._removed_at = removed_at(row) != self._removed_at, removed_at(row)
+        if lost or row["events"] < self.rows or (self._stale and (ended or rested)):  # made anew, or told too late
             self._begin()
         began, first = time.monotonic(), self.rows == 0
         until_ns = None if ended else (now_ns or time.time_ns()) - HOLD_NS
@@ -106,6 +106,7 @@ class Timelines:
         self.index = index or Index(home)
         self._live: OrderedDict[str, tuple[threading.Lock, Live]] = OrderedDict()
         self._lock = threading.Lock()
+        self._kept = Summaries(self.home)
         self._summaries: dict[str, dict[str, Any]] = {}
 
     def reader(self) -> LogReader:
@@ -176,50 +177,30 @@ class Timelines:
 
     def summary(self, row: dict[str, Any]) -> dict[str, Any]:
         """`turns`, `findings` (a count) and `found` (the findings) of a session, kept for sessions that have ended."""
-        state = [VERSION, row["events"], row["state"], row["gaps"]]
-        kept = self._summaries.get(row["id"]) or self._stored(row)
-        if kept is None or kept["state"] != state:
+        kept = self._summaries.get(row["id"]) or self._kept.read(row["id"])
+        if kept is None or kept["state"] != state(row):
             lock, live = self._of(row["id"])
             with lock:
                 live.update(self.index, row)
                 found = [finding.as_dict() for finding in live.view.findings(*unbroken(row, live.fold))]
-                kept = {"state": state, "turns": len(live.fold.turns), "found": found}
-            self._store(row, kept)
+                kept = {"state": state(row), "turns": len(live.fold.turns), "found": found}
+            if row["state"] == "ended":
+                self._kept.write(row, kept, lambda: self.index.session(row["id"]))
         self._summaries[row["id"]] = kept
         return {"turns": kept["turns"], "findings": len(kept["found"]), "found": kept["found"]}
 
     def summarise(self, most: int = 200) -> int:
         """Have summaries of the newest sessions ready before anybody asks; returns how many had to be made."""
         made = 0
+        with self._lock:
+            for name in [name for name in {*self._live, *self._summaries} if not self.index.has(name)]:
+                self._live.pop(name, None)
+                self._summaries.pop(name, None)
         for row in self.index.sessions(most):
             if row["state"] == "ended" and row["id"] not in self._summaries:
-                made += self._stored(row) is None
+                made += self._kept.read(row["id"]) is None
                 self.summary(row)
         return made
-
-    def _place(self, row: dict[str, Any]) -> Path:
-        name = "".join(c if c.isalnum() or c in "-_" else "_" for c in row["id"])[:80]
-        return self.home / "timelines" / f"{name}.json"
-
-    def _stored(self, row: dict[str, Any]) -> dict[str, Any] | None:
-        try:
-            found = json.loads(self._place(row).read_bytes())
-        except (OSError, ValueError):
-            return None
-        known = isinstance(found, dict) and found.get("id") == row["id"] and {"state", "turns", "found"} <= found.keys()
-        return found if known else None
-
-    def _store(self, row: dict[str, Any], summary: dict[str, Any]) -> None:
-        if row["state"] != "ended":
-            return
-        path = self._place(row)
-        try:
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-            temporary = path.with_suffix(f".{threading.get_ident()}.tmp")
-            temporary.write_text(json.dumps({"id": row["id"], **summary}))
-            temporary.rename(path)
-        except OSError:  # whoever may only read the home computes it each time
-            return
 
 
 def public(row: dict[str, Any]) -> dict[str, Any]:

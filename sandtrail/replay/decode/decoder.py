@@ -59,6 +59,10 @@ class Decoder:
         self._ended: dict[str, StreamState] = {}
         """The last gVisor streams that a restarted receiver may go on with."""
 
+    def bind(self, stream: int, session: str, sandbox: str) -> None:
+        """Say whose a stream is of which the first frame can't be had any more."""
+        self.streams[stream] = StreamState(f"{stream:016x}", session=session[:128], sandbox=sandbox[:256])
+
     def feed(
         self,
         segment: int,

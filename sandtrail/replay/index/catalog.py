@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import NullPool
 
 from sandtrail.errors import StoreError
-from sandtrail.replay.index.tables import REVISION
+from sandtrail.replay.index.tables import REVISION, metadata
 
-__all__ = ["alembic_config", "open_catalog", "upgrade"]
+__all__ = ["alembic_config", "open_catalog", "scrub", "upgrade"]
 
+_PATIENCE = 60.0
 _MIGRATIONS = Path(__file__).parents[2] / "migrations"
 
 
@@ -42,7 +44,9 @@ def open_catalog(home: Path, url: str = "") -> Engine:
 
 def _sqlite_settings(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
-    for setting in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=10000", "foreign_keys=ON"):
+    # What is deleted is overwritten, and nothing of it passes through files elsewhere: see `scrub`.
+    safety = ("secure_delete=ON", "temp_store=MEMORY")
+    for setting in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=10000", "foreign_keys=ON", *safety):
         cursor.execute(f"PRAGMA {setting}")
     cursor.close()
 
@@ -71,3 +75,22 @@ def upgrade(home: Path, engine: Engine) -> None:
     with (home / "catalog.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         command.upgrade(alembic_config(engine), "head")
+
+
+def scrub(engine: Engine) -> None:
+    """Leave nothing of deleted rows in the catalog's files: free pages, indexes, the write-ahead log, statistics.
+
+    SQLite: the file is written anew and its write-ahead log emptied. PostgreSQL: the same for our tables; its server's
+    own log, replicas and backups are the server's affair. Raises StoreError when somebody reads for over a minute.
+    """
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
+        if db.dialect.name == "postgresql":
+            db.exec_driver_sql(f"VACUUM (FULL, ANALYZE) {', '.join(metadata.tables)}")
+        if db.dialect.name != "sqlite":
+            return
+        db.exec_driver_sql("VACUUM")
+        deadline = time.monotonic() + _PATIENCE
+        while db.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()[0]:
+            if time.monotonic() > deadline:
+                raise StoreError("somebody has been reading the catalog for too long; what was erased is still in it")
+            time.sleep(0.1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sqlalchemy import Engine, select
 
-from sandtrail.errors import NotFoundError, UsageError
+from sandtrail.errors import NotFoundError, StoreError, UsageError
 from sandtrail.replay.decode.decoder import RECORDER
 from sandtrail.replay.events import COLUMNS, SCHEMA, Event
 from sandtrail.replay.index.catalog import open_catalog
-from sandtrail.replay.index.tables import cursor, parts, sessions, streams
+from sandtrail.replay.index.tables import cursor, keys, owners, parts, removals, sessions, streams
 
 __all__ = ["Index"]
 
@@ -48,6 +49,30 @@ class Index:
             query = query.where(sessions.c.started_ns < before_ns)
         with self._engine.connect() as db:
             return [dict(row) for row in db.execute(query).mappings()]
+
+    def has(self, session: str) -> bool:
+        """Whether there is such a session."""
+        with self._engine.connect() as db:
+            return db.scalar(select(sessions.c.id).where(sessions.c.id == session)) is not None
+
+    def removals(self, limit: int = 200) -> list[dict[str, Any]]:
+        """What was erased or removed, the newest first; nothing in it says of whom."""
+        query = select(removals).order_by(removals.c.log_index.desc()).limit(min(limit, MAX_LIMIT))
+        with self._engine.connect() as db:
+            return [dict(row) for row in db.execute(query).mappings()]
+
+    def removed_by(self, key: str) -> dict[str, Any] | None:
+        """The removal that erased a data key, by the key's id as hex digits."""
+        query = select(removals).join(keys, keys.c.erased == removals.c.log_index).where(keys.c.id == key)
+        with self._engine.connect() as db:
+            row = db.execute(query).mappings().first()
+        return dict(row) if row else None
+
+    def keys(self, session: str) -> list[dict[str, Any]]:
+        """The data keys that keep frames of a session, and whether they are under hold."""
+        query = select(keys).join(owners, owners.c.key == keys.c.id).where(owners.c.session == session)
+        with self._engine.connect() as db:
+            return [dict(row) for row in db.execute(query.order_by(keys.c.id)).mappings()]
 
     def session(self, session: str) -> dict[str, Any]:
         """One session; "" is the newest. Raises NotFoundError."""
@@ -92,15 +117,23 @@ class Index:
             first, count = part["first_row"], part["rows"]
             if first + count <= start:
                 continue
-            with pq.ParquetFile(self.home / part["path"]) as file:
+            with _unless_removed(), pq.ParquetFile(self.home / part["path"]) as file:
                 for batch in file.iter_batches(_CHUNK):
                     skipped = min(max(0, start - first), batch.num_rows)
                     first += batch.num_rows
                     for values in zip(*(c.to_pylist() for c in batch.slice(skipped).columns), strict=True):
                         yield Event._make(values)
 
-    def connection(self, session: str | None = None) -> duckdb.DuckDBPyConnection:
-        """A DuckDB connection of one's own with a view `events` over the parts that are live now."""
+    @contextmanager
+    def connection(self, session: str | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A DuckDB connection of one's own with a view `events` over the parts that are live now.
+
+        Raises StoreError where these were removed while they were read.
+        """
+        with _unless_removed(), self._connect(session) as db:
+            yield db
+
+    def _connect(self, session: str | None) -> duckdb.DuckDBPyConnection:
         db = duckdb.connect(":memory:", config={"autoinstall_known_extensions": False, "threads": 2})
         files = [str(self.home / part["path"]) for part in self._parts(session)]
         if files:
@@ -155,6 +188,15 @@ class Index:
         rows = [dict(zip(COLUMNS, row, strict=True)) for row in found[:limit]]
         more = len(found) > limit
         return rows, f"{rows[-1]['time_ns']}:{rows[-1]['ref']}:{rows[-1]['n']}" if more else None
+
+
+@contextmanager
+def _unless_removed() -> Iterator[None]:
+    """What was erased while somebody read it is no failure of theirs."""
+    try:
+        yield
+    except (FileNotFoundError, pa.ArrowInvalid, duckdb.IOException, duckdb.InvalidInputException) as error:
+        raise StoreError(f"the index has changed while it was read, ask again ({str(error)[:200]})") from None
 
 
 def _parse_cursor(text: str) -> list[int]:

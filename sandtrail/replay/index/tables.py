@@ -17,9 +17,9 @@ from sqlalchemy import (
     Text,
 )
 
-__all__ = ["REVISION", "cursor", "metadata", "parts", "sessions", "states", "streams"]
+__all__ = ["REVISION", "cursor", "keys", "metadata", "owners", "parts", "removals", "sessions", "states", "streams"]
 
-REVISION = "0002"
+REVISION = "0003"
 """The newest step of sandtrail/migrations."""
 
 metadata = MetaData(
@@ -87,4 +87,40 @@ states = Table(
     metadata,
     Column("id", String(16), primary_key=True, comment="the stream's number as 16 hex digits"),
     Column("state", LargeBinary, nullable=False, comment="CBOR; its shape is the decoder's own affair"),
+)
+
+keys = Table(
+    "data_keys",
+    metadata,
+    Column("id", String(32), primary_key=True, comment="the data key's id as 32 hex digits"),
+    Column("segments", BigInteger, nullable=False),
+    Column("frames", BigInteger, nullable=False),
+    Column("first_entry", BigInteger, nullable=False, comment="index of the log entry of its first segment"),
+    Column("last_entry", BigInteger, nullable=False),
+    Column("first_ns", BigInteger, nullable=False),
+    Column("last_ns", BigInteger, nullable=False),
+    Column("held", Text, comment="the case for which it must not be erased"),
+    Column("erased", BigInteger, comment="index of the log entry that says so"),
+)
+
+owners = Table(
+    "data_key_sessions",
+    metadata,
+    Column("key", String(32), primary_key=True),
+    Column("session", String(128), primary_key=True, index=True),
+)
+
+removals = Table(
+    "removals",
+    metadata,
+    Column("log_index", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", String(8), nullable=False, comment="erase or retain"),
+    Column("at_ns", BigInteger, nullable=False),
+    Column("keys", JSON, nullable=False, comment="ids of the data keys; they name nobody"),
+    Column("segments", BigInteger, nullable=False),
+    Column("frames", BigInteger, nullable=False),
+    Column("from_ns", BigInteger),
+    Column("to_ns", BigInteger),
+    Column("reason", Text, nullable=False),
+    Column("by", Text, nullable=False),
 )

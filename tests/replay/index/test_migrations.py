@@ -23,7 +23,9 @@ from sandtrail.replay.index.catalog import alembic_config, open_catalog
 from sandtrail.replay.index.tables import REVISION, cursor, metadata
 from tests.replay.index.recording import follow, indexed, unindexed
 
-TABLES = {"sessions", "streams", "event_parts", "cursor", "decoder_state"}
+TABLES = {
+    "sessions", "streams", "event_parts", "cursor", "decoder_state", "data_keys", "data_key_sessions", "removals",
+}  # fmt: skip
 SCRIPTS = Path(sandtrail.migrations.__file__).parent
 STEPS = [step.revision for step in ScriptDirectory(str(SCRIPTS)).walk_revisions()][::-1]
 
