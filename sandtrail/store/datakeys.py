@@ -5,6 +5,7 @@ Signed entries name nothing but a key's id, a digest over its random bytes: whom
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from dataclasses import dataclass
@@ -78,6 +79,8 @@ class DataKeys:
             raise ErasedError(
                 f"the data key {path.stem} is gone: what was stored under it can't be read any more"
             ) from None
+        if not data.strip(b"\0"):
+            raise ErasedError(f"the data key {path.stem} is destroyed: what was stored under it can't be read any more")
         try:
             value = cbor2.loads(data)
             key = DataKey(value["key"], value["sandbox"], value["session"], value["created"])
@@ -90,12 +93,14 @@ class DataKeys:
 
     def all(self) -> list[DataKey]:
         """Every key that there is, oldest first. Raises DamagedError as `get` does."""
+        return self._all()
+
+    def _all(self, *spared: type[Exception]) -> list[DataKey]:
         keys = []
         for path in self._folder.glob("*.key"):
-            try:
+            # Erased while we looked, or half so when the power went.
+            with contextlib.suppress(ErasedError, *spared):
                 keys.append(self._read(path))
-            except ErasedError:  # while we looked
-                continue
         return sorted(keys, key=lambda key: (key.created, key.id))
 
     def of_session(self, session: str) -> list[DataKey]:
@@ -106,7 +111,8 @@ class DataKeys:
         """The sandbox's key, made if it has none; durable when it returns."""
         if self._by_owner is None:
             sweep(self._folder)
-            self._by_owner = {(key.sandbox, key.session): key for key in self.all()}
+            # One that is damaged must not keep us from recording; who reads what it keeps is told.
+            self._by_owner = {(key.sandbox, key.session): key for key in self._all(DamagedError)}
         found = self._by_owner.get((sandbox, session))
         if found is None:
             found = self._by_owner[sandbox, session] = self.make(sandbox, session)

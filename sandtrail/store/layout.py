@@ -76,7 +76,7 @@ class Layout:
         return self.segments / f"{number // 1000:06d}" / f"{number:09d}.seg"
 
     def make(self) -> Layout:
-        """Create the folders (mode 0700) that do not exist yet."""
+        """Create the folders (mode 0700) that do not exist yet; durable when it returns."""
         for folder in (
             self.home,
             self.spool,
@@ -87,8 +87,23 @@ class Layout:
             self.data_keys,
             self.acts,
         ):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_folder(folder)
         return self
+
+    def settle(self) -> None:
+        """Make durable every name that a killed predecessor has left; for the one who writes the log, at its start.
+
+        It may have died between a rename and the fsync behind it. Whoever goes on builds upon what is found, and
+        removes what that replaces: so it must not be something that a power cut still takes away.
+        """
+        newest = sorted(self.segments.glob("*"))[-1:]
+        for folder in (self.home, self.spool, self.segments, *newest, self.damaged, self.acts):
+            if folder.is_dir():
+                sync_folder(folder)
+        for top in (self.keys, self.log):
+            for folder in (top, *top.rglob("*")):
+                if folder.is_dir():
+                    sync_folder(folder)
 
 
 def publish(path: Path, data: bytes, *, mode: int = 0o600) -> None:

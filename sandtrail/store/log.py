@@ -3,7 +3,8 @@
 One writer at a time (a lock on `log/lock`). `append` only queues; `publish` makes everything queued durable and then
 signs for it, in this order: entry bundles and tiles, then the checkpoint. After a crash the checkpoint is the truth:
 what lies in tiles beyond it was never signed, is removed and written anew. A log has a checkpoint from its first moment
-on (of size 0), so that one without a checkpoint is always a damaged one.
+on (of size 0), so that one without a checkpoint is always a damaged one. A checkpoint is durable before anybody can see
+it: a power cut that took one back would have us sign for another past, a fork to whoever has seen the first.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sandtrail.errors import DamagedError, StoreError, UsageError
-from sandtrail.store.layout import Layout, publish, sweep
+from sandtrail.store.layout import Layout, publish, sweep, sync_folder
 from sandtrail.store.merkle import EMPTY, leaf_hash, node_hash, tree_root
 from sandtrail.store.note import Checkpoint, Verifier, open_checkpoint
 from sandtrail.store.tiles import (
@@ -62,6 +63,8 @@ class Log:
         """
         self._log = Layout(home).log
         self._log.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Ends like a temporary file, which it is to everybody else.
+        self._next = self._log / ".checkpoint.next.tmp"
         self._signer = signer
         self._lock = os.open(self._log / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -70,6 +73,7 @@ class Log:
             os.close(self._lock)
             raise StoreError(f"another process writes to the log under {home}") from None
         try:
+            Layout(home).settle()
             self._read(home)
         except BaseException:
             os.close(self._lock)
@@ -80,8 +84,9 @@ class Log:
         if note is None:
             self._refuse_what_was_signed(home)
             note = self._signer.sign(Checkpoint(self._signer.verifier.name, 0, EMPTY).body)
-            publish(self._log / "checkpoint", note, mode=0o644)
+            self._show(note)
         self.published = open_checkpoint(note, self._signer.verifier)
+        self._finish()
         self.size = self.published.size
         self._levels = self._right_edge(self.size)
         self._bundle = self._last_entries(self.size)
@@ -89,6 +94,23 @@ class Log:
         if self.root() != self.published.root:
             raise DamagedError(f"the tiles under {self._log} do not lead to the signed root; run: sandtrail verify")
         self._tidy()
+
+    def _show(self, note: bytes) -> None:
+        """Make a checkpoint durable, then visible."""
+        publish(self._next, note, mode=0o644)
+        self._next.rename(self._log / "checkpoint")
+        sync_folder(self._log)
+
+    def _finish(self) -> None:
+        """Show the checkpoint that a predecessor had made durable and could not show any more."""
+        try:
+            note = self._next.read_bytes()
+            checkpoint = open_checkpoint(note, self._signer.verifier)
+        except (FileNotFoundError, DamagedError):
+            return
+        if checkpoint.size > self.published.size:
+            self._show(note)
+            self.published = checkpoint
 
     def _refuse_what_was_signed(self, home: Path) -> None:
         if (self._log / "tile").exists() or next(Layout(home).segments.glob("*/*.seg"), None) is not None:
@@ -109,12 +131,14 @@ class Log:
             for partial in (*right.parent.glob("*.p/*"), *right.parent.glob("*.p/.*.tmp")):
                 if partial != needed:
                     _remove(partial)
-            # A publish goes from left to right, so the first place where nothing lies is its end.
-            number = full if needed.exists() or not width else full + 1
-            while (whole := folder / tile_index(number)).exists():
-                sweep(whole.parent)
-                _remove(whole)
+            # A publish goes from left to right, so the first place where nothing lies is its end. Removal goes the
+            # other way: should we be killed here, no hole is left that would hide the rest.
+            first = number = full if needed.exists() or not width else full + 1
+            while (folder / tile_index(number)).exists():
                 number += 1
+            for ahead in range(number - 1, first - 1, -1):
+                sweep((folder / tile_index(ahead)).parent)
+                _remove(folder / tile_index(ahead))
             for partial in (folder / tile_index(number)).parent.glob("*.p/*"):
                 if partial != needed:
                     _remove(partial)
@@ -183,7 +207,7 @@ class Log:
         if self._bundle:
             publish(bundle_path(self._log, self.size // WIDTH, len(self._bundle)), encode_bundle(self._bundle))
         checkpoint = Checkpoint(self._signer.verifier.name, self.size, self.root())
-        publish(self._log / "checkpoint", self._signer.sign(checkpoint.body), mode=0o644)
+        self._show(self._signer.sign(checkpoint.body))
         old, self.published = self.published, checkpoint
         self._drop_partials(old.size)
         return checkpoint

@@ -8,7 +8,7 @@ from typing import Any
 
 import cbor2
 
-from sandtrail.errors import ErasedError
+from sandtrail.errors import DamagedError, ErasedError
 from sandtrail.store.datakeys import DataKey, DataKeys
 from sandtrail.store.frames import Kind, Stamp
 from sandtrail.store.layout import Layout, publish
@@ -56,7 +56,7 @@ class Owners:
             if entry.kind == "segment" and name in entry.map["streams"] and "key" in entry.map:
                 try:
                     return self._keys.get(entry.map["key"])
-                except ErasedError:
+                except (ErasedError, DamagedError):
                     break
         return self._keys.for_sandbox(f"stream {name}", "")
 

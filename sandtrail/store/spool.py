@@ -122,6 +122,7 @@ class SpoolWriter:
             raise StoreError(f"cannot create the store {home}: {error.strerror}") from error
         self._name = name
         self._fd = -1
+        self._torn = False
         self.size = ROTATE_AT
         self.make_room()
 
@@ -134,6 +135,7 @@ class SpoolWriter:
         spool = cls.__new__(cls)
         spool._folder, spool._name, spool.path = path.parent, path.name.split(".", 1)[0], path
         spool._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        spool._torn = False
         spool.size = os.fstat(spool._fd).st_size
         return spool
 
@@ -158,8 +160,10 @@ class SpoolWriter:
             os.close(fd)
             raise
         finally:
-            temporary.unlink(missing_ok=True)
-        old, self._fd, self.path, self.size = self._fd, fd, path, 0
+            # Should the name stay, the file is there all the same; the sealer removes both.
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        old, self._fd, self.path, self.size, self._torn = self._fd, fd, path, 0, False
         if old >= 0:
             os.close(old)
 
@@ -197,14 +201,23 @@ class SpoolWriter:
     def append_here(self, record: bytes) -> None:
         """As `append`, but to the current file however large it is."""
         try:
+            if self._torn:
+                self._cut()
+            self._torn = True
             written = os.write(self._fd, record)
             while written < len(record):
                 written += os.write(self._fd, memoryview(record)[written:])
         except OSError as error:
+            # Until this has succeeded nothing more is written: it would come behind a part of this record.
             with contextlib.suppress(OSError):
-                os.ftruncate(self._fd, self.size)
+                self._cut()
             raise StoreError(f"cannot write to the spool {self.path}: {error.strerror}") from error
+        self._torn = False
         self.size += len(record)
+
+    def _cut(self) -> None:
+        os.ftruncate(self._fd, self.size)
+        self._torn = False
 
     def open(self, descriptor: Mapping[str, Any], *, stream: int | None = None) -> Stream:
         """Begin a new stream, by default under a random number; its first frame describes it."""
