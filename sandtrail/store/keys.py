@@ -8,11 +8,13 @@ import socket
 from pathlib import Path
 
 from sandtrail.errors import DamagedError, NotFoundError, StoreError
+from sandtrail.settings import load_settings
 from sandtrail.store.epochs import NodeSigner, epoch_name, read_private
 from sandtrail.store.layout import Layout, publish
 from sandtrail.store.note import PrivateKey, Signer, Verifier
+from sandtrail.store.pkcs11 import open_private_key
 
-__all__ = ["load_pins", "load_signer", "load_verifier"]
+__all__ = ["load_pins", "load_signer", "load_verifier", "node_signer"]
 
 
 def default_origin() -> str:
@@ -36,6 +38,15 @@ def load_signer(home: Path, origin: str | None = None, key: PrivateKey | None = 
     elif load_verifier(home) != identity.verifier:
         raise StoreError(f"the log under {home} was begun with another key: {load_verifier(home).vkey}")
     return NodeSigner(home, identity)
+
+
+def node_signer(home: Path) -> NodeSigner:
+    """The node's signer as its settings say: where the identity's key is, and what a new log is called.
+
+    Raises as `load_signer` and `open_private_key`.
+    """
+    settings = load_settings()
+    return load_signer(home, settings.origin or None, open_private_key(settings.key))
 
 
 def _file_key(layout: Layout) -> bytes:

@@ -26,11 +26,10 @@ from sandtrail.store.datakeys import DataKeys
 from sandtrail.store.epochs import NodeSigner
 from sandtrail.store.frames import stamp
 from sandtrail.store.kept import keep
-from sandtrail.store.keys import load_signer
+from sandtrail.store.keys import node_signer
 from sandtrail.store.layout import Layout, sweep, sync_folder
 from sandtrail.store.log import Log
 from sandtrail.store.manifest import Entry, boot_id, encode_entry
-from sandtrail.store.pkcs11 import open_private_key
 from sandtrail.store.position import has_writer, last_positions, last_segment, spools
 from sandtrail.store.reader import LogReader
 from sandtrail.store.round import Owners, Round
@@ -58,13 +57,13 @@ class Sealer:
     ) -> None:
         """`run` names one run of the recorder: a sealer that finds its own run in the log was started again in the
         middle of it, any other one begins a new run, and records a gap if the last run did not say goodbye.
-        `signer`: by default `load_signer(home)`. `epoch_age`: seconds after which the signing key is replaced.
+        `signer`: by default `node_signer(home)`. `epoch_age`: seconds after which the signing key is replaced.
 
         Raises StoreError or DamagedError as `Log` does, OSError as the disk does.
         """
         self.home = home
         self._layout = Layout(home).make()
-        self._signer = load_signer(home) if signer is None else signer
+        self._signer = node_signer(home) if signer is None else signer
         self._epoch_age = epoch_age
         self._log = Log(home, self._signer)
         self._facts: dict[str, Any] = {"run": run or os.urandom(8).hex(), "boot": boot_id()}
@@ -371,9 +370,7 @@ def main(argv: list[str] | None = None) -> int:
     with contextlib.suppress(OSError):
         os.nice(5)
     try:
-        settings = load_settings()
-        signer = load_signer(options.home, settings.origin or None, open_private_key(settings.key))
-        sealer = Sealer(options.home, run=options.run, signer=signer, epoch_age=settings.epoch_hours * 3600)
+        sealer = Sealer(options.home, run=options.run, epoch_age=load_settings().epoch_hours * 3600)
         sealer.run(lambda: bool(keeper.poll(0) if options.control_fd is not None else told))
         if options.control_fd is None or _said_stop(options.control_fd):
             sealer.stop(_PATIENCE)
