@@ -26,6 +26,8 @@ STEP = 100 * _MS
 FRAME_STEP = 2 * _SECOND
 # How far a node's clock may be off from an authority's: less than that is a clock without NTP, not a lie.
 TOKEN_SLACK = 10 * _SECOND
+# A recorder that is idle signs every ten seconds that it lives; this is five times that it did not.
+SILENCE = 60 * _SECOND
 _RECENT = 4096
 
 
@@ -147,14 +149,16 @@ class TimeFinding:
 class TimeCheck:
     """Goes through the times of a log in order: first each `entry`, then, where it holds a good token, `token`.
 
-    Kinds of findings: "clock-changed", "clock-misstated", "time-too-late" (an entry that a token covers says that it is
-    younger than the token), "time-too-early" (an entry behind a token says that it is older). Memory stays flat.
+    Kinds of findings: "clock-changed", "clock-misstated", "silent" (nothing was signed for long, and nothing says why),
+    "time-too-late" (an entry that a token covers says that it is younger than the token), "time-too-early" (an entry
+    behind a token says that it is older). Memory stays flat.
     """
 
     def __init__(self, slack: int = TOKEN_SLACK) -> None:
         self._slack = slack
         self._watch = ClockWatch(FRAME_STEP)
         self._previous = -1
+        self._alive: tuple[str, int, str] | None = None
         self._floor: tuple[int, int] | None = None
         self._recent: deque[tuple[int, int]] = deque()
         self._older = (-1, 0)
@@ -171,6 +175,9 @@ class TimeCheck:
             change = yield from self._clock(entry, change, place)
         if change:
             yield TimeFinding(entry.index, "clock-changed", f"{change} {place}", contradiction=False)
+        if silent := self._silence(entry, known):
+            text = f"nothing was signed for {_duration(silent)} {place}, while the machine ran"
+            yield TimeFinding(entry.index, "silent", text, contradiction=False)
         self._previous = entry.index
         self._remember(entry.index, known[0])
         # Frames may have waited in a spool: only what is written by its own clock has to be younger than the token.
@@ -194,6 +201,16 @@ class TimeCheck:
             self._recent.popleft()
         if self._floor is None or stamped.earliest > self._floor[0]:
             self._floor = (stamped.earliest, index)
+
+    def _silence(self, entry: Entry, known: Sequence[int]) -> int:
+        """For how long (ns) nobody signed a heartbeat before this entry; 0 where that was not to be expected."""
+        before, boot, at = self._alive, entry.map["boot"], known[1]
+        same = before is not None and before[0] == boot
+        # Frames may have waited: what comes late is no sign of life from then.
+        self._alive = (boot, max(at, before[1]) if before and same else at, entry.kind)
+        if before is None or not same or before[2] == "stop" or entry.kind == "start":
+            return 0
+        return at - before[1] if at - before[1] >= SILENCE else 0
 
     def _remember(self, index: int, real: int) -> None:
         self._recent.append((index, real))

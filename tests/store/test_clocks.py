@@ -347,6 +347,7 @@ def test_frames_that_waited_may_be_older_than_a_token_that_they_follow(log: Log)
     log.add()
     log.token(log.machine.real)
     log.add("segment", at="last", last=waited)
+    log.add()
     assert log.findings() == []
 
 
@@ -356,6 +357,36 @@ def test_a_clock_that_is_a_little_off_is_no_lie(log: Log, off: int) -> None:
     log.token(log.machine.real + off)
     log.add()
     assert log.findings() == []
+
+
+def test_a_recorder_that_was_paused_is_noticed_by_what_it_did_not_sign(log: Log) -> None:
+    log.add()
+    log.machine.pass_(2 * HOUR)
+    log.add()
+    [found] = log.findings()
+    assert (found.kind, found.contradiction) == ("silent", False)
+    assert found.text == "nothing was signed for 2 h between log entries 0 and 1, while the machine ran"
+
+
+@pytest.mark.parametrize(("last", "first"), [("stop", "start"), ("heartbeat", "gap"), ("heartbeat", "start")])
+def test_a_pause_that_the_log_accounts_for_is_no_silence(log: Log, last: str, first: str) -> None:
+    log.add()
+    log.add(last)
+    log.machine.pass_(2 * HOUR)
+    if first == "gap":
+        log.entries.append(Entry(len(log.entries), "gap", {"boot": log.machine.boot}))
+        log.add("start")
+    else:
+        log.add(first)
+    log.add()
+    assert log.findings() == []
+
+
+def test_a_machine_that_slept_was_not_silent(log: Log) -> None:
+    log.add()
+    log.machine.sleep(2 * HOUR)
+    log.add()
+    assert [found.kind for found in log.findings()] == ["clock-changed"]
 
 
 @given(st.lists(st.sampled_from(["add", "segment", "token"]), max_size=60), st.integers(-5, 5), st.data())
