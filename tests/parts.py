@@ -118,6 +118,7 @@ PARTS: dict[str, Part] = {
     "curl": _apt("curl"),
     # What sandboxes run when a test needs a language: the system's own, since nobody's pyenv is visible in there.
     "python3": Part(lambda: os.access("/usr/bin/python3", os.X_OK), "apt-get install python3"),
+    "ssh-agent": _apt("openssh-client", "ssh-agent"),
     "dig": _apt("dnsutils", "dig"),
     "postgresql": Part(lambda: any(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl")), "apt-get install postgresql"),
     "softhsm": _apt("softhsm2", "softhsm2-util"),
