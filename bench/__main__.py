@@ -22,6 +22,10 @@ from sandtrail.errors import SandtrailError
 BENCHES = {
     "storm": "recording a syscall storm inside gVisor: no tracing, null sink, C floor, Sandtrail, with replay",
     "append": "durable appends on one core, beside Tessera, aics-tlog and SQLite",
+    "size": "bytes on disk of a real recording",
+    "memory": "ten million frames appended and verified: memory, and whether cost per frame grows",
+    "verify": "verification on all cores, beside plain hashing",
+    "proof": "one proof made, and checked",
 }
 
 
@@ -62,11 +66,12 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("benches", nargs="*", choices=[*BENCHES, []], metavar="BENCH")
     parser.add_argument("--rounds", type=int, help="of each bench (default: storm and append 5, others 3)")
-    parser.add_argument("--frames", type=int, help="append: per line (default 1,048,576)")
+    parser.add_argument("--frames", type=int, help="append: per line (default 1,048,576); verify, proof, memory: 10^7")
     parser.add_argument("--dir", type=Path, default=Path("/tmp"), help="where stores are made (default %(default)s)")
     parser.add_argument(
         "--json", type=Path, default=Path("build/bench.json"), help="where the figures go (%(default)s)"
     )
+    parser.add_argument("--files", type=int, default=150, help="size: that varied.sh works through (%(default)s)")
     storm.add_options(parser.add_argument_group("storm, and the runtime that size uses too"))
     return parser.parse_args(argv)
 

@@ -1,4 +1,4 @@
-"""CPU time of our own processes, from /proc."""
+"""CPU time and memory of our own processes, from /proc."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["Meter", "cpu_seconds", "descendants", "running"]
+__all__ = ["Meter", "cpu_seconds", "descendants", "peak_rss", "running"]
 
 _TICK = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def _stat(pid: int) -> list[str]:
@@ -48,6 +49,23 @@ def descendants(pid: int) -> list[int]:
         new = [child for child, parent in parents.items() if parent in new]
         found += new
     return found
+
+
+def _rss(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def peak_rss(pid: int, every_s: float = 0.1) -> int:
+    """Watch a process until it ends: the most bytes that it and its descendants had resident at one moment, pages that
+    they share counted in each."""
+    peak = 0
+    while running(pid):
+        peak = max(peak, sum(map(_rss, [pid, *descendants(pid)])))
+        time.sleep(every_s)
+    return peak
 
 
 class Meter:

@@ -22,7 +22,7 @@ from sandtrail.errors import RecorderError
 from sandtrail.store.frames import Kind
 from sandtrail.store.reader import open_log
 
-__all__ = ["sandtrail", "with_replay"]
+__all__ = ["leave", "sandtrail", "with_replay"]
 
 
 @contextlib.contextmanager
@@ -131,6 +131,15 @@ def _health(url: str) -> dict[str, Any]:
     except httpx.TransportError:
         return {"follower": "", "indexed_entries": 0}
     return answer
+
+
+def leave(home: Path) -> None:
+    """End the recorder of a home, everything signed, if it has one."""
+    with contextlib.suppress(RecorderError):
+        keeper = Keeper.connect(home, start=False)
+        pid = int(keeper.hello()["pid"])
+        keeper.close()
+        _end(pid)
 
 
 def _wait(what: str, done: Callable[[], bool], timeout: float = 120.0) -> None:
