@@ -6,8 +6,15 @@ from collections.abc import Callable
 
 import typer
 
-from sandtrail.commands import key, witness
+from sandtrail.commands import cluster, erase, key, prove, verify, witness
 
 __all__ = ["REGISTER"]
 
-REGISTER: tuple[Callable[[typer.Typer], None], ...] = (key.register, witness.register)
+REGISTER: tuple[Callable[[typer.Typer], None], ...] = (
+    cluster.register,
+    erase.register,
+    key.register,
+    verify.register,
+    prove.register,
+    witness.register,
+)
