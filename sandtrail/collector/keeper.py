@@ -38,6 +38,9 @@ _MAX_DESCRIPTOR = 64 * 1024
 _FILES = 65_536
 _STREAMS = 100
 _TICK = 0.25
+# Where the notary's settings can come from; it decides itself whether there is anything to do.
+_NOTARY_SETTINGS = ("SANDTRAIL_WITNESS_POLICY", "SANDTRAIL_TSA_URL")
+_SETTINGS_FILE = Path("/etc/sandtrail/sandtrail.toml")
 
 Message = dict[str, Any]
 
@@ -93,6 +96,7 @@ class Keeper:
         self._cleanups: dict[str, tuple[subprocess.Popen[bytes], float]] = {}
         self._spool = -1
         self._stopping = False
+        self._notary = any(map(os.environ.get, _NOTARY_SETTINGS)) or _SETTINGS_FILE.exists()
         folder = self.run_folder / "trace"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = os.open(self.run_folder / "keeper.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -137,6 +141,11 @@ class Keeper:
                 self._hand_over(receiver, held)
         elif name == "sealer":
             self._children.start(name, "sandtrail.store.sealer", "--run", self._run)
+        elif name == "notary":
+            if self._notary:
+                self._children.start(name, "sandtrail.store.notary")
+            else:
+                self._children.forget(name)
         elif any(session.listening is not None for session in self._sessions.values()):
             gateway = self._children.start(name, "sandtrail.collector.gateway")
             gateway.waiting.append(lambda _ready: None)
@@ -147,6 +156,8 @@ class Keeper:
             self._children.forget(name)
 
     def _heard(self, child: Child, message: Message, fds: list[int]) -> None:
+        if child.name == "notary" and message.get("op") == "idle":
+            self._notary = False  # it ends, and is not started again
         if child.name != "receiver":
             return
         if message.get("op") == "spool" and fds:
@@ -156,6 +167,7 @@ class Keeper:
             else:
                 # Not before the first receiver has finished what one of an earlier run had in hand.
                 self._start("sealer")
+                self._start("notary")
         elif message.get("op") == "closed":
             held = self._held.pop(int(message["id"]), None)
             if held is not None:
@@ -424,6 +436,7 @@ class Keeper:
             os.close(self._spool)
             (self.run_folder / "landing").unlink(missing_ok=True)
         end(self._children.get("sealer"), 60)
+        end(self._children.get("notary"), 20)
 
 
 def _descriptor(message: Message) -> Message:

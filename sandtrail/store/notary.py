@@ -196,11 +196,11 @@ class Notary:
 
         `stopped(seconds)` waits so long at most and says whether to stop. The last round is for what was signed last.
         """
-        pause = 0.0
+        pause, failures = 0.0, 0
         while not stopped(pause):
-            found = self.round()
+            failures = failures + 1 if self.round().problem else 0
             self.stamp()
-            pause = min(every, max(1.0, pause * 2)) if found.problem else every
+            pause = min(every, 2.0 ** min(failures - 1, 16)) if failures else every
         self.round(timeout=_LAST_TIMEOUT)
 
 

@@ -1,0 +1,191 @@
+"""`sandtrail cluster`: run a cluster's log, say which nodes belong to it, verify it. `sandtrail notary`: have a log
+cosigned without a recorder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sandtrail.commands.options import Home, Json, home_folder, print_json
+from sandtrail.errors import UsageError
+
+__all__ = ["register"]
+
+app = typer.Typer(no_args_is_help=True, help="Keep the log of a cluster: its nodes, and what each has signed.")
+
+Origin = Annotated[str, typer.Option(help="The log's name, DOMAIN/CLUSTER; it stays that of the first start.")]
+
+
+def register(root: typer.Typer) -> None:
+    """Add `cluster` and what is below it, and `notary`."""
+    root.add_typer(app, name="cluster")
+    root.command(name="notary")(run_notary)
+
+
+def _folder(home: Path | None) -> Path:
+    return home_folder(home) / "cluster"
+
+
+@app.command()
+def serve(
+    home: Home = None,
+    origin: Origin = "",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8703,
+    silence: Annotated[float, typer.Option(help="After how many seconds a node counts as silent.")] = 300.0,
+    policy: Annotated[Path | None, typer.Option(help="Which witnesses cosign the cluster's own log.")] = None,
+    every: Annotated[float, typer.Option(help="After how many seconds they are asked again.")] = 60.0,
+) -> None:
+    """Take the nodes' checkpoints and serve the log until Ctrl-C."""
+    import threading
+
+    from sandtrail.store.cluster.log import ClusterLog
+    from sandtrail.store.cluster.server import ClusterServer
+    from sandtrail.store.notary import Notary
+    from sandtrail.store.policy import load_policy
+    from sandtrail.store.witness.http import serve as run
+    from sandtrail.store.witness.protocol import MAX_BODY
+
+    if policy is not None:
+        load_policy(policy)  # a mistake in it is told at once
+    log = ClusterLog(_folder(home), origin, silence)
+    server = ClusterServer(log)
+    stopped = threading.Event()
+    helpers = [threading.Thread(target=server.watch, args=(stopped,), name="silence")]
+    if policy is not None:
+        notary = Notary(log.home, policy=policy.absolute())
+        helpers.append(threading.Thread(target=notary.run, args=(every, stopped.wait), name="notary"))
+
+    def ready(address: str) -> None:
+        print(log.verifier.vkey)
+        for cosigner in log.cosigners:
+            print(cosigner.verifier.vkey)
+        print(address, flush=True)
+
+    for helper in helpers:
+        helper.start()
+    try:
+        run(server.handle, host, port, max_body=MAX_BODY, ready=ready)
+    finally:
+        stopped.set()
+        for helper in helpers:
+            helper.join()
+
+
+@app.command(name="key")
+def print_keys(home: Home = None) -> None:
+    """Print the log's verifier key, for those who verify it, and the keys that cosign, for the nodes' policies."""
+    from sandtrail.store.keys import load_verifier
+    from sandtrail.store.witness.folder import WitnessFolder
+
+    print(load_verifier(_folder(home)).vkey)
+    for vkey in WitnessFolder(_folder(home) / "witness").vkeys():
+        print(vkey)
+
+
+@app.command(name="register")
+def register_node(
+    vkeys: Annotated[list[str], typer.Argument(metavar="VKEY...", help="What `sandtrail key` prints on the node.")],
+    home: Home = None,
+    origin: Origin = "",
+) -> None:
+    """Expect a node's checkpoints from now on: its log cannot vanish unnoticed any more."""
+    from sandtrail.store.cluster.log import ClusterLog
+
+    node = ClusterLog(_folder(home), origin).register(vkeys)
+    print(f"registered {ascii(node.origin)[1:-1]}")
+
+
+@app.command()
+def retire(
+    node: Annotated[str, typer.Argument(metavar="ORIGIN", help="The name of the node's log.")], home: Home = None
+) -> None:
+    """Expect nothing more from a node. What it has signed stays in the log."""
+    from sandtrail.store.cluster.log import ClusterLog
+
+    ClusterLog(_folder(home)).retire(node)
+    print(f"retired {ascii(node)[1:-1]}")
+
+
+@app.command()
+def verify(
+    home: Home = None,
+    url: Annotated[str, typer.Option(help="A cluster's log that is served elsewhere; it is copied first.")] = "",
+    key: Annotated[str | None, typer.Option(help="The verifier key of the cluster's log, from elsewhere.")] = None,
+    head: Annotated[Path | None, typer.Option(help="A remembered head to compare with.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="Which witnesses must have cosigned the log.")] = None,
+    max_age: Annotated[float | None, typer.Option(help="How many seconds old a cosignature may be.")] = None,
+    silence: Annotated[float, typer.Option(help="Seconds without news that make a node silent; 0: any.")] = 0.0,
+    node: Annotated[list[Path] | None, typer.Option(help="The store (--home) of a node.")] = None,
+    checkpoint: Annotated[list[Path] | None, typer.Option(help="Only the checkpoint of a node's log.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check the cluster's log and, where they are given, every node's log against it.
+
+    Exit status: 0 verified, 1 something is damaged, missing, silent or contradicts itself, 2 could not check.
+    """
+    from hashlib import sha256
+
+    from sandtrail.store.cluster.mirror import mirror
+    from sandtrail.store.cluster.verify import verify_cluster
+    from sandtrail.store.heads import remember_head
+    from sandtrail.store.note import Verifier
+    from sandtrail.store.policy import load_policy
+
+    folder = _folder(home)
+    if url:
+        if key is None:
+            raise UsageError("a log that is served elsewhere is judged by a key from somewhere else still: --key VKEY")
+        folder = home_folder(home) / "mirrors" / sha256(url.encode()).hexdigest()[:16]
+        mirror(url, folder, Verifier.parse(key))
+    report = verify_cluster(
+        folder,
+        key=key,
+        head=head,
+        policy=load_policy(policy) if policy else None,
+        max_age=max_age,
+        silence=silence or None,
+        homes=[path.absolute() for path in node or []],
+        checkpoints=[path.absolute() for path in checkpoint or []],
+    )
+    if report.ok:
+        remember_head(folder, report.note)
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        _print(report)
+    raise typer.Exit(0 if report.ok else 1)
+
+
+def _print(report: Any) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    out = Console(soft_wrap=True, highlight=False)
+
+    def safe(text: object) -> str:
+        return escape(ascii(str(text))[1:-1])
+
+    out.print(f"log       {safe(report.origin) or '-'}: {report.size} entries, root {report.root[:16] or '-'}…")
+    out.print(f"key       {safe(report.key) or '-'} ({report.key_from or 'none'})")
+    out.print(f"head      {'grew from the remembered ' + report.head if report.head else 'none remembered before'}")
+    out.print(f"witnessed {report.witnessed or 'not checked, or not'}")
+    for origin, facts in report.nodes.items():
+        retired = ", retired" if facts["retired"] else ""
+        out.print(f"node      {safe(origin)}: {facts['size']} entries, {facts['checkpoints']} checkpoints{retired}")
+    for remark in report.remarks:
+        out.print(f"          {safe(remark)}")
+    for finding in report.findings:
+        out.print(f"[bold red]✗ step {finding.step}: {finding.type}[/] at {safe(finding.place)}")
+        out.print(f"    {safe(finding.consequence)}")
+    verdict = "[bold green]verified[/]" if report.ok else f"[bold red]NOT verified[/]: {len(report.findings)} findings"
+    out.print(verdict)
+
+
+def run_notary(home: Home = None) -> None:
+    """Ask the witnesses and time authorities of the settings until Ctrl-C, for a log that no recorder looks after."""
+    from sandtrail.store.notary import main
+
+    raise typer.Exit(main(["--home", str(home_folder(home))]))
