@@ -10,16 +10,17 @@ from pathlib import Path
 from statistics import median, quantiles
 
 from rich.table import Table
-from sandtrail.store.frame_proof import check_proof_file, make_proof
 
 from bench import stores
 from bench.report import Figures, Outcome, Target
+from sandtrail.store.frame_proof import check_proof_file, make_proof
+from sandtrail.store.frames import Ref
 from sandtrail.store.keys import load_pins
 from sandtrail.store.reader import open_log
 
 __all__ = ["run"]
 
-_REFS = 200
+_MOST_REFS = 200
 
 
 def run(options: argparse.Namespace, _folder: Path) -> Outcome:
@@ -27,7 +28,7 @@ def run(options: argparse.Namespace, _folder: Path) -> Outcome:
     frames = options.frames or stores.MOST
     home = stores.store(options.stores, frames)
     identity, first = load_pins(home)
-    refs = _refs(home)
+    refs = _refs(home, max(20, min(_MOST_REFS, frames // 1000)))
     made, checked, sizes = [], [], []
     gc.collect()
     for ref in refs:
@@ -47,14 +48,14 @@ def run(options: argparse.Namespace, _folder: Path) -> Outcome:
     return Outcome(_table(figures), figures, targets)
 
 
-def _refs(home: Path) -> list[str]:
+def _refs(home: Path, wanted: int) -> list[Ref]:
     """Frames anywhere in the log, each as likely as any other."""
     segments = [
         (entry.map["segment"], entry.map["frames"]) for entry in open_log(home).entries() if entry.kind == "segment"
     ]
     rng = random.Random(7)
-    chosen = rng.choices(segments, [count for _, count in segments], k=_REFS)
-    return [f"{number}.{rng.randrange(count)}" for number, count in chosen]
+    chosen = rng.choices(segments, [count for _, count in segments], k=wanted)
+    return [Ref(number, rng.randrange(count)) for number, count in chosen]
 
 
 def _row(seconds: list[float]) -> dict[str, float]:

@@ -6,11 +6,14 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Literal, get_args
 
 from sandtrail.store.verify import verify
 
+Mode = Literal["stored", "full"]
 
-def main(home: Path, mode: str) -> int:
+
+def main(home: Path, mode: Mode) -> int:
     """Print one JSON object."""
     begin = time.perf_counter()
     report = verify(home, mode=mode)
@@ -21,4 +24,4 @@ def main(home: Path, mode: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2]))
+    sys.exit(main(Path(sys.argv[1]), next(mode for mode in get_args(Mode) if mode == sys.argv[2])))
