@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -26,50 +26,6 @@ app = typer.Typer(
 )
 for register in REGISTER:
     register(app)
-
-
-@app.command()
-def verify(
-    home: Home = None,
-    key: Annotated[
-        str | None, typer.Option(help="The verifier key (vkey) to trust, from a copy kept elsewhere.")
-    ] = None,
-    head: Annotated[Path | None, typer.Option(help="A remembered head to compare with.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Check the whole store. Exit status: 0 verified, 1 damaged, missing or unsigned, 2 could not check."""
-    from rich.progress import Progress
-
-    from sandtrail.store.verify import remember_head
-    from sandtrail.store.verify import verify as run
-
-    errors = Console(stderr=True)
-    with Progress(console=errors, transient=True, disable=as_json or not errors.is_terminal) as progress:
-        task = progress.add_task("segments", total=None)
-        where = home_folder(home)
-        report = run(where, key=key, head=head, progress=lambda n, of: progress.update(task, completed=n, total=of))
-    if report.ok:
-        remember_head(where)
-    if as_json:
-        print_json(report.as_dict())
-    else:
-        _print_report(report)
-    raise typer.Exit(0 if report.ok else 1)
-
-
-def _print_report(report: Any) -> None:
-    out = Console(soft_wrap=True, highlight=False)
-    out.print(f"log       {escape(report.origin) or '-'}: {report.size} entries, root {report.root[:16] or '-'}…")
-    out.print(f"key       {escape(report.key) or '-'} ({report.key_from or 'none'})")
-    out.print(f"head      {'grew from the remembered ' + report.head if report.head else 'none remembered before'}")
-    out.print(f"evidence  {report.frames} frames in {report.segments} segments, {report.gaps} recorded gaps")
-    if report.unsealed_bytes:
-        out.print(f"          {report.unsealed_bytes} bytes received but not signed yet: nothing is said about them")
-    for finding in report.findings:
-        out.print(f"[bold red]✗ step {finding.step}: {escape(finding.type)}[/] at {escape(finding.place)}")
-        out.print(f"    {escape(finding.consequence)}")
-    verdict = "[bold green]verified[/]" if report.ok else f"[bold red]NOT verified[/]: {len(report.findings)} findings"
-    out.print(verdict)
 
 
 @app.command(context_settings={"ignore_unknown_options": False})

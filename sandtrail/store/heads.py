@@ -1,4 +1,4 @@
-"""Remembered heads: the key and checkpoint that a user last found good, kept outside of the store.
+"""Remembered heads: the keys and the checkpoint that a user last found good, kept outside of the store.
 
 Whoever cuts a log back to an older state that it had itself signed leaves no trace in it; only a head that is kept
 elsewhere shows it.
@@ -9,14 +9,23 @@ from __future__ import annotations
 import os
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
 from sandtrail.errors import DamagedError, NotFoundError, UsageError
-from sandtrail.store.keys import load_verifier
+from sandtrail.store.keys import load_pins
 from sandtrail.store.layout import Layout, publish
 from sandtrail.store.log import read_checkpoint
 from sandtrail.store.note import Checkpoint, Verifier, open_checkpoint
 
-__all__ = ["head_file", "heads_folder", "read_head", "remember_head"]
+__all__ = ["Head", "head_file", "heads_folder", "read_head", "remember_head"]
+
+
+class Head(NamedTuple):
+    """What is remembered of a log: its identity, its first epoch's key if one had begun, and its signed head."""
+
+    identity: Verifier
+    epoch: Verifier | None
+    checkpoint: Checkpoint
 
 
 def heads_folder() -> Path:
@@ -31,31 +40,33 @@ def head_file(home: Path) -> Path:
 
 
 def remember_head(home: Path, note: bytes | None = None) -> Path:
-    """Keep the store's key and its checkpoint for the next `verify` to compare with; returns where.
+    """Keep the store's keys and its checkpoint for the next `verify` to compare with; returns where.
 
     `note`: the checkpoint that was found good (`Report.note`); by default the current one, which a recorder may have
-    replaced since. Raises as `load_verifier` and `open_checkpoint`. Durable when it returns.
+    replaced since. Raises as `load_pins` and `open_checkpoint`. Durable when it returns.
     """
-    verifier = load_verifier(home)
+    identity, epoch = load_pins(home)
     note = read_checkpoint(Layout(home).log) if note is None else note
     if note is None:
         raise NotFoundError(f"the log under {home} has no checkpoint yet")
-    checkpoint = open_checkpoint(note, verifier)
+    checkpoint = open_checkpoint(note, identity)
     path = head_file(home)
     old = read_head(path)
-    if old is None or old[1].size <= checkpoint.size:
-        publish(path, verifier.vkey.encode() + b"\n\n" + note)
+    if old is None or old.checkpoint.size <= checkpoint.size:
+        # A recorder that is killed may leave the key of an epoch that no entry has begun yet.
+        pins = [identity, epoch] if epoch and checkpoint.size else [identity]
+        publish(path, "\n".join(key.vkey for key in pins).encode() + b"\n\n" + note)
     return path
 
 
-def read_head(path: Path) -> tuple[Verifier, Checkpoint] | None:
+def read_head(path: Path) -> Head | None:
     """A remembered head. Raises UsageError when the file is there but is not one."""
     try:
-        key, _, note = path.read_bytes().partition(b"\n\n")
+        keys, _, note = path.read_bytes().partition(b"\n\n")
     except FileNotFoundError:
         return None
     try:
-        verifier = Verifier.parse(key.decode())
-        return verifier, open_checkpoint(note, verifier)
+        identity, *epochs = map(Verifier.parse, keys.decode().split("\n")[:2])
+        return Head(identity, epochs[0] if epochs else None, open_checkpoint(note, identity))
     except (DamagedError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not a remembered head: {error}") from None

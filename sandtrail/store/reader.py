@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cbor2
+
 from sandtrail.errors import DamagedError, NotFoundError, StoreError
 from sandtrail.store.frames import Frame, Ref
 from sandtrail.store.keys import load_verifier
@@ -17,6 +19,9 @@ from sandtrail.store.segments import read_frames
 from sandtrail.store.tiles import WIDTH, TileReader
 
 __all__ = ["LogReader", "open_log"]
+
+_MAX_KEPT = 2048
+_SEGMENT = cbor2.dumps("segment")
 
 
 def open_log(home: Path) -> LogReader:
@@ -35,7 +40,6 @@ class LogReader:
         self.verifier = verifier
         self._log = Layout(home).log
         self._segments: dict[int, dict[str, Any]] = {}
-        self._scanned = 0
         self._cached: tuple[int, list[Frame]] = (-1, [])
 
     def checkpoint(self) -> Checkpoint:
@@ -72,22 +76,45 @@ class LogReader:
                 size = newer
 
     def manifest(self, segment: int) -> tuple[int, dict[str, Any]]:
-        """(log index, manifest) of a segment. Raises NotFoundError when the log has no such segment."""
-        self._scan(segment)
-        try:
-            found = self._segments[segment]
-        except KeyError:
-            raise NotFoundError(f"the log has no segment {segment}") from None
+        """(log index, manifest) of a segment. Raises NotFoundError when the log has no such segment.
+
+        Segments follow one another, so a binary search over the entry bundles finds the one; those beside it in its
+        bundle are kept for the next call.
+        """
+        found = self._segments.get(segment)
+        if found is None:
+            size = self.size()
+            low, high = 0, -(-size // WIDTH)
+            while low < high:
+                middle = (low + high) // 2
+                at, first = self._first_segment(middle, high, size)
+                if first is None or first > segment:
+                    high = middle
+                else:
+                    low = at + 1
+            if low:
+                self._keep(low - 1, size)
+            found = self._segments.get(segment)
+        if found is None:
+            raise NotFoundError(f"the log has no segment {segment}")
         return found["#index"], found
 
-    def _scan(self, segment: int) -> None:
-        if segment in self._segments:
-            return
-        size = self.size()
-        for entry in self.entries(self._scanned, size):
+    def _first_segment(self, low: int, high: int, size: int) -> tuple[int, int | None]:
+        """The first bundle from `low` to `high` (not included) that tells of a segment, and that segment."""
+        for number in range(low, high):
+            for offset, data in enumerate(self._bundle(number, size)):
+                if _SEGMENT in data:  # spares decoding the others
+                    entry = decode_entry(number * WIDTH + offset, data)
+                    if entry.kind == "segment":
+                        return number, entry.map["segment"]
+        return high, None
+
+    def _keep(self, number: int, size: int) -> None:
+        if len(self._segments) > _MAX_KEPT:
+            self._segments.clear()
+        for entry in self.entries(number * WIDTH, min((number + 1) * WIDTH, size)):
             if entry.kind == "segment":
                 self._segments[entry.map["segment"]] = {**entry.map, "#index": entry.index}
-        self._scanned = max(size, self._scanned)
 
     def frames(self, segment: int) -> Iterator[Frame]:
         """The frames of a segment, its blob held against the signed manifest."""

@@ -25,6 +25,7 @@ __all__ = [
     "Segment",
     "SegmentBuilder",
     "check_blob",
+    "open_blob",
     "open_segment",
     "read_frames",
     "read_records",
@@ -173,8 +174,12 @@ def open_segment(home: Path, manifest: dict[str, Any], keys: DataKeys | None = N
     Raises NotFoundError when the blob is missing, ErasedError when its data key is, DamagedError when it is not what
     was signed. `keys`: where many are opened, so that each key is read once.
     """
+    return open_blob(home, manifest, check_blob(home, manifest), keys)
+
+
+def open_blob(home: Path, manifest: dict[str, Any], blob: bytes, keys: DataKeys | None = None) -> Segment:
+    """The content of a blob that `check_blob` has given. Raises ErasedError and DamagedError as `open_segment`."""
     number = manifest["segment"]
-    blob = check_blob(home, manifest)
     key, nonce = None, b""
     if "key" in manifest:
         key = (keys or DataKeys(home)).get(manifest["key"])
@@ -184,6 +189,8 @@ def open_segment(home: Path, manifest: dict[str, Any], keys: DataKeys | None = N
     else:
         raise DamagedError(f"segment {number} is of another format")
     try:
+        if zstandard.frame_content_size(packed) > _LIMIT:
+            raise DamagedError(f"segment {number} says that it is larger than any segment can be")
         raw = zstandard.ZstdDecompressor().decompress(packed, max_output_size=_LIMIT)
     except zstandard.ZstdError as error:
         raise DamagedError(f"segment {number} cannot be decompressed: {error}") from None

@@ -1,249 +1,232 @@
 """Whether a store still is what was signed.
 
-The procedure, by its numbers (code, documentation and report share them):
+The procedure, by its numbers (code, report and docs/verification.md share them):
 
- 1. Find the key: given, remembered, or beside the log (then the report says that it was not pinned).
- 2. The checkpoint is well-formed and signed by that key.
- 3. Against a remembered head: the log has not shrunk, and its first entries still lead to the remembered root.
- 4. Every tile and entry bundle is exactly what the entries make it, and they lead to the signed root.
- 5. Nothing lies in the log's folders that the log does not account for.
- 6. Every entry is a well-formed entry, and segments are numbered without holes.
- 7. Every segment's blob exists and is the one in its manifest; its frames lead to the inner root and the counts.
- 8. Every stream's frames are numbered without holes from its first to its last.
- 9. What is not sealed yet (spool, a blob ahead of the log) is counted.
+ 1. Keys: the log's identity and its first epoch's key are given, remembered, or beside the log (then not pinned).
+ 2. Checkpoint signatures: the head is well-formed and signed by the identity.
+ 3. Remembered head: the log has not shrunk, and its first entries still lead to the remembered root.
+ 4. Tree: tiles and entry bundles are what the entries make them, and they lead to the signed root.
+ 5. Files accounted for: nothing lies among the evidence that the log does not account for.
+ 6. Entries: each is well-formed, segments are numbered without holes, what was held was not erased.
+ 7. Epochs: each key is certified by the one before it over the log of that moment; the newest has signed the head.
+ 8. Blobs: every segment's stored bytes have the signed SHA-256; one is missing only where a signed entry says so.
+ 9. Frames: decrypted, decompressed, they lead to the inner root and the counts; unread only where a signed entry has
+    erased the data key.
+10. Streams: the frames of each are numbered without holes.
+11. Time: within a boot no clock goes back; tokens of time (RFC 3161) are genuine and over this log.
+12. Witnesses: the policy's quorum has cosigned a head of this log, not too long ago.
+13. Unsealed: what no segment holds yet is counted; nothing is said about it.
 
-A finding says what, where, and which evidence can't be trusted because of it; all other evidence still can.
+`quick` makes steps 1 to 7, `stored` 1 to 8, `full` all; 10 to 13 need no frames and are made always. What could not be
+checked is in the report and never counts as passed. A finding says what, where, and which evidence can't be trusted
+because of it; all other evidence still can.
+
+Memory does not grow with the log: entries are gone through once, segments are worked on as they come.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from hashlib import sha256
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Literal
 
-from sandtrail.errors import DamagedError, NotFoundError, SandtrailError, StoreError, UsageError
+from sandtrail.errors import NotFoundError, UsageError
 from sandtrail.store.heads import head_file, heads_folder, read_head, remember_head
-from sandtrail.store.keys import load_verifier
-from sandtrail.store.layout import Layout, is_temporary
+from sandtrail.store.layout import Layout
 from sandtrail.store.log import read_checkpoint
-from sandtrail.store.manifest import Entry, decode_entry
-from sandtrail.store.merkle import tree_root
-from sandtrail.store.note import Checkpoint, Verifier, open_checkpoint
+from sandtrail.store.merkle import leaf_hash
 from sandtrail.store.position import spools
-from sandtrail.store.report import Finding, Report
-from sandtrail.store.segments import open_segment
-from sandtrail.store.verify_log import LogFiles
+from sandtrail.store.report import Affected, Finding, Report
+from sandtrail.store.tiles import WIDTH, bundle_path
+from sandtrail.store.verify_entries import History
+from sandtrail.store.verify_files import check_files
+from sandtrail.store.verify_keys import Trust, check_checkpoint, check_head, find_keys, parse_keys
+from sandtrail.store.verify_state import State
+from sandtrail.store.verify_stored import Stored
+from sandtrail.store.verify_tree import SignedTree, cut_entries
+from sandtrail.store.verify_witness import check_witnesses
+from sandtrail.store.verify_work import Work
 
-__all__ = ["Finding", "Report", "heads_folder", "remember_head", "verify"]
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
+    from sandtrail.store.policy import Policy
+
+__all__ = ["Finding", "Mode", "Report", "heads_folder", "remember_head", "verify"]
+
+type Mode = Literal["quick", "stored", "full"]
 
 _LIVE_TRIES = 50
+_LIVE_RUNS = 3
+# What a recorder at work, who has signed a reason since, can make appear.
+_LIVE = {"blob-missing", "data-key-missing", "file-unaccounted", "kept-missing"}
 
 
 def verify(
-    home: Path, *, key: str | None = None, head: Path | None = None, progress: Callable[[int, int], None] | None = None
+    home: Path,
+    *,
+    keys: Sequence[str] = (),
+    head: Path | None = None,
+    policy: Policy | None = None,
+    max_age: float | None = None,
+    now: float | None = None,
+    roots: Sequence[Certificate] = (),
+    mode: Mode = "full",
+    jobs: int = 0,
+    resume: bool = False,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """Run the whole procedure over the store under `home` and report; changes nothing.
+    """Run the procedure over the store under `home` and report; changes nothing there.
 
-    `key`: the vkey to trust. `head`: a remembered head; by default the one that the last good run of this user kept, if
-    any. `progress` is called with (segments done, segments). Raises NotFoundError or UsageError when it cannot even
-    begin (no store, no such head, malformed key).
+    `keys`: the vkeys to trust, the identity's and the first epoch's. `head`: a remembered head; by default the one that
+    the last good run of this user kept, if any. `policy`: which witnesses must have cosigned, and `max_age` how many
+    seconds ago at most, counted from `now` (POSIX seconds, by default the clock's). `roots`: of authorities of time.
+    `jobs`: how many segments at once, by default one for each core. `resume`: go on where an interrupted run with
+    `resume` ended (see `State` for what that is worth). `progress` is called with (entries done, entries).
+
+    Safe beside a recorder at work. Raises NotFoundError or UsageError when it cannot even begin (no store, no such
+    head, malformed key), StoreError when its helpers die.
     """
+    given = parse_keys(keys)
     layout = Layout(home)
     if not layout.log.is_dir():
         raise NotFoundError(f"there is no store under {home}; name another with --home")
     remembered = read_head(head or head_file(home))
     if head is not None and remembered is None:
         raise UsageError(f"there is no remembered head at {head}")
-    if remembered is None and key is None and not (layout.vkey.exists() or any(layout.log.glob("[!l]*"))):
+    if remembered is None and given is None and not (layout.vkey.exists() or any(layout.log.glob("[!l]*"))):
         raise NotFoundError(f"nothing has been signed under {home} yet")
-    for _ in range(_LIVE_TRIES):
-        before = read_checkpoint(layout.log)
-        report, files = _log(home, layout, key, remembered, before)
-        # A recorder that is running replaces partial tiles as it signs: look again at one and the same state.
-        if not report.findings or read_checkpoint(layout.log) == before:
+    for _ in range(_LIVE_RUNS):
+        report = Report(str(home), mode)
+        run = _Run(report, layout, mode, jobs, progress)
+        trust = find_keys(report, home, given, remembered)
+        if trust is not None and run.begin(trust):
+            assert run.tree is not None
+            if remembered is None:
+                report.skip(3, "no head was remembered: a log that was cut back to an older state would not show")
+            else:
+                check_head(report, remembered.checkpoint, run.tree)
+            with State(home, trust.identity.vkey, mode, keep=resume) as state:
+                run.entries(trust, roots, state)
+            check_witnesses(report, layout, run.tree, trust.identity, run.witnessed, policy, max_age, now)
+        else:
+            for step in range(3 if remembered else 4, 14):
+                report.skip(step, "there is no head that can be trusted")
+        live = {finding.type for finding in report.findings} <= _LIVE and not report.ok
+        if not (live and read_checkpoint(layout.log) != run.note):
             break
-    if files is not None:
-        entries = _entries(report, files.entries)
-        _segments(report, home, entries, progress)
-        _kept(report, layout, entries)
-        if None not in files.entries:
-            _others(report, layout, entries)
-        _unsealed(report, home, entries)
+    report.sort()
     return report
 
 
-def _log(
-    home: Path, layout: Layout, key: str | None, remembered: tuple[Verifier, Checkpoint] | None, note: bytes | None
-) -> tuple[Report, LogFiles | None]:
-    """Steps 1 to 4, and 5 for the log's own folder."""
-    report = Report(str(home), note=note or b"")
-    verifier = _key(report, home, key, remembered)
-    checkpoint = _checkpoint(report, layout, note, verifier) if verifier else None
-    if checkpoint is None:
-        return report, None
-    files = LogFiles(layout.log, checkpoint)
-    if remembered is not None:
-        _against_head(report, remembered[1], checkpoint, files.leaves)
-    files.check(report)
-    return report, files
+class _Run:
+    """One way through the procedure, under one checkpoint."""
+
+    def __init__(
+        self, report: Report, layout: Layout, mode: Mode, jobs: int, progress: Callable[[int, int], None] | None
+    ) -> None:
+        self._report = report
+        self._layout = layout
+        self._mode = mode
+        self._jobs = jobs
+        self._progress = progress
+        self.tree: SignedTree | None = None
+        self.note: bytes | None = None
+        self.witnessed: bytes | None = None
+
+    def begin(self, trust: Trust) -> bool:
+        """Step 2, and a look at the tree's edge. A recorder replaces partial tiles as it signs: look again until the
+        edge is that of one and the same state."""
+        for _ in range(_LIVE_TRIES):
+            # The witnessed head first: it is never ahead of a checkpoint that is read later.
+            self.witnessed = _read(self._layout.witnessed / "checkpoint")
+            self.note = read_checkpoint(self._layout.log)
+            checkpoint = check_checkpoint(self._report, self._layout.checkpoint, self.note, trust.identity)
+            if checkpoint is None:
+                return False
+            self._report.note = self.note or b""
+            self.tree = SignedTree(self._layout.log, checkpoint)
+            if self.tree.intact or read_checkpoint(self._layout.log) == self.note:
+                break
+        return True
+
+    def entries(self, trust: Trust, roots: Sequence[Certificate], state: State) -> None:
+        """Steps 4 to 11, and 13."""
+        assert self.tree is not None
+        report, tree, quick = self._report, self.tree, self._mode == "quick"
+        history = History(report, tree, trust.identity, trust.epoch, roots)
+        stored = Stored(report, self._layout, deep=self._mode == "full")
+        with Work(self._layout.home, deep=self._mode == "full", jobs=self._jobs) as work:
+            for first, count, leaves in tree.leaves(report):
+                spared = leaves is not None and state.spares(report, first, leaves)
+                for index, data in self._bundle(first, count, leaves, history):
+                    entry = history.entry(index, data)
+                    if entry is None or quick:
+                        continue
+                    if entry.kind == "segment" and not spared:
+                        state.expect(first)
+                        stored.take(work.add(first, entry.map), state)
+                    elif entry.kind == "gap" and "sha256" in entry.map:
+                        stored.kept(entry)
+                stored.take(work.flush(first) if state.keep else work.ready(), state)
+                state.close(first)
+                if self._progress is not None:
+                    self._progress(first + count, tree.checkpoint.size)
+            stored.take(work.flush(0), state)
+            stored.take(work.finish(), state)
+        if tree.holds:
+            history.finish(self.note or b"", trust.pinned)
+            stored.settle(history)
+            check_files(report, self._layout, tree, history.segments, history.kept)
+        for step in range(5, 12) if not tree.holds else (8, 9) if quick else () if self._mode == "full" else (9,):
+            report.skip(step, f"--{self._mode} leaves it out" if tree.holds else "nothing leads to the signed root")
+        self._unsealed(history.spool)
+
+    def _bundle(
+        self, first: int, count: int, leaves: list[bytes] | None, history: History
+    ) -> Iterator[tuple[int, bytes]]:
+        """(index, entry) of those that the tree vouches for; the others are reported and lost."""
+        last = first + count - 1
+        if leaves is None or self.tree is None:
+            history.lost(first, last)
+            return
+        path = bundle_path(self.tree.log, first // WIDTH, count)
+        data = self.tree.read(path)
+        entries, whole = cut_entries(data or b"")
+        hashes = list(map(leaf_hash, entries))
+        if not whole or len(entries) != count:
+            bad = [at for at in range(count) if at >= len(entries) or hashes[at] != leaves[at]]
+            self._damaged(path, data is None, first, bad)
+        for index, leaf in enumerate(leaves, first):
+            at = index - first
+            if at < len(entries) and hashes[at] == leaf:
+                yield index, entries[at]
+                continue
+            if whole and len(entries) == count:
+                what = "what it says was not signed like this"
+                self._report.find(4, "entry-changed", f"log entry {index}", what, Affected(entries=(index, index)))
+            history.lost(index, index)
+
+    def _damaged(self, path: Path, missing: bool, first: int, bad: list[int]) -> None:
+        kind = "bundle-missing" if missing else "bundle-damaged"
+        if not bad:
+            self._report.find(4, kind, path, "it holds bytes that are no entry; its entries hold")
+            return
+        lost = Affected(entries=(first + bad[0], first + bad[-1]))
+        what = f"log entries {first + bad[0]} to {first + bad[-1]} cannot be read ({len(bad)} of them)"
+        self._report.find(4, kind, path, what, lost)
+
+    def _unsealed(self, done: dict[str, int]) -> None:
+        """Step 13."""
+        for path in spools(self._layout.home):
+            try:
+                self._report.unsealed_bytes += max(0, path.stat().st_size - done.get(path.name, 0))
+            except FileNotFoundError:  # retired while we looked
+                continue
 
 
-def _key(
-    report: Report, home: Path, key: str | None, remembered: tuple[Verifier, Checkpoint] | None
-) -> Verifier | None:
-    """Step 1."""
-    beside: Verifier | None = None
+def _read(path: Path) -> bytes | None:
     try:
-        beside = load_verifier(home)
-    except SandtrailError as error:
-        report.find(1, "key damaged", Layout(home).vkey, f"the log's own public key cannot be read: {error}")
-    if key is not None:
-        report.key_from, trusted = "given", Verifier.parse(key)
-    elif remembered is not None:
-        report.key_from, trusted = "remembered", remembered[0]
-    elif beside is not None:
-        report.key_from, trusted = "beside the log, not pinned", beside
-    else:
+        return path.read_bytes()
+    except OSError:
         return None
-    if beside is not None and beside != trusted:
-        report.find(1, "key replaced", Layout(home).vkey, "the key beside the log is not the trusted one")
-    report.key = trusted.vkey
-    return trusted
-
-
-def _checkpoint(report: Report, layout: Layout, note: bytes | None, verifier: Verifier) -> Checkpoint | None:
-    """Step 2."""
-    try:
-        if note is None:
-            raise DamagedError("it is missing")
-        checkpoint = open_checkpoint(note, verifier)
-    except DamagedError as error:
-        report.find(2, "checkpoint not signed", layout.checkpoint, f"nothing in this log can be trusted: {error}")
-        return None
-    report.origin, report.size, report.root = checkpoint.origin, checkpoint.size, checkpoint.root.hex()
-    return checkpoint
-
-
-def _against_head(report: Report, old: Checkpoint, new: Checkpoint, leaves: list[bytes] | None) -> None:
-    """Step 3."""
-    report.head = f"{old.size} entries"
-    if old.origin != new.origin:
-        report.find(3, "another log", old.origin, f"the remembered head is of {old.origin}, this log is {new.origin}")
-    elif old.size > new.size:
-        lost = f"entries {new.size} to {old.size - 1} were signed once and are gone"
-        report.find(3, "rolled back", f"log entry {new.size}", lost)
-    elif leaves is not None and tree_root(leaves[: old.size]) != old.root:
-        report.find(3, "history rewritten", f"the first {old.size} entries", "they are not the ones signed earlier")
-
-
-def _entries(report: Report, raw: list[bytes | None]) -> list[Entry]:
-    """Step 6."""
-    entries: list[Entry] = []
-    expected: int | None = 0
-    for index, data in enumerate(raw):
-        if data is None:  # reported in step 4; what it was is not known
-            expected = None
-            continue
-        try:
-            entry = decode_entry(index, data)
-        except DamagedError as error:
-            report.find(6, "entry malformed", f"log entry {index}", str(error))
-            expected = None
-            continue
-        entries.append(entry)
-        report.gaps += entry.kind == "gap"
-        if entry.kind == "segment":
-            number = entry.map.get("segment")
-            if not isinstance(number, int) or (expected is not None and number != expected):
-                what = f"segment {number} where {'another' if expected is None else expected} belongs"
-                report.find(6, "segments out of order", f"log entry {index}", what)
-            expected = number + 1 if isinstance(number, int) else None
-    return entries
-
-
-def _segments(report: Report, home: Path, entries: list[Entry], progress: Callable[[int, int], None] | None) -> None:
-    """Steps 7 and 8."""
-    manifests = [entry.map for entry in entries if entry.kind == "segment"]
-    next_seq: dict[str, int] = {}
-    for done, manifest in enumerate(manifests):
-        place = f"segment {manifest.get('segment')}"
-        try:
-            _holes(report, place, manifest["streams"], next_seq)
-            _segment(report, home, manifest)
-        except (StoreError, LookupError, AttributeError, TypeError, ValueError) as error:
-            # A manifest of any shape can be signed by whoever replaces the key as well.
-            frames = manifest.get("frames")
-            report.find(7, "segment damaged", place, f"its {frames} frames cannot be trusted: {error}")
-        report.segments += 1
-        if progress is not None:
-            progress(done + 1, len(manifests))
-
-
-def _holes(report: Report, place: str, streams: dict[str, list[int]], next_seq: dict[str, int]) -> None:
-    for stream, (first, count, _) in streams.items():
-        if first != next_seq.get(stream, 0):
-            hole = f"stream {stream} goes from frame {next_seq.get(stream, 0)} to {first}"
-            report.find(8, "frames missing", place, hole)
-        next_seq[stream] = first + count
-
-
-def _segment(report: Report, home: Path, manifest: dict[str, Any]) -> None:
-    streams: dict[str, list[int]] = {}
-    segment = open_segment(home, manifest)
-    leaves = segment.leaves()
-    for record in segment.records:
-        count = streams.setdefault(f"{record.stream:016x}", [record.seq, 0, 0])
-        for seq, payload in record.frames():
-            if seq != count[0] + count[1]:
-                raise DamagedError(f"stream {record.stream:016x} jumps to frame {seq}")
-            count[1] += 1
-            count[2] += len(payload)
-    if tree_root(leaves) != manifest["root"] or len(leaves) != manifest["frames"] or streams != manifest["streams"]:
-        raise DamagedError("its frames are not those that the manifest commits to")
-    report.frames += len(leaves)
-
-
-def _kept(report: Report, layout: Layout, entries: list[Entry]) -> None:
-    """Step 7 for the bytes of a spool that were no record and were kept as they were."""
-    for entry in entries:
-        if entry.kind != "gap" or "sha256" not in entry.map:
-            continue
-        name = f"{entry.map.get('file')}.{entry.map.get('offset')}"
-        try:
-            if "/" in name or "\0" in name:
-                raise DamagedError("the entry names no such file")
-            if sha256((layout.damaged / name).read_bytes()).digest() != entry.map["sha256"]:
-                raise DamagedError("they are not the ones that were signed")
-        except (OSError, DamagedError) as error:
-            what = f"the bytes that log entry {entry.index} speaks of cannot be trusted: {error}"
-            report.find(7, "kept bytes damaged", layout.damaged / name, what)
-
-
-def _others(report: Report, layout: Layout, entries: list[Entry]) -> None:
-    """Step 5 for the segments' folder; every entry could be read."""
-    numbers = {entry.map.get("segment") for entry in entries if entry.kind == "segment"}
-    known = {layout.segment(number) for number in numbers if isinstance(number, int)}
-    files = {path for path in layout.segments.rglob("*") if not path.is_dir()} - known
-    # A blob is written before its entry is signed: a recorder that is killed leaves those that come next.
-    number = len(known)
-    while (ahead := layout.segment(number)).exists():
-        files.discard(ahead)
-        report.unsigned_files += 1
-        number += 1
-    for path in sorted(files):
-        if is_temporary(path):
-            report.unsigned_files += 1
-        else:
-            report.find(5, "file not accounted for", path, "no signed entry names this segment")
-
-
-def _unsealed(report: Report, home: Path, entries: list[Entry]) -> None:
-    """Step 9."""
-    done: dict[str, int] = next((entry.map["spool"] for entry in reversed(entries) if "spool" in entry.map), {})
-    for path in spools(home):
-        try:
-            report.unsealed_bytes += max(0, path.stat().st_size - done.get(path.name, 0))
-        except (FileNotFoundError, AttributeError, TypeError):
-            # Retired while we looked, or a position that is none in an entry that step 1 or 2 has spoken about.
-            continue

@@ -1,0 +1,145 @@
+"""`sandtrail prove REF`: a small file that proves one frame; and what `sandtrail verify FILE` says about it."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from sandtrail.commands.options import Home, home_folder, print_json
+from sandtrail.errors import DamagedError, NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from sandtrail.store.frame_proof import FrameProof
+
+__all__ = ["register", "verify_file"]
+
+_KINDS = {1: "OPEN", 2: "DATA", 3: "NOTE", 4: "CLOSE"}
+_NOT_PROVEN = (
+    "that nothing else happened, before, after or beside it",
+    "that the message is true: it is what its source said, as it was received",
+    "that the clocks were right: the times are this node's, unless a witness or a token of time bounds them",
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(prove)
+
+
+def prove(
+    ref: Annotated[str, typer.Argument(help="The frame: SEGMENT.INDEX, as timelines name their evidence.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Where to; default: SEGMENT.INDEX.tlog-proof.")
+    ] = None,
+    home: Home = None,
+) -> None:
+    """Write a file that proves one frame to anybody who knows the log's key: sandtrail verify FILE --key VKEY."""
+    from sandtrail.store.frame_proof import make_proof
+    from sandtrail.store.frames import Ref
+
+    frame = Ref.parse(ref)
+    data = make_proof(home_folder(home), frame)
+    if output is not None and str(output) == "-":
+        sys.stdout.buffer.write(data)
+        return
+    path = output or Path(f"{frame}.tlog-proof")
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from None
+    Console(soft_wrap=True, highlight=False).print(f"{escape(str(path))}: {len(data)} bytes")
+
+
+def verify_file(path: Path, keys: list[str], policy: Path | None, max_age: str, as_json: bool) -> int:
+    """Check a proof file and say what it proves; returns the exit status."""
+    from sandtrail.commands.verify import read_keys, read_policy, seconds
+    from sandtrail.store.frame_proof import check_proof_file
+    from sandtrail.store.tlog_proof import MAX_PROOF
+    from sandtrail.store.verify_keys import parse_keys
+
+    trusted, rules = parse_keys(read_keys(keys)), read_policy(policy)
+    if trusted is None and (rules is None or not rules.logs):
+        raise UsageError("a proof is worth as much as the key that it is checked with: give the log's with --key VKEY")
+    identity, epoch = trusted or (None, None)
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_PROOF + 1)
+    except OSError as error:
+        raise NotFoundError(f"{path} cannot be read: {error.strerror}") from None
+    try:
+        proof = check_proof_file(data, identity, epoch, rules, max_age=seconds(max_age))
+    except DamagedError as error:
+        if as_json:
+            print_json({"ok": False, "file": str(path), "error": str(error)})
+        else:
+            Console(soft_wrap=True, highlight=False).print(f"[bold red]NOT verified[/]: {escape(str(error))}")
+        return 1
+    facts = _facts(proof, policy_given=rules is not None)
+    if as_json:
+        print_json({"ok": True, "file": str(path), **facts})
+    else:
+        _print(facts)
+    return 0
+
+
+def _facts(proof: FrameProof, *, policy_given: bool) -> dict[str, Any]:
+    _, mono, boot = proof.when
+    unproven = list(_NOT_PROVEN)
+    if proof.epoch is None:
+        unproven.insert(0, "that an earlier epoch's key signed it: the first epoch's key was not given (--key)")
+    if not policy_given:
+        unproven.insert(0, "that others see the same log: no witnesses were asked for (--policy)")
+    return {
+        "frame": str(proof.ref),
+        "stream": f"{proof.stream:016x}",
+        "seq": proof.seq,
+        "kind": _KINDS.get(proof.kind, str(proof.kind)),
+        "received": _time(proof.when[0]),
+        "monotonic_ns": mono,
+        "boottime_ns": boot,
+        "payload_bytes": len(proof.payload),
+        "payload_sha256": sha256(proof.payload).hexdigest(),
+        "run": proof.manifest["run"],
+        "boot": proof.manifest["boot"],
+        "log": proof.checkpoint.origin,
+        "entry": proof.index,
+        "entries": proof.checkpoint.size,
+        "root": proof.checkpoint.root.hex(),
+        "epoch": proof.epoch,
+        "witnesses": [
+            {"name": one.name, "state": str(one.state), "at": _time(one.at * 10**9) if one.at else None}
+            for one in proof.witnesses
+        ],
+        "not_proven": unproven,
+    }
+
+
+def _time(ns: int) -> str:
+    try:
+        return datetime.fromtimestamp(ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{ns % 10**9:09d}Z"
+    except (ValueError, OverflowError):
+        return f"{ns} ns"
+
+
+def _print(facts: dict[str, Any]) -> None:
+    out = Console(soft_wrap=True, highlight=False)
+    out.print("[bold green]verified[/]: this frame is in the log, byte for byte")
+    out.print(f"frame     {facts['frame']}: {facts['kind']}, number {facts['seq']} of stream {facts['stream']}")
+    out.print(f"payload   {facts['payload_bytes']} bytes, SHA-256 {facts['payload_sha256']}")
+    out.print(f"received  {facts['received']}, boot {escape(facts['boot'])}")
+    out.print(
+        f"log       {escape(facts['log'])}: entry {facts['entry']} of {facts['entries']}, root {facts['root'][:16]}…"
+    )
+    if facts["epoch"] is not None:
+        out.print(f"epoch     signed in epoch {facts['epoch']}, which the first one leads to")
+    for one in facts["witnesses"]:
+        out.print(f"witness   {escape(one['name'])}: {one['state']}{', ' + one['at'] if one['at'] else ''}")
+    for what in facts["not_proven"]:
+        out.print(f"[yellow]not proven[/]: {escape(what)}")

@@ -1,0 +1,194 @@
+"""`sandtrail verify`: a store, or one proof file that came from somewhere else."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from sandtrail.commands.options import Home, Json, home_folder, print_json
+from sandtrail.errors import UsageError
+
+if TYPE_CHECKING:
+    from sandtrail.store.policy import Policy
+    from sandtrail.store.report import Report
+
+__all__ = ["Keys", "MaxAge", "PolicyFile", "read_keys", "read_policy", "register", "seconds"]
+
+Keys = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--key", help="A verifier key (vkey) to trust, or a file of them, from a copy kept elsewhere. May be repeated."
+    ),
+]
+PolicyFile = Annotated[Path | None, typer.Option("--policy", help="A tlog-policy: which witnesses must have cosigned.")]
+MaxAge = Annotated[str, typer.Option("--max-age", help="How old cosignatures may be: seconds, or 90m, 24h, 7d.")]
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_MAX_KEYS = 64 * 1024
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(verify)
+
+
+def verify(
+    file: Annotated[Path | None, typer.Argument(help="A proof that `sandtrail prove` has written; no store.")] = None,
+    home: Home = None,
+    key: Keys = None,
+    head: Annotated[Path | None, typer.Option(help="A remembered head to compare with.")] = None,
+    policy: PolicyFile = None,
+    max_age: MaxAge = "",
+    roots: Annotated[Path | None, typer.Option(help="PEM file: the roots of the authorities of time.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="The log alone: steps 1 to 7.")] = False,
+    stored: Annotated[bool, typer.Option("--stored", help="The log and the stored bytes: steps 1 to 8.")] = False,
+    jobs: Annotated[int, typer.Option(min=0, help="How many segments at once; 0: one for each core.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run with this ended.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check the whole store, or a FILE. Exit status: 0 verified, 1 damaged, missing or unsigned, 2 could not check."""
+    if max_age and policy is None:
+        raise UsageError("--max-age is about cosignatures: name the witnesses with --policy FILE")
+    if file is not None:
+        from sandtrail.commands.prove import verify_file
+
+        if home or head or quick or stored or resume or roots:
+            raise UsageError("a proof is checked by itself: with --key, --policy and --max-age only")
+        raise typer.Exit(verify_file(file, key or [], policy, max_age, as_json))
+    if quick and stored:
+        raise UsageError("--quick leaves out more than --stored: give one of them")
+    raise typer.Exit(
+        _verify_store(
+            home_folder(home),
+            read_keys(key or []),
+            head,
+            read_policy(policy),
+            seconds(max_age),
+            roots,
+            "quick" if quick else "stored" if stored else "full",
+            jobs,
+            resume,
+            as_json,
+        )
+    )
+
+
+def _verify_store(
+    home: Path,
+    keys: list[str],
+    head: Path | None,
+    policy: Policy | None,
+    max_age: float | None,
+    roots: Path | None,
+    mode: str,
+    jobs: int,
+    resume: bool,
+    as_json: bool,
+) -> int:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from sandtrail.store.timestamp import load_roots
+    from sandtrail.store.verify import remember_head
+    from sandtrail.store.verify import verify as run
+
+    errors = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors, transient=True, disable=as_json or not errors.is_terminal) as bar:
+        task = bar.add_task("log entries", total=None)
+        report = run(
+            home,
+            keys=keys,
+            head=head,
+            policy=policy,
+            max_age=max_age,
+            roots=load_roots(roots) if roots else (),
+            mode="quick" if mode == "quick" else "stored" if mode == "stored" else "full",
+            jobs=jobs,
+            resume=resume,
+            progress=lambda done, of: bar.update(task, completed=done, total=of),
+        )
+    if report.ok:
+        remember_head(home, report.note)
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        _print(report)
+    return 0 if report.ok else 1
+
+
+def _print(report: Report) -> None:
+    out = Console(soft_wrap=True, highlight=False)
+    out.print(f"log       {escape(report.origin) or '-'}: {report.size} entries, root {report.root[:16] or '-'}…")
+    out.print(f"key       {escape(report.key) or '-'} ({report.key_from or 'none'})")
+    if report.epoch is not None:
+        out.print(f"epoch     {report.epoch}, from {escape(report.epoch_key) or 'a first one that nobody knows'}")
+    out.print(f"head      {'grew from the remembered ' + report.head if report.head else 'none remembered before'}")
+    if report.witnessed:
+        out.print(f"witnessed {report.witnessed}")
+    out.print(f"evidence  {report.frames} frames in {report.segments} segments, {report.gaps} recorded gaps")
+    for count, what in (
+        (report.erased, "segments are erased: a signed entry says so, their digests were checked"),
+        (report.retained, "segments are past their retention: a signed entry says so"),
+        (report.spared, f"segments were found good by a run begun {report.spared_since}, and not read again"),
+        (report.clock_steps, "recorded clock steps or suspends"),
+        (report.unsealed_bytes, "bytes received but not signed yet: nothing is said about them"),
+        (report.unsigned_files, "files that a recorder had not signed for yet"),
+    ):
+        if count:
+            out.print(f"          {count} {what}")
+    for remark in report.remarks:
+        out.print(f"note      {escape(remark)}")
+    for finding in report.findings:
+        out.print(f"[bold red]✗ step {finding.step}: {escape(finding.type)}[/] at {escape(finding.place)}")
+        out.print(f"    {escape(finding.consequence)}")
+    for kind, count in report.more.items():
+        out.print(f"[bold red]✗ {escape(kind)}[/]: {count} more")
+    for step in report.steps():
+        if step["state"] == "not checked":
+            out.print(f"[yellow]not checked[/]: step {step['step']}, {step['name']}: {escape(step['why'])}")
+    if report.ok:
+        out.print("[bold green]verified[/]")
+    else:
+        out.print(f"[bold red]NOT verified[/]: {len(report.findings)} findings; {report.standing}")
+
+
+def read_keys(given: list[str]) -> list[str]:
+    """The vkeys among what was given, files of them read. Raises UsageError when a file holds none."""
+    keys: list[str] = []
+    for item in given:
+        if "+" in item and not Path(item).is_file():
+            keys.append(item)
+            continue
+        try:
+            with Path(item).open("rb") as file:
+                lines = file.read(_MAX_KEYS).decode(errors="replace").split()
+        except OSError as error:
+            raise UsageError(
+                f"--key {item}: neither a verifier key (NAME+1a2b3c4d+AQ…) nor a file: {error.strerror}"
+            ) from None
+        if not lines:
+            raise UsageError(f"--key {item}: the file holds no verifier key")
+        keys += lines
+    return keys
+
+
+def read_policy(path: Path | None) -> Policy | None:
+    """The policy in a file. Raises as `load_policy`."""
+    from sandtrail.store.policy import load_policy
+
+    return load_policy(path) if path else None
+
+
+def seconds(text: str) -> float | None:
+    """`90`, `90m`, `24h` or `7d` in seconds; None for an empty text. Raises UsageError for any other."""
+    if not text:
+        return None
+    found = re.fullmatch("([0-9]{1,9})([smhd]?)", text)
+    if found is None:
+        raise UsageError(f"--max-age {text}: write seconds, or a number with s, m, h or d, for example 24h")
+    return float(int(found[1]) * _UNITS[found[2]])

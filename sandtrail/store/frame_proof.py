@@ -1,0 +1,263 @@
+"""The proof of one frame as a small file that is checked without the store: a C2SP tlog-proof of its segment's entry,
+whose extra line leads from the frame to the entry (docs/log-format.md, "A frame's proof").
+
+Steps of the check, each of which leads to the next:
+
+ 1. The file is a tlog-proof, and its extra line a deterministic CBOR map of known fields.
+ 2. The entry in it is a segment's manifest, and counts a frame of this stream and number.
+ 3. The frame's leaf, made from salt and frame, leads to the manifest's root at its place.
+ 4. The entry's leaf leads to the root of the checkpoint at its index.
+ 5. The checkpoint is signed by the log's identity and, where a policy is given, cosigned by its quorum.
+ 6. Where the first epoch's key is given, certificates lead from it to a key that has signed the checkpoint too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cbor2
+
+from sandtrail.errors import DamagedError, NotFoundError, StoreError
+from sandtrail.store.epochs import parse_certificate
+from sandtrail.store.frames import SALT_SIZE, Ref, frame_leaf
+from sandtrail.store.layout import Layout
+from sandtrail.store.log import read_checkpoint
+from sandtrail.store.manifest import decode_entry
+from sandtrail.store.merkle import inclusion_path, leaf_hash, root_from_path
+from sandtrail.store.note import Checkpoint, Verifier, open_checkpoint, parse_note, signed_by
+from sandtrail.store.reader import LogReader, open_log
+from sandtrail.store.schema import check_entry
+from sandtrail.store.segments import open_segment
+from sandtrail.store.tiles import TileReader
+from sandtrail.store.tlog_proof import check_proof, encode_proof, parse_proof
+
+if TYPE_CHECKING:
+    from sandtrail.store.policy import Policy, WitnessState
+
+__all__ = ["FrameProof", "check_proof_file", "make_proof"]
+
+_VERSION = 2
+_LIVE_TRIES = 20
+_MAX_INNER = 63
+_FIELDS = {
+    "v": int,
+    "entry": bytes,
+    "place": int,
+    "salt": bytes,
+    "inner": list,
+    "stream": int,
+    "seq": int,
+    "kind": int,
+    "when": list,
+    "payload": bytes,
+    "epochs": list,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FrameProof:
+    """What a proof that holds has proven: this frame is in that log, which is signed, and cosigned by `witnesses`.
+
+    `epoch`: the number of the epoch that has signed as well, None where the first epoch's key was not given.
+    """
+
+    ref: Ref
+    stream: int
+    seq: int
+    kind: int
+    when: tuple[int, int, int]
+    payload: bytes = field(repr=False)
+    manifest: dict[str, Any] = field(repr=False)
+    checkpoint: Checkpoint
+    index: int
+    epoch: int | None
+    witnesses: tuple[WitnessState, ...]
+
+
+# -- making ------------------------------------------------------------------------------------------------------------
+
+
+def make_proof(home: Path, ref: Ref) -> bytes:
+    """The proof of a frame, under the newest head that witnesses have cosigned where that covers it, else the newest.
+
+    Raises NotFoundError where there is no such frame, ErasedError where it can't be read any more, DamagedError where
+    what is stored does not lead to what was signed.
+    """
+    for attempt in range(_LIVE_TRIES):
+        note = read_checkpoint(Layout(home).log)
+        try:
+            return _make(home, ref)
+        except NotFoundError:
+            raise
+        except StoreError:
+            # A recorder that is running replaces partial tiles as it signs: look again at one and the same state.
+            if attempt == _LIVE_TRIES - 1 or read_checkpoint(Layout(home).log) == note:
+                raise
+    raise AssertionError
+
+
+def _make(home: Path, ref: Ref) -> bytes:
+    reader = open_log(home)
+    size = reader.size()
+    index, manifest = reader.manifest(ref.segment)
+    note, checkpoint = _head(home, reader, index)
+    tiles = _Prefix(reader.home / "log", checkpoint.size, max(size, checkpoint.size))
+    entry = tiles.entry(index)
+    manifest = decode_entry(index, entry).map
+    segment = open_segment(home, manifest)
+    try:
+        frame = segment.frame(ref)
+    except IndexError:
+        raise NotFoundError(f"segment {ref.segment} has {segment.count} frames, so there is no {ref}") from None
+    leaves, salts = segment.leaves(), segment.salts()
+    inner = inclusion_path(leaves, ref.place)
+    if root_from_path(leaves[ref.place], ref.place, manifest["frames"], inner) != manifest["root"]:
+        raise DamagedError(f"frame {ref} does not lead to the root in its segment's manifest; run: sandtrail verify")
+    outer = tiles.inclusion(index)
+    if root_from_path(leaf_hash(entry), index, checkpoint.size, outer) != checkpoint.root:
+        raise DamagedError(f"log entry {index} does not lead to the signed root; run: sandtrail verify")
+    extra = {
+        "v": _VERSION,
+        "entry": entry,
+        "place": ref.place,
+        "salt": salts[SALT_SIZE * ref.place : SALT_SIZE * (ref.place + 1)],
+        "inner": inner,
+        "stream": frame.stream,
+        "seq": frame.seq,
+        "kind": frame.kind,
+        "when": [frame.realtime_ns, frame.monotonic_ns, frame.boottime_ns],
+        "payload": frame.payload,
+        "epochs": _certificates(tiles),
+    }
+    return encode_proof(index, outer, note, cbor2.dumps(extra, canonical=True))
+
+
+def _head(home: Path, reader: LogReader, index: int) -> tuple[bytes, Checkpoint]:
+    """The head to prove against: witnessed where that covers the entry."""
+    for path in (Layout(home).witnessed / "checkpoint", Layout(home).checkpoint):
+        try:
+            note = path.read_bytes()
+            checkpoint = open_checkpoint(note, reader.verifier)
+        except (OSError, DamagedError):
+            continue
+        if index < checkpoint.size:
+            return note, checkpoint
+    raise DamagedError(f"no signed head covers log entry {index}; run: sandtrail verify")
+
+
+class _Prefix(TileReader):
+    """A log as it was when it had `size` entries, read from the tiles of now."""
+
+    def __init__(self, log: Path, size: int, now: int) -> None:
+        super().__init__(log, size)
+        self._now = TileReader(log, now)
+
+    def hashes(self, level: int, number: int) -> list[bytes]:
+        return self._now.hashes(level, number)[: self._width(level, number)]
+
+    def entries(self, number: int) -> list[bytes]:
+        return self._now.entries(number)[: self._width(0, number)]
+
+
+def _certificates(tiles: TileReader) -> list[str]:
+    """Those of epoch 1 and all that follow; an entry says to which epoch it belongs, so a binary search finds them."""
+    newest = _epoch(tiles, tiles.size - 1)
+    found, low = [], 0
+    for epoch in range(1, newest + 1):
+        high = tiles.size - 1
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if _epoch(tiles, middle) >= epoch else (middle + 1, high)
+        found.append(str(decode_entry(low, tiles.entry(low)).map.get("certificate")))
+    return found
+
+
+def _epoch(tiles: TileReader, index: int) -> int:
+    epoch = decode_entry(index, tiles.entry(index)).map
+    return int(epoch["epoch"]) if epoch["v"] >= _VERSION else -1
+
+
+# -- checking ----------------------------------------------------------------------------------------------------------
+
+
+def check_proof_file(
+    data: bytes,
+    identity: Verifier | None,
+    first_epoch: Verifier | None = None,
+    policy: Policy | None = None,
+    *,
+    now: float | None = None,
+    max_age: float | None = None,
+) -> FrameProof:
+    """Check a proof by the steps above; needs nothing but the keys. Raises DamagedError with what does not hold.
+
+    `identity` may be None where the policy names the log. `max_age`: seconds that cosignatures may be older than `now`.
+    """
+    proof = parse_proof(data)
+    frame = _extra(proof.extra)
+    entry = decode_entry(proof.index, frame["entry"])
+    check_entry(entry)
+    manifest = entry.map
+    if entry.kind != "segment":
+        raise DamagedError(f"log entry {proof.index} is no segment's manifest")
+    first, count, _ = manifest["streams"].get(f"{frame['stream']:016x}", (0, 0, 0))
+    if not first <= frame["seq"] < first + count or len(frame["salt"]) != (SALT_SIZE if manifest["v"] > 1 else 0):
+        raise DamagedError("the segment's manifest counts no such frame")
+    when = frame["when"]
+    leaf = frame_leaf(frame["stream"], frame["seq"], frame["kind"], when, frame["payload"], frame["salt"])
+    if root_from_path(leaf, frame["place"], manifest["frames"], frame["inner"]) != manifest["root"]:
+        raise DamagedError("the frame does not lead to the root in its segment's manifest")
+    checkpoint = check_proof(proof, leaf_hash(frame["entry"]), identity, policy, now=now, max_age=max_age)
+    witnesses = policy.judge(proof.checkpoint, log=identity, now=now, max_age=max_age).witnesses if policy else ()
+    return FrameProof(
+        Ref(manifest["segment"], frame["place"]),
+        frame["stream"],
+        frame["seq"],
+        frame["kind"],
+        when,
+        frame["payload"],
+        manifest,
+        checkpoint,
+        proof.index,
+        _check_epochs(frame["epochs"], first_epoch, checkpoint, proof.checkpoint) if first_epoch else None,
+        witnesses,
+    )
+
+
+def _extra(data: bytes | None) -> dict[str, Any]:
+    if data is None:
+        raise DamagedError("this tlog-proof proves a log entry, and no frame: it has no extra line")
+    try:
+        found = cbor2.loads(data)
+        canonical = cbor2.dumps(found, canonical=True) == data
+    except Exception as error:  # noqa: BLE001  # whatever the decoder stumbles over, it is no proof of ours
+        raise DamagedError(f"the proof's extra line is not CBOR: {error}") from None
+    typed = isinstance(found, dict) and found.keys() == _FIELDS.keys() and canonical
+    if not typed or any(type(found[name]) is not kind for name, kind in _FIELDS.items()):
+        raise DamagedError("the proof's extra line does not tell of a frame")
+    numbers = [found["place"], found["stream"], found["seq"], *found["when"]]
+    if (
+        found["v"] != _VERSION
+        or len(found["when"]) != 3
+        or any(type(one) is not int or not 0 <= one < 1 << 64 for one in numbers)
+        or not 0 <= found["kind"] < 256
+        or len(found["inner"]) > _MAX_INNER
+        or any(type(one) is not bytes or len(one) != 32 for one in found["inner"])
+        or any(type(one) is not str for one in found["epochs"])
+    ):
+        raise DamagedError("the proof's extra line is malformed")
+    return {**found, "when": tuple(found["when"])}
+
+
+def _check_epochs(certificates: list[str], first: Verifier, checkpoint: Checkpoint, note: bytes) -> int:
+    current = first
+    for epoch, text in enumerate(certificates, 1):
+        certificate = parse_certificate(text, current)
+        if (certificate.origin, certificate.epoch) != (checkpoint.origin, epoch) or certificate.size > checkpoint.size:
+            raise DamagedError(f"the certificate of epoch {epoch} is not of this log, or not of that epoch")
+        current = certificate.verifier
+    if not signed_by(parse_note(note), current):
+        raise DamagedError(f"the key of epoch {len(certificates)} has not signed the checkpoint")
+    return len(certificates)

@@ -1,0 +1,210 @@
+"""What `verify` tells from the entries alone, gone through once in their order: steps 6, 7, 10 and 11.
+
+Remembered while going: how far each stream has come, which data keys a signed entry has erased or put under hold, which
+segments one has removed. Nothing grows with the number of entries.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from sandtrail.errors import DamagedError
+from sandtrail.store.manifest import Entry, decode_entry
+from sandtrail.store.note import Verifier, parse_checkpoint, parse_note, signed_by
+from sandtrail.store.report import Affected, Report
+from sandtrail.store.schema import check_entry
+from sandtrail.store.verify_epochs import EpochChain
+from sandtrail.store.verify_tree import SignedTree
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
+__all__ = ["History"]
+
+
+class History:
+    """Takes every entry in order, or is told that it is lost."""
+
+    def __init__(
+        self,
+        report: Report,
+        tree: SignedTree,
+        identity: Verifier,
+        first_epoch: Verifier | None,
+        roots: Sequence[Certificate] = (),
+    ) -> None:
+        self._report = report
+        self._tree = tree
+        self._identity = identity
+        self._roots = roots
+        self.epochs = EpochChain(report, tree, identity, first_epoch)
+        self.segments = 0
+        self.spool: dict[str, int] = {}
+        self.erased: set[bytes] = set()
+        self.kept: set[str] = set()
+        self._retained: list[tuple[int, int]] = []
+        self._held: dict[bytes, str] = {}
+        self._streams: dict[str, tuple[int, int, int]] = {}
+        self._lost: tuple[int, int] | None = None
+        self._losses = 0
+        self._damage = -1
+        self._clock: tuple[str, list[int]] = ("", [0, 0, 0])
+
+    def lost(self, first: int, last: int) -> None:
+        """Log entries `first` to `last` are not known; why has been reported."""
+        self._lost = (self._lost[0] if self._lost else first, last)
+        self._losses += 1
+        self.epochs.lost()
+
+    def entry(self, index: int, data: bytes) -> Entry | None:
+        """Take one entry that the tree vouches for; None when it is malformed."""
+        try:
+            entry = decode_entry(index, data)
+            check_entry(entry)
+        except DamagedError as error:
+            one = Affected(entries=(index, index))
+            self._report.find(6, "entry-malformed", f"log entry {index}", f"it says nothing: {error}", one)
+            self.lost(index, index)
+            return None
+        self.epochs.entry(entry)
+        match entry.kind:
+            case "segment":
+                self._segment(entry)
+            case "gap":
+                self._gap(entry)
+            case "clock":
+                self._report.clock_steps += 1
+            case "hold" | "erase" | "retain":
+                self._act(entry)
+            case "time":
+                self._time(entry)
+        if "at" in entry.map:
+            self._at(entry)
+        if "spool" in entry.map:
+            self.spool = entry.map["spool"]
+        return entry
+
+    # -- segments, streams ---------------------------------------------------------------------------------------------
+
+    def _segment(self, entry: Entry) -> None:
+        number, place = entry.map["segment"], f"log entry {entry.index}"
+        if self._lost and number > self.segments:
+            lost = Affected(segments=(self.segments, number - 1))
+            what = f"log entries {self._lost[0]} to {self._lost[1]}, which would vouch for them, cannot be trusted"
+            self._report.find(6, "segments-unvouched", f"segments {self.segments} to {number - 1}", what, lost)
+        elif number != self.segments:
+            what = f"segment {number} where segment {self.segments} belongs"
+            segments = Affected(segments=(min(number, self.segments), max(number, self.segments)))
+            self._report.find(6, "segments-out-of-order", place, what, segments)
+        self._lost = None
+        self.segments = number + 1
+        self._report.segments += 1
+        self._count(entry)
+
+    def _count(self, entry: Entry) -> None:
+        """Step 10."""
+        for stream, (first, count, _) in entry.map["streams"].items():
+            expected, seen, losses = self._streams.get(stream, (0, -1, 0))
+            self._streams[stream] = (first + count, entry.index, self._losses)
+            if first == expected or (first > expected and losses < self._losses):
+                continue  # what is missing was in entries that have been spoken about
+            place = f"segment {entry.map['segment']}"
+            hole = f"stream {stream} goes from frame {expected} to {first}"
+            if first > expected and self._damage > seen:
+                self._remark(f"{place}: {hole}; log entry {self._damage} records that a spool was damaged before")
+                continue
+            kind = "frames-missing" if first > expected else "frames-repeated"
+            affected = Affected(frames=abs(first - expected), streams=(stream,))
+            self._report.find(10, kind, place, hole, affected)
+
+    def _remark(self, text: str) -> None:
+        if len(self._report.remarks) < 100:
+            self._report.remarks.append(text)
+
+    def _gap(self, entry: Entry) -> None:
+        self._report.gaps += 1
+        if "offset" in entry.map:
+            self._damage = entry.index
+        if "sha256" in entry.map:
+            self.kept.add(f"{entry.map['file']}.{entry.map['offset']}")
+
+    # -- acts ----------------------------------------------------------------------------------------------------------
+
+    def _act(self, entry: Entry) -> None:
+        if entry.kind == "retain":
+            self._retained += [(first, last) for first, last in entry.map["segments"]]
+            return
+        for key in entry.map["keys"]:
+            if entry.kind == "hold":
+                if entry.map["on"]:
+                    self._held[key] = entry.map["case"]
+                else:
+                    self._held.pop(key, None)
+                continue
+            if key in self._held:
+                what = f"the data key {key.hex()} was erased while it was under hold ({self._held[key]})"
+                self._report.find(6, "hold-broken", f"log entry {entry.index}", what)
+            self.erased.add(key)
+
+    def removed(self, segment: int) -> bool:
+        """Whether a signed entry says that this segment's blob was removed; for when `finish` has been called."""
+        at = bisect_right(self._retained, (segment, 1 << 64)) - 1
+        return at >= 0 and self._retained[at][0] <= segment <= self._retained[at][1]
+
+    def finish(self, note: bytes, pinned: bool) -> None:
+        """All entries have been taken; `note` is the checkpoint over them, `pinned` as for the epochs."""
+        self._retained = merged(self._retained)
+        self.epochs.finish(note, pinned)
+        if self._lost and self._lost[1] == self._tree.checkpoint.size - 1:
+            what = f"segments from {self.segments} on, if log entries {self._lost[0]} to {self._lost[1]} were of any"
+            self._report.remarks.append(f"nothing vouches for {what}")
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    def _at(self, entry: Entry) -> None:
+        """Step 11: within one boot, neither MONOTONIC nor BOOTTIME goes back."""
+        boot, at = entry.map["boot"], entry.map["at"]
+        if boot == self._clock[0] and any(now < before for now, before in zip(at[1:], self._clock[1][1:], strict=True)):
+            what = "its time is earlier than that of an entry before it; when it was written is not known"
+            self._report.find(11, "clock-went-back", f"log entry {entry.index}", what)
+        self._clock = (boot, at)
+
+    def _time(self, entry: Entry) -> None:
+        """Step 11: a token of time is over a checkpoint of this very log."""
+        try:
+            stamped = self._stamped(entry.map, entry.index)
+            if self._roots:
+                from sandtrail.store.timestamp import check_token
+
+                token = check_token(entry.map["token"], stamped, self._roots)
+                self._report.tokens += 1
+                self._remark(f"log entries before {entry.map['size']} existed at {token.latest} ns ({token.authority})")
+            else:
+                self._report.skip(11, "tokens of time are not judged without the roots of their authority")
+        except DamagedError as error:
+            what = f"it does not prove when log entries before {entry.map['size']} were written: {error}"
+            self._report.find(11, "time-token-invalid", f"log entry {entry.index}", what)
+
+    def _stamped(self, fields: dict[str, Any], index: int) -> bytes:
+        note = parse_note(fields["checkpoint"])
+        checkpoint = parse_checkpoint(note.text)
+        if checkpoint.origin != self._identity.name or not signed_by(note, self._identity):
+            raise DamagedError("what it stamps is no checkpoint of this log")
+        if checkpoint.size != fields["size"] or checkpoint.size > index:
+            raise DamagedError("the checkpoint that it stamps is of another size")
+        if self._tree.root_at(checkpoint.size) != checkpoint.root:
+            raise DamagedError("the checkpoint that it stamps does not fit this log")
+        return bytes(fields["checkpoint"])
+
+
+def merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same numbers in ranges that are in order and do not touch."""
+    found: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if found and first <= found[-1][1] + 1:
+            found[-1] = (found[-1][0], max(found[-1][1], last))
+        else:
+            found.append((first, last))
+    return found

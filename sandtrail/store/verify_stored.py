@@ -1,0 +1,114 @@
+"""What became of the segments' blobs (steps 8 and 9 of `verify`): outcomes in, findings out.
+
+A blob or a data key that is gone may have a signed reason further on in the log, so that is decided at the end.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from sandtrail.errors import DamagedError, ErasedError, StoreError
+from sandtrail.store.cipher import DAMAGED, unseal
+from sandtrail.store.datakeys import DataKeys
+from sandtrail.store.layout import Layout
+from sandtrail.store.manifest import Entry
+from sandtrail.store.reader import open_log
+from sandtrail.store.report import Affected, Report
+from sandtrail.store.verify_segment import Outcome
+from sandtrail.store.verify_state import State
+from sandtrail.store.verify_work import Done
+
+if TYPE_CHECKING:
+    from sandtrail.store.verify_entries import History
+
+__all__ = ["Stored"]
+
+_STEP = {"blob-missing": 8, "blob-damaged": 8, "data-key-missing": 9, "data-key-damaged": 9, "frames-differ": 9}
+_ABSENT = ("blob-missing", "data-key-missing")
+_MAX_LOOKED_UP = 1000
+
+
+class Stored:
+    """Collects outcomes. Memory: 8 bytes for a segment of which something is gone."""
+
+    def __init__(self, report: Report, layout: Layout, *, deep: bool) -> None:
+        self._report = report
+        self._layout = layout
+        self._deep = deep
+        self._keys = DataKeys(layout.home)
+        self._absent: dict[tuple[str, bytes], array[int]] = {}
+        self._unread: dict[str, tuple[int, bytes]] = {}
+
+    def take(self, work: Iterable[Done], state: State) -> None:
+        """Take what is done."""
+        for done in work:
+            state.done(done.label, done.outcomes)
+            for outcome in done.outcomes:
+                if not outcome.kind:
+                    self._report.frames += outcome.frames
+                elif outcome.kind in _ABSENT:
+                    self._absent.setdefault((outcome.kind, outcome.key), array("Q")).append(outcome.segment)
+                else:
+                    self._find(outcome)
+
+    def _find(self, bad: Outcome) -> None:
+        whose = f" of {bad.sandbox!r}" if bad.sandbox else ""
+        what = f"its {bad.frames} frames{whose} cannot be trusted: {bad.why}"
+        one = (bad.segment, bad.segment)
+        affected = Affected(segments=one, frames=bad.frames, streams=tuple(bad.streams), sandbox=bad.sandbox)
+        self._report.find(_STEP[bad.kind], bad.kind, f"segment {bad.segment}", what, affected)
+
+    def kept(self, entry: Entry) -> None:
+        """The bytes of a spool that were no record and were kept."""
+        name = f"{entry.map['file']}.{entry.map['offset']}"
+        path = self._layout.damaged / name
+        try:
+            if "/" in name or "\0" in name:
+                raise DamagedError("the entry names no such file")
+            data = path.read_bytes()
+            if sha256(data).digest() != entry.map["sha256"]:
+                raise DamagedError("they are not the ones that were signed")
+            if self._deep and "key" in entry.map:
+                unseal(self._keys.get(entry.map["key"]), DAMAGED, entry.map["offset"], data)
+        except ErasedError:
+            self._unread[str(path)] = entry.index, entry.map["key"]
+        except DamagedError as error:
+            what = f"the bytes that log entry {entry.index} speaks of cannot be trusted: {error}"
+            self._report.find(8, "kept-damaged", path, what, Affected(entries=(entry.index, entry.index)))
+        except OSError as error:
+            what = f"the bytes that log entry {entry.index} speaks of are gone: {error.strerror}"
+            self._report.find(8, "kept-missing", path, what, Affected(entries=(entry.index, entry.index)))
+
+    def settle(self, history: History) -> None:
+        """All entries have been taken: whatever is gone has a signed reason now, or never."""
+        report = self._report
+        for (kind, key), segments in self._absent.items():
+            for segment in sorted(segments):
+                if kind == "blob-missing" and history.removed(segment):
+                    report.retained += 1
+                elif kind == "data-key-missing" and key in history.erased:
+                    report.erased += 1
+                else:
+                    self._find(self._look_up(Outcome(segment, 0, kind, key=key)))
+        for place, (index, key) in self._unread.items():
+            if key not in history.erased:
+                what = f"the bytes that log entry {index} speaks of cannot be read: their data key is gone, unsigned"
+                report.find(9, "data-key-missing", place, what, Affected(entries=(index, index)))
+        left = sum(1 for key in history.erased if (self._layout.data_keys / f"{key.hex()}.key").exists())
+        if left:
+            report.remarks.append(f"{left} data keys that the log says were erased are still there")
+
+    def _look_up(self, bad: Outcome) -> Outcome:
+        """What is lost with a segment; only for as many as are shown."""
+        gone = "its blob" if bad.kind == "blob-missing" else "its data key"
+        why = f"{gone} is gone, and no signed entry says why"
+        if len(self._report.findings) > _MAX_LOOKED_UP:
+            return bad._replace(why=why)
+        try:
+            manifest = open_log(self._layout.home).manifest(bad.segment)[1]
+        except StoreError:
+            return bad._replace(why=why)
+        return bad._replace(why=why, frames=manifest["frames"], streams=tuple(manifest["streams"]))
