@@ -7,11 +7,13 @@ evidence.
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import structlog
@@ -45,15 +47,23 @@ class WitnessServer:
         now: Callable[[], float] = time.time,
     ) -> None:
         self._folder = WitnessFolder(folder)
-        self._folder.lock()
-        self._cosigners = self._folder.cosigners(name, types)
         self._given = tuple(logs)
         self._prefixes = submit, monitor
         self._now = now
         self._known: tuple[int, tuple[VerifierKey, ...]] = (-1, ())
         self._locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
         self._guard = threading.Lock()
-        self._logs()
+        with ExitStack() as undo:
+            lock = self._folder.lock()
+            undo.callback(os.close, lock)
+            self._cosigners = self._folder.cosigners(name, types)
+            self._logs()
+            # From here on the folder is ours until `close`, or the end of the process.
+            self._release = undo.pop_all()
+
+    def close(self) -> None:
+        """Let another server have the folder. Not while requests are being answered."""
+        self._release.close()
 
     @property
     def vkeys(self) -> list[str]:
