@@ -135,6 +135,8 @@ class Timelines:
         found = {**public(row), **self.summary(row)}
         found.pop("found", None)
         found["sources"] = [source(stream) for stream in self.index.streams(row["id"])]
+        found["removed"] = row["facts"].get("removed")
+        found["held"] = sorted({key["held"] for key in self.index.keys(row["id"]) if key["held"]})
         found["completeness"] = {"from_first_instruction": known[0], "reason": known[1]}
         return found
 

@@ -19,7 +19,7 @@ from sandtrail.replay.api.docs import docs_page
 from sandtrail.replay.api.follower import FollowerProcess
 from sandtrail.replay.api.guard import Guard
 from sandtrail.replay.api.routes import router
-from sandtrail.replay.api.shapes import Problem
+from sandtrail.replay.api.shapes import Gone, Problem
 from sandtrail.replay.api.state import State
 
 __all__ = ["create_app", "serve"]
@@ -64,8 +64,9 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document, with the problem documents that every path may answer with."""
     if app.openapi_schema is None:
         made = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        shape = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-        made["components"]["schemas"]["Problem"] = shape
+        for kind in (Problem, Gone):
+            shape = kind.model_json_schema(ref_template="#/components/schemas/{model}")
+            made["components"]["schemas"] |= {**shape.pop("$defs", {}), kind.__name__: shape}
         app.openapi_schema = made
     return app.openapi_schema
 

@@ -28,7 +28,7 @@ MAX_DEPTH = 40
 
 
 def describe(reader: LogReader, ref: str) -> dict[str, Any]:
-    """Everything about one frame but the events that it became. Raises NotFoundError, UsageError.
+    """Everything about one frame but the events that it became. Raises NotFoundError, ErasedError, UsageError.
 
     `reader` keeps what it knows of the log; what it has read of frames is not used, so that the proof is of what is on
     disk now.
@@ -69,6 +69,7 @@ def _frame(frame: Frame) -> dict[str, Any]:
 
 def _proof(proof: Proof) -> dict[str, Any]:
     return {
+        "salt": proof.salt.hex(),
         "leaf": proof.leaf.hex(),
         "inner": [h.hex() for h in proof.inner],
         "inner_root": proof.inner_root.hex(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request
@@ -13,7 +14,7 @@ from starlette.exceptions import HTTPException
 from sandtrail.errors import DamagedError, NotFoundError, SandtrailError, UsageError
 from sandtrail.replay.escape import visible
 
-__all__ = ["RESPONSES", "install", "problem"]
+__all__ = ["GONE", "RESPONSES", "install", "problem"]
 
 _log = structlog.get_logger()
 _STATUS: tuple[tuple[type[SandtrailError], int, str], ...] = (
@@ -27,13 +28,22 @@ RESPONSES: dict[int | str, dict[str, object]] = {
         "$ref": "#/components/schemas/Problem"}}}}
     for code in (400, 404, 422, 500, 503)
 }  # fmt: skip
+GONE: dict[int | str, dict[str, object]] = {
+    410: {"description": "Erased or removed", "content": {"application/problem+json": {"schema": {
+        "$ref": "#/components/schemas/Gone"}}}}
+}  # fmt: skip
 
 
 def problem(
-    request: Request | None, status: int, detail: str, kind: str = "about:blank", errors: list[object] | None = None
+    request: Request | None,
+    status: int,
+    detail: str,
+    kind: str = "about:blank",
+    errors: list[object] | None = None,
+    more: dict[str, Any] | None = None,
 ) -> JSONResponse:
-    """A problem document as a response."""
-    body = {
+    """A problem document as a response; `more` are members of its own kind."""
+    body: dict[str, Any] = {
         "type": kind,
         "title": HTTPStatus(status).phrase,
         "status": status,
@@ -42,6 +52,7 @@ def problem(
     }
     if errors:
         body["errors"] = errors
+    body |= more or {}
     return JSONResponse(body, status, media_type="application/problem+json")
 
 

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query, Request
 
 from sandtrail import __version__
-from sandtrail.errors import NotFoundError, UsageError
-from sandtrail.replay.api import shapes
+from sandtrail.errors import DamagedError, ErasedError, NotFoundError, UsageError
+from sandtrail.replay.api import problems, shapes
 from sandtrail.replay.api.evidence import describe
+from sandtrail.replay.api.gone import gone, words
 from sandtrail.replay.api.problems import RESPONSES
 from sandtrail.replay.api.query import find_events
 from sandtrail.replay.api.state import State
@@ -127,14 +128,38 @@ def events(
     return state.encode(shapes.Events, {"events": found, "next": cursor})
 
 
-@router.get("/evidence/{ref}", summary="One frame and its proof", response_model=shapes.Evidence)
+@router.get(
+    "/evidence/{ref}", summary="One frame and its proof", response_model=shapes.Evidence, responses=problems.GONE
+)
 def evidence(request: Request, ref: Annotated[str, Path(max_length=40, description="SEGMENT.INDEX")]) -> Any:
-    """Raw bytes, decoded form, place in the log, and the proof of it, which is made and checked for this answer."""
+    """Raw bytes, decoded form, place in the log, and the proof of it, which is made and checked for this answer. Of a
+    frame that was erased or removed: its place, and the digests that still hold, with status 410."""
     state = state_of(request)
     with state.reading() as reader:
-        found = describe(reader, ref)
+        try:
+            found = describe(reader, ref)
+        except ErasedError as error:
+            if (left := gone(reader, state.timelines.index, ref)) is None:
+                raise DamagedError(f"{error}; no signed entry says that it was erased") from error
+            return _gone(request, left)
+        if found["frame"] is None and (left := gone(reader, state.timelines.index, ref)) is not None:
+            return _gone(request, left)
     rows, _ = state.timelines.index.events(_session_of(state, found), refs=[found["ref"]], limit=1000)
     return state.encode(shapes.Evidence, {**found, "decoded": rows})
+
+
+def _gone(request: Request, left: dict[str, Any]) -> Any:
+    kind = "urn:sandtrail:erased" if left["removal"]["kind"] == "erase" else "urn:sandtrail:removed"
+    return problems.problem(request, 410, words(left), kind, more=left)
+
+
+@router.get("/removals", summary="What was erased or removed")
+def removals(
+    request: Request, limit: Annotated[int, Query(ge=1, le=500, description="At most so many")] = 100
+) -> shapes.Removals:
+    """Signed acts by which evidence was erased or removed, the newest first. Nothing in them says of whom."""
+    rows = state_of(request).timelines.index.removals(limit)
+    return shapes.Removals(removals=[shapes.Removal.model_validate(row) for row in rows])
 
 
 def _session_of(state: State, found: dict[str, Any]) -> str | None:

@@ -10,10 +10,12 @@ __all__ = [
     "Events",
     "Evidence",
     "Findings",
+    "Gone",
     "Health",
     "Log",
     "Outputs",
     "Problem",
+    "Removals",
     "Session",
     "SessionDetail",
     "Sessions",
@@ -79,8 +81,18 @@ class Session(Shape):
     findings: int = Field(description="Findings so far")
 
 
+class Loss(Shape):
+    """A part of a session's evidence that was removed after its time."""
+
+    log_index: int = Field(description="The log entry that says so, the latest")
+    frames: int = Field(description="Frames that were removed, in all")
+
+
 class SessionDetail(Session):
     """One session and how it was recorded."""
+
+    removed: Loss | None = Field(description="What of its evidence was removed; null where all of it is there")
+    held: list[str] = Field(description="Cases for which it must not be erased")
 
     sources: list[Source] = Field(description="Where it was seen from")
     completeness: Completeness = Field(description="Whether the record begins with the first instruction")
@@ -91,6 +103,32 @@ class Sessions(Shape):
 
     sessions: list[Session] = Field(description="The sessions")
     next: str | None = Field(description="Pass as `cursor` for older ones; null at the end")
+
+
+class Act(Shape):
+    """A signed act by which evidence was erased or removed."""
+
+    log_index: int = Field(description="The log entry that says so")
+    kind: Literal["erase", "retain"] = Field(description="erase: its keys were destroyed; retain: its time was over")
+    at_ns: Ns
+    reason: str = Field(description="Why, in the words of whoever did it")
+    by: str = Field(description="Who did it")
+
+
+class Removal(Act):
+    """What was erased or removed. Nothing in it says of whom."""
+
+    keys: list[str] = Field(description="Ids of the data keys that were destroyed, hex")
+    segments: int = Field(description="How many segments")
+    frames: int = Field(description="How many frames")
+    from_ns: int | None = Field(description="When the first of these frames was received")
+    to_ns: int | None = Field(description="When the last was received")
+
+
+class Removals(Shape):
+    """What was erased or removed, the newest first."""
+
+    removals: list[Removal] = Field(description="The acts")
 
 
 class Message(Shape):
@@ -305,7 +343,8 @@ class Position(Shape):
 class ProofShape(Shape):
     """What ties the frame to the signature. Hashes are hex."""
 
-    leaf: str = Field(description="The frame's leaf hash")
+    salt: str = Field(description="What the leaf is salted with; empty for what was stored without a key")
+    leaf: str = Field(description="The frame's leaf hash: SHA-256 over 00, salt, stream, seq, kind, clocks, payload")
     inner: list[str] = Field(description="From the leaf to the segment's root")
     inner_root: str = Field(description="The segment's root, as its manifest has it")
     outer: list[str] = Field(description="From the manifest to the log's root")
@@ -337,6 +376,35 @@ class Evidence(Shape):
     checks: list[CheckShape] = Field(description="The steps, as far as they went")
     previous: str | None = Field(description="The frame before it in the same stream and segment")
     next: str | None = Field(description="The frame after it in the same stream and segment")
+
+
+class Digests(Shape):
+    """What the log still holds of a segment that can't be read any more. Hashes are hex."""
+
+    blob: str = Field(description="SHA-256 of the stored bytes")
+    size: int = Field(description="How many bytes")
+    kept: bool = Field(description="These bytes are still there, and still have that digest")
+    inner_root: str = Field(description="The root of the segment's tree: proofs handed out before still lead to it")
+    frames: int = Field(description="Leaves of that tree")
+
+
+class EntryProof(Shape):
+    """What ties the segment's manifest to the signature. Hashes are hex."""
+
+    leaf: str = Field(description="The log entry's leaf hash")
+    outer: list[str] = Field(description="From the manifest to the log's root")
+    root: str = Field(description="The log's root, as the checkpoint has it")
+    checkpoint: str = Field(description="The signed checkpoint")
+
+
+class Gone(Problem):
+    """A frame that was erased or removed (RFC 9457, with members of its own): what still holds of it."""
+
+    ref: Ref
+    position: Position = Field(description="Where in the log it lies")
+    digests: Digests = Field(description="What the log still holds")
+    proof: EntryProof = Field(description="What ties these to the signature, checked for this answer")
+    removal: Act = Field(description="The signed act that took it away")
 
 
 class Log(Shape):

@@ -84,8 +84,9 @@ class Index:
         with self._engine.connect() as db:
             row = db.execute(select(sessions).where(sessions.c.id == session)).mappings().first()
         if row is None:
+            erased = "; one that was erased is not named any more" if self.removals(1) else ""
             raise NotFoundError(
-                f"there is no session {session[:100]!r}; `sandtrail timeline` without one shows the newest"
+                f"there is no session {session[:100]!r}{erased}; `sandtrail timeline` without one shows the newest"
             )
         return dict(row)
 
