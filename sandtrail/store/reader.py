@@ -40,6 +40,7 @@ class LogReader:
         self.verifier = verifier
         self._log = Layout(home).log
         self._segments: dict[int, dict[str, Any]] = {}
+        self._asked = -1
         self._cached: tuple[int, list[Frame]] = (-1, [])
 
     def checkpoint(self) -> Checkpoint:
@@ -78,43 +79,53 @@ class LogReader:
     def manifest(self, segment: int) -> tuple[int, dict[str, Any]]:
         """(log index, manifest) of a segment. Raises NotFoundError when the log has no such segment.
 
-        Segments follow one another, so a binary search over the entry bundles finds the one; those beside it in its
-        bundle are kept for the next call.
+        Segments follow one another, so a binary search over the entry bundles finds the one. Whoever asks for a second
+        one of a bundle will ask for more: then all of them are kept for the next calls.
         """
         found = self._segments.get(segment)
         if found is None:
             size = self.size()
-            low, high = 0, -(-size // WIDTH)
+            low, high, start = 0, -(-size // WIDTH), 0
             while low < high:
                 middle = (low + high) // 2
-                at, first = self._first_segment(middle, high, size)
-                if first is None or first > segment:
+                first = self._next_segment(middle * WIDTH, high * WIDTH, size)
+                if first is None or first.map["segment"] > segment:
                     high = middle
                 else:
-                    low = at + 1
-            if low:
-                self._keep(low - 1, size)
+                    low = first.index // WIDTH + 1
+                    start = first.index + segment - first.map["segment"]
+            self._keep(start, segment, size)
             found = self._segments.get(segment)
         if found is None:
             raise NotFoundError(f"the log has no segment {segment}")
         return found["#index"], found
 
-    def _first_segment(self, low: int, high: int, size: int) -> tuple[int, int | None]:
-        """The first bundle from `low` to `high` (not included) that tells of a segment, and that segment."""
-        for number in range(low, high):
-            for offset, data in enumerate(self._bundle(number, size)):
-                if _SEGMENT in data:  # spares decoding the others
-                    entry = decode_entry(number * WIDTH + offset, data)
+    def _next_segment(self, start: int, stop: int, size: int) -> Entry | None:
+        """The first entry of a segment from `start` to `stop` (not included)."""
+        for number in range(start // WIDTH, -(-min(stop, size) // WIDTH)):
+            for index, data in enumerate(self._bundle(number, size), number * WIDTH):
+                if index >= start and _SEGMENT in data:  # spares decoding the others
+                    entry = decode_entry(index, data)
                     if entry.kind == "segment":
-                        return number, entry.map["segment"]
-        return high, None
+                        return entry
+        return None
 
-    def _keep(self, number: int, size: int) -> None:
+    def _keep(self, start: int, segment: int, size: int) -> None:
+        """Keep the manifest of a segment, which cannot come before `start`, or all of its bundle."""
+        number = start // WIDTH
         if len(self._segments) > _MAX_KEPT:
             self._segments.clear()
-        for entry in self.entries(number * WIDTH, min((number + 1) * WIDTH, size)):
-            if entry.kind == "segment":
-                self._segments[entry.map["segment"]] = {**entry.map, "#index": entry.index}
+        if self._asked == number:
+            for entry in self.entries(number * WIDTH, min((number + 1) * WIDTH, size)):
+                if entry.kind == "segment":
+                    self._segments[entry.map["segment"]] = {**entry.map, "#index": entry.index}
+        while segment not in self._segments:
+            found = self._next_segment(start, (number + 1) * WIDTH, size)
+            if found is None or found.map["segment"] > segment:
+                break
+            self._segments[found.map["segment"]] = {**found.map, "#index": found.index}
+            start = found.index + 1
+        self._asked = number
 
     def frames(self, segment: int) -> Iterator[Frame]:
         """The frames of a segment, its blob held against the signed manifest."""

@@ -1,11 +1,12 @@
 """What `verify` tells from the entries alone, gone through once in their order: steps 6, 7, 10 and 11.
 
 Remembered while going: how far each stream has come, which data keys a signed entry has erased or put under hold, which
-segments one has removed. Nothing grows with the number of entries.
+segments one has removed. What grows with the log is 4 bytes a segment.
 """
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
 __all__ = ["History"]
+
+_MAX_LOST = 1 << 20
 
 
 class History:
@@ -46,6 +49,9 @@ class History:
         self.kept: set[str] = set()
         self._retained: list[tuple[int, int]] = []
         self._held: dict[bytes, str] = {}
+        # Whose a segment is: the place of its data key in `_names`; 0 where that is not known.
+        self._owners = array("I")
+        self._names: dict[bytes, int] = {}
         self._streams: dict[str, tuple[int, int, int]] = {}
         self._lost: tuple[int, int] | None = None
         self._losses = 0
@@ -99,6 +105,9 @@ class History:
             segments = Affected(segments=(min(number, self.segments), max(number, self.segments)))
             self._report.find(6, "segments-out-of-order", place, what, segments)
         self._lost = None
+        # Only segments in their order are counted here; a number out of it has been reported.
+        self._owners.extend([0] * min(number - len(self._owners), _MAX_LOST))
+        self._owners.append(self._names.setdefault(entry.map.get("key", b""), len(self._names) + 1))
         self.segments = number + 1
         self._report.segments += 1
         self._count(entry)
@@ -134,7 +143,7 @@ class History:
 
     def _act(self, entry: Entry) -> None:
         if entry.kind == "retain":
-            self._retained += [(first, last) for first, last in entry.map["segments"]]
+            self._retain(entry)
             return
         for key in entry.map["keys"]:
             if entry.kind == "hold":
@@ -147,6 +156,14 @@ class History:
                 what = f"the data key {key.hex()} was erased while it was under hold ({self._held[key]})"
                 self._report.find(6, "hold-broken", f"log entry {entry.index}", what)
             self.erased.add(key)
+
+    def _retain(self, entry: Entry) -> None:
+        held = {self._names[key] for key in self._held if key in self._names}
+        for first, last in entry.map["segments"]:
+            self._retained.append((first, last))
+            if held and any(whose in held for whose in self._owners[first : last + 1]):
+                what = f"it removes segments among {first} to {last} that were under hold"
+                self._report.find(6, "hold-broken", f"log entry {entry.index}", what, Affected(segments=(first, last)))
 
     def removed(self, segment: int) -> bool:
         """Whether a signed entry says that this segment's blob was removed; for when `finish` has been called."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sandtrail.errors import DamagedError, ErasedError, StoreError
@@ -72,15 +73,24 @@ class Stored:
             if sha256(data).digest() != entry.map["sha256"]:
                 raise DamagedError("they are not the ones that were signed")
             if self._deep and "key" in entry.map:
-                unseal(self._keys.get(entry.map["key"]), DAMAGED, entry.map["offset"], data)
-        except ErasedError:
-            self._unread[str(path)] = entry.index, entry.map["key"]
+                self._open_kept(entry, path, data)
         except DamagedError as error:
             what = f"the bytes that log entry {entry.index} speaks of cannot be trusted: {error}"
             self._report.find(8, "kept-damaged", path, what, Affected(entries=(entry.index, entry.index)))
         except OSError as error:
             what = f"the bytes that log entry {entry.index} speaks of are gone: {error.strerror}"
             self._report.find(8, "kept-missing", path, what, Affected(entries=(entry.index, entry.index)))
+
+    def _open_kept(self, entry: Entry, path: Path, data: bytes) -> None:
+        one = Affected(entries=(entry.index, entry.index))
+        try:
+            key = self._keys.get(entry.map["key"])
+        except ErasedError:
+            self._unread[str(path)] = entry.index, entry.map["key"]
+        except DamagedError as error:
+            self._report.find(9, "data-key-damaged", path, f"what was kept here cannot be read: {error}", one)
+        else:
+            unseal(key, DAMAGED, entry.map["offset"], data)
 
     def settle(self, history: History) -> None:
         """All entries have been taken: whatever is gone has a signed reason now, or never."""

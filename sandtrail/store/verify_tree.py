@@ -144,6 +144,7 @@ class SignedTree:
         if not self.holds:
             what = "neither the entries nor their hashes lead to what was signed, so none of them can be trusted"
             report.find(4, "root-mismatch", self.log, what, Affected(everything=True))
+            self._missing(report)
             yield 0, self.checkpoint.size, None
             return
         for level, number, width in reversed(self.partials):
@@ -153,6 +154,18 @@ class SignedTree:
                 yield number * WIDTH, width, tile
             for at in range(width if level else 0):
                 yield from self._below(report, level - 1, number * WIDTH + at, tile[at])
+
+    def _missing(self, report: Report) -> None:
+        """Where nothing leads to the root: name what is gone, from the first bundle on, and of the edge."""
+        edge = [(level, number) for level, number, _ in self.partials]
+        first = next((n for n in range(-(-self.checkpoint.size // WIDTH)) if self.read(self.path(-1, n)) is None), None)
+        if first is not None:
+            what = f"log entries from {first * WIDTH} on are gone, and with them what led to the root"
+            lost = Affected(entries=(first * WIDTH, self.checkpoint.size - 1))
+            report.find(4, "bundle-missing", self.path(_ENTRIES, first), what, lost)
+        for level, number in edge:
+            if self.read(self.path(level, number)) is None:
+                report.find(4, "tile-missing", self.path(level, number), "it would lead to the signed root")
 
     def _below(
         self, report: Report, level: int, number: int, signed: bytes

@@ -29,8 +29,8 @@ from sandtrail.store.verify_segment import Outcome, check_segment
 __all__ = ["Done", "Work", "cores"]
 
 # Up to so many bytes the work is done here: starting processes takes longer.
-_HERE = 24 << 20
-_BATCH = 6 << 20
+_HERE = 8 << 20
+_BATCH = 4 << 20
 _LIVES = 3
 _LENGTH = struct.Struct("<I")
 
