@@ -21,21 +21,22 @@ from sandtrail import __version__
 from sandtrail.errors import DamagedError, NotFoundError, SandtrailError, UsageError
 from sandtrail.settings import load_settings
 from sandtrail.store.acts import Orders
+from sandtrail.store.clocks import ClockWatch, read_clocks
 from sandtrail.store.custody import carry_out
 from sandtrail.store.datakeys import DataKeys
 from sandtrail.store.epochs import NodeSigner
 from sandtrail.store.frames import stamp
+from sandtrail.store.intake import Intake
 from sandtrail.store.kept import keep
 from sandtrail.store.keys import node_signer
-from sandtrail.store.layout import Layout, sweep, sync_folder
+from sandtrail.store.layout import Layout, sweep
 from sandtrail.store.log import Log
 from sandtrail.store.manifest import Entry, boot_id, encode_entry
 from sandtrail.store.position import has_writer, last_positions, last_segment, spools
 from sandtrail.store.reader import LogReader
 from sandtrail.store.round import Owners, Round
 from sandtrail.store.segments import stored_segments
-from sandtrail.store.spool import parse_records
-from sandtrail.store.tail import Tail
+from sandtrail.store.spool import Record
 
 __all__ = ["Sealer"]
 
@@ -67,20 +68,21 @@ class Sealer:
         self._epoch_age = epoch_age
         self._log = Log(home, self._signer)
         self._facts: dict[str, Any] = {"run": run or os.urandom(8).hex(), "boot": boot_id()}
-        self._tails: dict[str, Tail] = {}
         self._round = Round()
-        self._full = self._urgent_closed = self._leaving = False
+        self._full = self._urgent_closed = False
         self._last_stamp: list[int] | None = None
         self._last_publish = self._last_entry = self._next_duty = time.monotonic()
         self.reader = LogReader(home, self._signer.verifier)
         self.keys = DataKeys(home)
         self.owners = Owners(self.keys, self.reader)
         self._orders = Orders(home)
+        self._clocks = ClockWatch()
         newest = last_segment(self.reader)
         self._segment = newest.map["segment"] + 1 if newest else 0
         self._tidy()
         left = {path.name for path in spools(home)}
-        self._positions = {name: at for name, at in last_positions(self.reader).items() if name in left}
+        positions = {name: at for name, at in last_positions(self.reader).items() if name in left}
+        self._intake = Intake(home, self, positions)
         last = next(self.reader.entries(self._log.size - 1), None) if self._log.size else None
         self._take_up_epoch(last)
         # What writers that are gone have left belongs before our start; what living ones write, behind it.
@@ -122,7 +124,7 @@ class Sealer:
     @property
     def sealed(self) -> dict[str, int]:
         """How far each spool file has been sealed."""
-        return dict(self._positions)
+        return dict(self._intake.positions)
 
     def settle(self) -> None:
         """Close what is open and sign for it."""
@@ -135,6 +137,14 @@ class Sealer:
         self._publish()
         return index
 
+    def _look_at_the_clock(self) -> None:
+        change = self._clocks.see(read_clocks(), self._facts["boot"])
+        if change is not None:
+            # What was received before it belongs before it.
+            self._close_round()
+            steps = {"step_ns": change.step_ns, "suspended_ns": change.suspended_ns}
+            self._append("clock", at=list(change.at), before=list(change.before), **steps)
+
     def _obey(self) -> None:
         for path, act in self._orders.waiting():
             try:
@@ -146,7 +156,7 @@ class Sealer:
     def _catch_up(self, wanted: Callable[[Path], bool], seconds: float = float("inf")) -> None:
         """Seal what is in the spools now."""
         deadline = time.monotonic() + seconds
-        while self._take(wanted) and time.monotonic() < deadline:
+        while self._intake.take(wanted) and time.monotonic() < deadline:
             if self._full:
                 self._close_round()
                 # Signed files can be removed, which matters where the disk has become full.
@@ -177,7 +187,7 @@ class Sealer:
 
         What `step` has signed is durable. After an exception the object must not be used any more; a new one goes on.
         """
-        busy = self._take()
+        busy = self._intake.take()
         now = time.monotonic()
         if self._full:
             self._close_round()
@@ -192,100 +202,27 @@ class Sealer:
                 self._publish()
         if now >= self._next_duty:
             self._next_duty = now + DUTY_EVERY
+            self._look_at_the_clock()
             self._obey()
+            if self._log.size == self._log.published.size:
+                self._intake.retire()
             if self._signer.age() >= self._epoch_age:
                 self.begin_epoch()
         return busy
 
-    def _take(self, wanted: Callable[[Path], bool] = lambda _path: True) -> bool:
-        """Move new records from the spools into the open segment."""
-        busy = False
-        waiting: set[str] = set()
-        for path in spools(self.home):
-            writer = path.name.split(".", 1)[0]
-            if writer in waiting or not wanted(path):
-                continue
-            tail = self._tail(path)
-            if tail is None:
-                continue
-            if self._take_from(tail):
-                busy = True
-            # A writer's files are taken strictly one after the other: a stream may go on in the next one.
-            if path.name in self._tails and tail.taken < tail.size():
-                waiting.add(writer)
-            if self._full:
-                break
-        return busy
+    def take(self, record: Record, data: bytes) -> bool:
+        """Put a record into the segment of its data key; returns whether the round is full."""
+        self._full = self._round.add(self.owners.key(record), record, data)
+        self._last_stamp = list(record.when)
+        return self._full
 
-    def _tail(self, path: Path) -> Tail | None:
-        tail = self._tails.get(path.name)
-        if tail is None:
-            try:
-                tail = self._tails[path.name] = Tail(path, self._positions.get(path.name, 0))
-            except FileNotFoundError:
-                return None
-        return tail
-
-    def _take_from(self, tail: Tail) -> bool:
-        size, before = tail.size(), tail.taken
-        if size <= before:
-            self._retire(tail)
-            return False
-        data = tail.read()
-        end = self._add(data)
-        if not end and size - before > len(data):
-            data = tail.read(whole_record=True)
-            end = self._add(data)
-        if end:
-            tail.take(end)
-        elif not self._leaving and (skip := tail.unreadable(data, size)):
-            self._skip(tail, data[:skip])
-        return tail.taken > before
-
-    def _add(self, data: bytes) -> int:
-        view = memoryview(data)
-        begin = 0
-        for end, record in parse_records(data):
-            self._full = self._round.add(self.owners.key(record), record, bytes(view[begin:end]))
-            begin = end
-            if self._full:
-                break
-        if begin and self._round.last is not None:
-            self._last_stamp = list(self._round.last)
-        return begin
-
-    def _skip(self, tail: Tail, data: bytes) -> None:
+    def skip(self, spool: str, offset: int, data: bytes) -> None:
         """Keep bytes that are no record as they are, and record that they can't be sealed as frames."""
-        kept = keep(self.home, self.keys, tail.path.name, tail.taken, data)
+        kept = keep(self.home, self.keys, spool, offset, data)
         self._close_round()
         now = list(stamp())
         gap = {"cause": "damaged or torn spool record", **kept, "from": self._last_stamp or now, "to": now}
-        tail.take(len(data))
-        self._append("gap", **gap, spool=self._mark())
-
-    def _mark(self) -> dict[str, int]:
-        """Count everything taken as sealed: the entry that is appended next commits to it. Returns the positions."""
-        for name, tail in self._tails.items():
-            tail.sealed = self._positions[name] = tail.taken
-        return dict(self._positions)
-
-    def _retire(self, tail: Tail) -> None:
-        """Remove a spool file that is sealed to its end, signed for, and has no writer any more."""
-        if (
-            self._leaving
-            or tail.sealed < tail.taken
-            or self._log.size > self._log.published.size
-            or has_writer(tail.path)
-        ):
-            return
-        if tail.size() > tail.taken:
-            return
-        tail.path.unlink(missing_ok=True)
-        # Before we forget how far it was sealed: should a power cut bring it back, it must not be sealed again.
-        sync_folder(self._layout.spool)
-        tail.close()
-        del self._tails[tail.path.name]
-        self._positions.pop(tail.path.name, None)
+        self._append("gap", **gap, spool=self._intake.mark())
 
     def _close_round(self) -> None:
         if not self._round:
@@ -295,12 +232,13 @@ class Sealer:
         for fields in manifests[:-1]:
             self._append("segment", **fields)
         # One checkpoint covers all of a round: the last of it speaks for the others.
-        self._append("segment", **manifests[-1], spool=self._mark())
+        self._append("segment", **manifests[-1], spool=self._intake.mark())
         self._segment += len(manifests)
         self._urgent_closed = self._urgent_closed or closed.urgent
 
     def _publish(self) -> None:
         self._log.publish()
+        self._intake.retire()
         self._last_publish = time.monotonic()
         self._urgent_closed = False
 
@@ -323,8 +261,6 @@ class Sealer:
         self._catch_up(lambda _path: True, seconds=30)
         self._append("stop", at=list(stamp()))
         self._publish()
-        for tail in list(self._tails.values()):
-            self._retire(tail)
         self._close()
 
     def leave(self, patience: float = 0.0) -> None:
@@ -332,7 +268,7 @@ class Sealer:
 
         Spool files stay, and bytes that are no record in them: the next receiver finishes what the last one had begun.
         """
-        self._leaving = True
+        self._intake.leaving = True
         self._await_writers(patience)
         self._catch_up(lambda _path: True, seconds=30)
         self._publish()
@@ -345,8 +281,7 @@ class Sealer:
                 time.sleep(0.01)
 
     def _close(self) -> None:
-        for tail in self._tails.values():
-            tail.close()
+        self._intake.close()
         self._log.close()
 
 

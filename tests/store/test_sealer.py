@@ -13,6 +13,7 @@ import pytest
 
 from sandtrail.store import layout, spool, tail
 from sandtrail.store import sealer as module
+from sandtrail.store.clocks import read_clocks
 from sandtrail.store.kept import read_kept
 from sandtrail.store.position import spools
 from sandtrail.store.reader import open_log
@@ -418,3 +419,18 @@ def test_a_sealer_process_stops_when_told_and_only_leaves_when_its_keeper_is_gon
 
     assert run(b'{"op":"stop"}') == "stop"
     assert run(b"") == "start"
+
+
+def test_a_clock_that_was_set_is_on_the_record(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sealer = Sealer(store)
+    sealer.step()
+    real = read_clocks
+    monkeypatch.setattr(module, "DUTY_EVERY", 0.0)
+    monkeypatch.setattr(module, "read_clocks", lambda: real()._replace(realtime_ns=real().realtime_ns - 7_200 * 10**9))
+    while "clock" not in kinds(store):
+        sealer.step()
+    monkeypatch.undo()
+    sealer.stop()
+    clock = next(fields for kind, fields in entries(store) if kind == "clock")
+    assert abs(clock["step_ns"] + 7_200 * 10**9) < 10**9
+    assert clock["suspended_ns"] == 0 or abs(clock["suspended_ns"]) < 10**9
