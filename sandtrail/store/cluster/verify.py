@@ -37,6 +37,7 @@ from sandtrail.store.note import Checkpoint, Verifier, open_checkpoint, parse_ch
 from sandtrail.store.policy import Policy
 from sandtrail.store.report import Affected, Report
 from sandtrail.store.verify_tree import SignedTree, cut_entries
+from sandtrail.store.verify_witness import check_witnesses
 
 __all__ = ["STEPS", "ClusterReport", "verify_cluster"]
 
@@ -120,7 +121,7 @@ def verify_cluster(
             report.skip(step, "the log is not signed")
         return report
     _head(report, tree, remembered.checkpoint if remembered else None)
-    _witnesses(report, home, tree, verifier, policy, now, max_age)
+    check_witnesses(report, Layout(home), tree, verifier, _witnessed(home), policy, max_age, now)
     if whole:
         _nodes(report, now, silence)
         _logs(report, homes, checkpoints)
@@ -176,7 +177,9 @@ def _head(report: Report, tree: SignedTree, old: Checkpoint | None) -> None:
     elif old.size > new.size:
         lost = f"entries {new.size} to {old.size - 1} were signed once and are gone"
         report.find(3, "rolled-back", f"log entry {new.size}", lost, Affected(entries=(new.size, old.size - 1)))
-    elif tree.root_at(old.size) != old.root:
+    elif (root := tree.root_at(old.size)) is None:
+        report.skip(3, "the hashes that lead to the remembered head are damaged, see step 4")
+    elif root != old.root:
         what = "they are not the ones that were signed earlier"
         report.find(3, "history-rewritten", f"log entries 0 to {old.size - 1}", what, everything)
 
@@ -218,38 +221,11 @@ def _entry(report: ClusterReport, index: int, raw: bytes) -> bool:
     return True
 
 
-def _witnesses(
-    report: Report,
-    home: Path,
-    tree: SignedTree,
-    verifier: Verifier,
-    policy: Policy | None,
-    now: float,
-    max_age: float | None,
-) -> None:
-    """Step 12."""
-    if policy is None:
-        report.skip(12, "no policy was given")
-        return
-    path = Layout(home).witnessed / "checkpoint"
+def _witnessed(home: Path) -> bytes | None:
     try:
-        note = path.read_bytes()
-    except OSError as error:
-        report.find(12, "not-witnessed", path, f"nobody else has seen this log: {error.strerror}")
-        return
-    verdict = policy.judge(note, now=now, max_age=max_age, log=verifier)
-    if not verdict.ok or verdict.checkpoint is None:
-        report.find(12, "not-witnessed", path, f"nobody else vouches for this log: {verdict.reason}")
-        return
-    seen = verdict.checkpoint
-    report.witnessed = f"{seen.size} entries"
-    if seen.size > report.size:
-        lost = f"witnesses have seen {seen.size} entries; those from {report.size} on are gone"
-        affected = Affected(entries=(report.size, seen.size - 1))
-        report.find(12, "witness-conflict", path, lost, affected)
-    elif tree.root_at(seen.size) != seen.root:
-        what = "witnesses have seen another log under this name; nothing in this one can be trusted"
-        report.find(12, "witness-conflict", path, what, Affected(everything=True))
+        return (Layout(home).witnessed / "checkpoint").read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def _nodes(report: ClusterReport, now: float, silence: float | None) -> None:
