@@ -33,6 +33,11 @@ RUN_BY = {
         "tests/test_house.py::test_collector_installs_and_records_without_the_page"
     ),
     "sandtrail up": "tests/test_docs.py::test_make_run_leaves_api_and_page_up",
+    'sandtrail witness serve --name witness.example.org/1 --log "$LOG_VKEY"': (
+        "tests/commands/test_witness.py::test_a_witness_serves_and_shows_what_it_has_seen"
+    ),
+    "sandtrail witness key": "tests/commands/test_witness.py::test_a_witness_serves_and_shows_what_it_has_seen",
+    "sandtrail witness evidence": "tests/commands/test_witness.py::test_a_witness_serves_and_shows_what_it_has_seen",
     "curl -s http://127.0.0.1:8700/v1/sessions": "tests/test_docs.py::test_make_run_leaves_api_and_page_up",
 }
 

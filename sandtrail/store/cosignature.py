@@ -16,7 +16,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey, MLDSA44PublicKey
 
 from sandtrail.errors import DamagedError, UsageError
-from sandtrail.store.note import Checkpoint, Note, Verifier, VerifierKey, parse_checkpoint, signature_line, split_vkey
+from sandtrail.store.note import (
+    Checkpoint,
+    Note,
+    Verifier,
+    VerifierKey,
+    parse_checkpoint,
+    signature_line,
+    split_vkey,
+    valid_name,
+)
 
 __all__ = [
     "CosignatureKey",
@@ -132,7 +141,7 @@ class Ed25519Cosigner(Cosigner):
 
     def __init__(self, name: str, private: bytes) -> None:
         self._key = Ed25519PrivateKey.from_private_bytes(private)
-        self.verifier = Ed25519Key.parse(Ed25519Key(name, self._key.public_key().public_bytes_raw()).vkey)
+        self.verifier = Ed25519Key(_checked(name), self._key.public_key().public_bytes_raw())
 
     def _sign(self, text: bytes, checkpoint: Checkpoint, at: int) -> bytes:
         return self._key.sign(_ed25519_message(text, at))
@@ -143,11 +152,17 @@ class MLDSACosigner(Cosigner):
 
     def __init__(self, name: str, seed: bytes) -> None:
         self._key = MLDSA44PrivateKey.from_seed_bytes(seed)
-        self.verifier = MLDSAKey.parse(MLDSAKey(name, self._key.public_key().public_bytes_raw()).vkey)
+        self.verifier = MLDSAKey(_checked(name), self._key.public_key().public_bytes_raw())
         _opaque(name)
 
     def _sign(self, text: bytes, checkpoint: Checkpoint, at: int) -> bytes:
         return self._key.sign(_mldsa_message(self.verifier.name, checkpoint, at))
+
+
+def _checked(name: str) -> str:
+    if not valid_name(name):
+        raise UsageError(f"{name!r} cannot name a witness: no blanks and no '+'")
+    return name
 
 
 def parse_key(vkey: str) -> VerifierKey:

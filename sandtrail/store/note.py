@@ -36,6 +36,7 @@ __all__ = [
     "signature_line",
     "signed_by",
     "split_vkey",
+    "valid_name",
 ]
 
 MAX_NOTE = 1 << 20
@@ -63,7 +64,8 @@ def parse_number(text: str) -> int | None:
     return number if number < 1 << 63 else None
 
 
-def _valid_name(name: str) -> bool:
+def valid_name(name: str) -> bool:
+    """Whether a key can have this name: something, without blanks, control characters and `+`."""
     unfit = any(c.isspace() or c == "+" or c < " " or "\ud800" <= c <= "\udfff" for c in name)
     return 0 < len(name) <= _MAX_NAME and not unfit
 
@@ -125,7 +127,7 @@ def parse_note(data: bytes) -> Note:
 def _parse_line(line: bytes) -> Signature:
     dash, name, encoded = (*line.split(b" ", 2), b"", b"")[:3]
     blob = decode_base64(encoded)
-    if dash != _DASH or blob is None or len(blob) < 5 or not _valid_name(name.decode()):
+    if dash != _DASH or blob is None or len(blob) < 5 or not valid_name(name.decode()):
         raise DamagedError("a signature line of the note is malformed")
     return Signature(name.decode(), blob[:4], blob[4:])
 
@@ -138,7 +140,7 @@ def split_vkey(vkey: str) -> tuple[str, int, bytes]:
     name, _, rest = vkey.strip().partition("+")
     key_id, _, encoded = rest.partition("+")
     raw = decode_base64(encoded.encode("utf-8", "surrogatepass")) or b""
-    if not _valid_name(name) or len(raw) < 2 or not re.fullmatch("[0-9a-f]{8}", key_id):
+    if not valid_name(name) or len(raw) < 2 or not re.fullmatch("[0-9a-f]{8}", key_id):
         raise UsageError("the key is not a verifier key; it looks like NAME+1a2b3c4d+AQ…")
     if key_id != _key_id(name, raw).hex():
         raise UsageError(f"the verifier key of {name} is damaged: its key id does not fit its key")
@@ -224,7 +226,7 @@ class Signer:
     """A log's private key under its name: 32 bytes, or whatever keeps them."""
 
     def __init__(self, name: str, key: bytes | PrivateKey) -> None:
-        if not _valid_name(name):
+        if not valid_name(name):
             raise UsageError(f"{name!r} cannot name a log: no blanks and no '+'")
         self._key: PrivateKey = _Ed25519(key) if isinstance(key, bytes) else key
         self.verifier = Verifier(name, self._key.public)
