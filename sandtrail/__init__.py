@@ -1,3 +1,3 @@
 """Sandtrail: records what an AI agent does in its sandbox, from outside of it."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
