@@ -137,7 +137,7 @@ class Cosigner:
 
 
 class Ed25519Cosigner(Cosigner):
-    """Cosigns with type 04; `private` is 32 bytes, for this name alone, since the message does not name its cosigner."""
+    """Cosigns with type 04; `private` is 32 bytes, for this name alone: the message does not say who signs."""
 
     def __init__(self, name: str, private: bytes) -> None:
         self._key = Ed25519PrivateKey.from_private_bytes(private)

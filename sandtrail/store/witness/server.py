@@ -19,6 +19,7 @@ from pathlib import Path
 import structlog
 
 from sandtrail.errors import DamagedError, UsageError
+from sandtrail.store.cosignature import MLDSACosigner
 from sandtrail.store.note import VerifierKey, signature_line
 from sandtrail.store.witness.folder import WitnessFolder
 from sandtrail.store.witness.protocol import Refused, Reply, Request, authenticate, judge, parse_request
@@ -78,13 +79,18 @@ class WitnessServer:
         with self._guard:
             if changed != self._known[0]:
                 try:
-                    self._known = changed, (*self._given, *self._folder.logs())
+                    self._known = changed, tuple(map(self._fit, (*self._given, *self._folder.logs())))
                 except UsageError as error:
                     if self._known[0] < 0:
                         raise
                     # A mistake in the file must not make the witness forget the logs that it serves.
                     _log.error("the list of logs cannot be read; the one before stays", error=str(error))
             return self._known[1]
+
+    def _fit(self, key: VerifierKey) -> VerifierKey:
+        if len(key.name.encode()) > 255 and any(isinstance(one, MLDSACosigner) for one in self._cosigners):
+            raise UsageError(f"the name of the log {key.name[:40]}… is too long for ML-DSA-44: at most 255 bytes")
+        return key
 
     def handle(self, method: str, path: str, body: bytes) -> Reply:
         """Answer one HTTP request."""

@@ -13,7 +13,7 @@ import pytest
 
 from sandtrail.errors import DamagedError, StoreError, UsageError
 from sandtrail.store.cosignature import CosignatureKey, cosigned_at, parse_key
-from sandtrail.store.note import open_checkpoint, parse_note, signed_by
+from sandtrail.store.note import Signer, open_checkpoint, parse_note, signed_by
 from sandtrail.store.witness.folder import Evidence, WitnessFolder, origin_hash, read_evidence
 from sandtrail.store.witness.protocol import Misconduct, encode_request, parse_request
 from sandtrail.store.witness.server import WitnessServer
@@ -247,6 +247,13 @@ def test_logs_are_read_again_when_the_file_changes(tmp_path: Path, log: ALog) ->
     server.close()
     with pytest.raises(UsageError):
         WitnessServer(tmp_path, name="w")
+
+
+def test_a_log_whose_name_has_no_room_in_a_cosignature_is_refused_at_the_start(tmp_path: Path) -> None:
+    long = Signer("o" * 256, bytes(32)).verifier
+    with pytest.raises(UsageError, match="255 bytes"):
+        WitnessServer(tmp_path / "both", name="w", logs=[long])
+    WitnessServer(tmp_path / "ed25519", name="w", types=["ed25519"], logs=[long]).close()
 
 
 def test_a_log_is_added_once(tmp_path: Path, log: ALog) -> None:
