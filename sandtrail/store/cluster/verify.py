@@ -33,7 +33,7 @@ from sandtrail.store.layout import Layout
 from sandtrail.store.log import read_checkpoint
 from sandtrail.store.merkle import leaf_hash
 from sandtrail.store.notary import Snapshot
-from sandtrail.store.note import Checkpoint, Verifier, open_checkpoint, parse_checkpoint, parse_note
+from sandtrail.store.note import Checkpoint, Verifier, open_checkpoint, parse_checkpoint, parse_note, signed_by
 from sandtrail.store.policy import Policy
 from sandtrail.store.report import Affected, Report
 from sandtrail.store.verify_tree import SignedTree, cut_entries
@@ -280,6 +280,10 @@ def _logs(report: ClusterReport, homes: Sequence[Path], checkpoints: Sequence[Pa
             report.find(15, "node-unregistered", source, f"{origin} is not registered, so it can vanish unnoticed")
             continue
         missing.discard(origin)
+        if not signed_by(note, node.identity):
+            what = f"{origin} is not signed by the registered key: this is not the log that the cluster knows"
+            report.find(15, "node-log-unsigned", source, what)
+            continue
         try:
             _compare(report, node, source, Snapshot.take(path, node.identity) if path in homes else note)
         except StoreError as error:
