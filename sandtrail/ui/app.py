@@ -14,7 +14,7 @@ import streamlit as st
 from sandtrail.errors import SandtrailError
 from sandtrail.ui.address import UNEXPLAINED, Address
 from sandtrail.ui.choose import CATEGORIES, Filter, gaps_by_turn, page_of, pages, turn_of
-from sandtrail.ui.client import Api, Evidence, Session, Timeline, Turn
+from sandtrail.ui.client import Api, Evidence, Gone, Session, Timeline, Turn
 from sandtrail.ui.markup import Child, join, link, tag
 from sandtrail.ui.text import plain
 from sandtrail.ui.views import events as events_view
@@ -24,6 +24,7 @@ from sandtrail.ui.views import session as session_view
 from sandtrail.ui.views import sessions as sessions_view
 from sandtrail.ui.views.findings import findings_panel
 from sandtrail.ui.views.lines import Scene
+from sandtrail.ui.views.removals import gone_panel, removals_panel
 from sandtrail.ui.views.turn import turn_block, unexplained_block
 
 HERE = Path(__file__).parent
@@ -76,13 +77,14 @@ def sessions_page() -> None:
             page = api().sessions(st.query_params.get("cursor"))
         except SandtrailError as error:
             return show(trouble(error))
+        gone = removals_panel(api().removals()) if not st.query_params.get("cursor") else None
         if not page["sessions"]:
-            return show(sessions_view.empty(api().url))
+            return show(gone, sessions_view.empty(api().url))
         known = [detail_of(row["id"], stamp(row)) for row in page["sessions"]]
         show(sessions_view.table(known, time.time_ns()))
         if page["next"]:
             show(link(Address(cursor=page["next"]).href(), "older sessions ›", cls="ref"))
-        return None
+        return show(gone)
 
     show(session_view.crumbs(Address(), None))
     live()
@@ -277,6 +279,8 @@ def trail() -> None:
             session_page(address)
         else:
             sessions_page()
+    except Gone as gone:
+        show(session_view.crumbs(address, session_or_none(address.session)), gone_panel(gone.problem))
     except SandtrailError as error:
         show(session_view.crumbs(address, None))
         show(trouble(error))

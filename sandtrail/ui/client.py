@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import httpx
 
-from sandtrail.errors import NotFoundError, RecorderError, UsageError
+from sandtrail.errors import ErasedError, NotFoundError, RecorderError, UsageError
 
 __all__ = [
     "Api",
@@ -22,10 +22,12 @@ __all__ = [
     "Evidence",
     "Finding",
     "Gap",
+    "Gone",
     "Input",
     "Log",
     "Message",
     "Output",
+    "Removal",
     "Session",
     "SessionPage",
     "Timeline",
@@ -62,6 +64,8 @@ class Session(TypedDict):
     findings: int
     sources: NotRequired[list[dict[str, Any]]]
     completeness: NotRequired[Completeness | None]
+    removed: NotRequired[dict[str, int] | None]
+    held: NotRequired[list[str]]
 
 
 class SessionPage(TypedDict):
@@ -220,6 +224,28 @@ class Evidence(TypedDict):
     next: NotRequired[str | None]
 
 
+class Removal(TypedDict):
+    """An act by which evidence was erased or removed; it names nobody."""
+
+    log_index: int
+    kind: Literal["erase", "retain"]
+    at_ns: int
+    segments: int
+    frames: int
+    from_ns: int | None
+    to_ns: int | None
+    reason: str
+    by: str
+
+
+class Gone(ErasedError):
+    """The frame that was asked for was erased or removed; `problem` is what the API says of it."""
+
+    def __init__(self, words: str, problem: dict[str, Any]) -> None:
+        super().__init__(words)
+        self.problem = problem
+
+
 class Log(TypedDict, total=False):
     """The head of the log as signed last."""
 
@@ -234,7 +260,8 @@ class Log(TypedDict, total=False):
 class Api:
     """Reads replay's API at `url`; safe to share between threads.
 
-    Raises NotFoundError for a 404, UsageError for another refusal, RecorderError when the server fails or is not there.
+    Raises NotFoundError for a 404, Gone for a 410, UsageError for another refusal, RecorderError when the server fails
+    or is not there.
     """
 
     def __init__(self, url: str, timeout: float = 30.0) -> None:
@@ -290,6 +317,13 @@ class Api:
         """Returns one frame with its proof, which the server checks as it answers."""
         return cast(Evidence, self._get(f"/v1/evidence/{_segment(ref)}"))
 
+    def removals(self) -> list[Removal]:
+        """Returns what was erased or removed, newest first; nothing where the server is too old to say."""
+        try:
+            return cast(list[Removal], self._get("/v1/removals")["removals"])
+        except NotFoundError:
+            return []
+
     def log(self) -> Log:
         """Returns the log's signed head and the key that checks it."""
         return cast(Log, self._get("/v1/log"))
@@ -304,6 +338,8 @@ class Api:
             ) from error
         if answer.is_success:
             return answer.json()
+        if answer.status_code == 410:
+            raise Gone(_problem(answer), answer.json())
         kind = NotFoundError if answer.status_code == 404 else UsageError if answer.is_client_error else RecorderError
         raise kind(_problem(answer))
 

@@ -26,6 +26,7 @@ class Story:
     sessions: dict[str, dict[str, Any]] = field(default_factory=dict)
     evidence: dict[str, dict[str, Any]] = field(default_factory=dict)
     verified: bool = True
+    removals: list[dict[str, Any]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
 
     def add(self, whole: dict[str, Any]) -> None:
@@ -65,6 +66,8 @@ def answer(story: Story, path: str, query: dict[str, str]) -> dict[str, Any] | N
         case ["v1", "evidence", ref] if ref.replace(".", "").isdigit():
             held = [name for name, whole in story.sessions.items() if f'"{ref}"' in json.dumps(whole)]
             return frame(ref, next(iter(held), "01JNAGENTREVIEW0001"), story.verified)
+        case ["v1", "removals"]:
+            return {"removals": story.removals}
         case ["v1", "log"]:
             return {
                 "origin": "node1.example",

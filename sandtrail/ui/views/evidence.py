@@ -115,6 +115,7 @@ def _table(rows: Sequence[tuple[str, object]]) -> Markup:
 def _proof(proof: Mapping[str, Any]) -> Markup:
     inner, outer = proof.get("inner") or [], proof.get("outer") or []
     return join(
+        _hashes("salt of this frame's leaf", [proof["salt"]]) if proof.get("salt") else None,
         _hashes("this frame's leaf", [proof.get("leaf")]),
         _hashes(f"path to the segment's root ({len(inner)})", inner),
         _hashes("segment's root, in its signed manifest", [proof.get("inner_root")]),

@@ -11,6 +11,7 @@ from sandtrail.ui.client import Gap, Session, Timeline, Turn
 from sandtrail.ui.markup import Child, Markup, disclosure, join, link, tag
 from sandtrail.ui.text import as_text, clock, day, duration, plain
 from sandtrail.ui.views.lines import Scene, gap_line
+from sandtrail.ui.views.removals import badges
 from sandtrail.ui.views.turn import gist
 
 __all__ = [
@@ -73,6 +74,7 @@ def facts(session: Session) -> Markup:
             "div",
             state(session),
             complete(session),
+            badges(session),
             tag("span", known["reason"] if known else "", cls="dim"),
             cls="badges",
         ),
