@@ -75,7 +75,12 @@ def test_memory_verify_and_proof_share_a_store_that_verifies(tmp_path: Path) -> 
 
 @pytest.mark.needs("root", "runsc-2026-09", "cc", "ip")
 def test_size_counts_what_two_real_recordings_take(tmp_path: Path) -> None:
-    report = bench(tmp_path, "size", "--reads", "3000", "--execs", "20", "--files", "10")["size"]["recordings"]
+    report = bench(tmp_path, "size", "--reads", "3000", "--execs", "20", "--files", "10", "--frames", "40000")["size"][
+        "recordings"
+    ]
+    full = report.pop("full")
+    assert full["frames"] >= 40_000
+    assert full["proof_bytes_per_frame"] < report["storm"]["proof_bytes_per_frame"]
     for one in report.values():
         assert one["disk_bytes"] == sum(one["parts"].values())
         assert one["parts"]["segments"] < one["raw_bytes"] < one["json_bytes"]
