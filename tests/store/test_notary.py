@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -329,3 +330,17 @@ def test_a_log_that_nobody_writes_is_not_stamped(store: Path, tmp_path: Path) ->
     with Authority(tmp_path / "authority").serving() as url:
         assert not Notary(store, tsa_url=url).stamp()
     assert "time" not in [kind for kind, _ in entries(store)]
+
+
+def test_without_settings_there_is_nothing_to_do_and_the_keeper_hears_so(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SANDTRAIL_WITNESS_POLICY", "SANDTRAIL_TSA_URL"):
+        monkeypatch.delenv(name, raising=False)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        fd = str(theirs.fileno())
+        command = [sys.executable, "-m", "sandtrail.store.notary", "--home", str(node.home), "--control-fd", fd]
+        done = subprocess.run(command, pass_fds=[theirs.fileno()], cwd=node.home, timeout=60, check=False)
+        assert done.returncode == 0
+        assert ours.recv(100) == b'{"op": "idle"}'
