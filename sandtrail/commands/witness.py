@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sandtrail.commands.options import Home, Json, home_folder, print_json
+from sandtrail.commands.options import Home, Json, home_folder, log_as_json, print_json
 
 __all__ = ["register"]
 
@@ -30,9 +30,7 @@ def serve(
     key: Annotated[
         list[str] | None, typer.Option(help="ml-dsa-44 or ed25519: which keys the first start makes; default both.")
     ] = None,
-    log: Annotated[
-        list[str] | None, typer.Option(help="The verifier key of a log to watch, beside the file's.")
-    ] = None,
+    log: Annotated[list[str] | None, typer.Option(help="The verifier key of a log; it is added to the file.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8702,
     submit: Annotated[str, typer.Option(help="Submission prefix: a path before /add-checkpoint.")] = "",
@@ -40,12 +38,17 @@ def serve(
 ) -> None:
     """Answer add-checkpoint requests until Ctrl-C, for the logs of HOME/witness/logs (a verifier key a line)."""
     from sandtrail.store.cosignature import parse_key
+    from sandtrail.store.witness.folder import WitnessFolder
     from sandtrail.store.witness.http import serve as run
     from sandtrail.store.witness.protocol import MAX_BODY
     from sandtrail.store.witness.server import WitnessServer
 
+    log_as_json()
     logs = tuple(map(parse_key, log or []))
     server = WitnessServer(_folder(home), name=name, types=key or (), logs=logs, submit=submit, monitor=monitor)
+
+    for one in logs:
+        WitnessFolder(_folder(home)).add_log(one)
 
     def ready(address: str) -> None:
         for vkey in server.vkeys:
@@ -65,21 +68,35 @@ def print_keys(home: Home = None) -> None:
 
 
 @app.command()
-def evidence(home: Home = None, as_json: Json = False) -> None:
-    """List what logs have signed that they should not have. Exit status: 0 nothing, 1 something."""
+def evidence(
+    file: Annotated[
+        Path | None, typer.Argument(help="One file of evidence; default: all that this witness has.")
+    ] = None,
+    home: Home = None,
+    log: Annotated[list[str] | None, typer.Option(help="The log's verifier key, beside those known here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List what logs have signed that they should not have, and check it. Exit status: 0 nothing, 1 something."""
     from rich.console import Console
     from rich.markup import escape
 
+    from sandtrail.store.cosignature import parse_key
+    from sandtrail.store.witness.evidence import read_evidence
     from sandtrail.store.witness.folder import WitnessFolder
 
-    found = list(WitnessFolder(_folder(home)).evidence())
+    folder = WitnessFolder(_folder(home))
+    keys = [*map(parse_key, log or []), *folder.logs()]
+    found = [(one, one.holds(keys)) for one in ([read_evidence(file)] if file else folder.evidence())]
     if as_json:
-        print_json([one.as_dict() for one in found])
+        print_json([{**one.as_dict(), "holds": holds} for one, holds in found])
     out = Console(soft_wrap=True, highlight=False, quiet=as_json)
-    for one in found:
+    for one, holds in found:
         colour = "red" if one.proven else "yellow"
-        out.print(f"[bold {colour}]{one.kind.value}[/] {escape(ascii(one.origin)[1:-1])}  {escape(str(one.path))}")
+        origin, path = (escape(ascii(text)[1:-1]) for text in (one.origin, str(one.path)))
+        out.print(f"[bold {colour}]{one.kind.value}[/] {origin}  {path}")
         out.print(f"    {escape(one.meaning)}")
+        if not holds:
+            out.print("    [bold]not checked[/]: no key that is known has signed both; name the log's with --log")
     if not found:
         out.print("nothing is held against any log")
     raise typer.Exit(1 if found else 0)

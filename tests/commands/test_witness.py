@@ -41,9 +41,16 @@ def test_a_witness_serves_and_shows_what_it_has_seen(tmp_path: Path, log: ALog) 
     shown = sandtrail("evidence", home=home)
     assert shown.returncode == 1
     assert shown.stdout.startswith("fork log.example/1 ")
+    assert "not checked" not in shown.stdout
     (found,) = json.loads(sandtrail("evidence", "--json", home=home).stdout)
-    assert (found["kind"], found["proven"], found["origin"]) == ("fork", True, "log.example/1")
+    assert (found["kind"], found["proven"], found["holds"], found["origin"]) == ("fork", True, True, "log.example/1")
     assert found["held"].startswith(log.checkpoint(5).body)
+    # Anybody else can check the file, wherever they have it.
+    sent = tmp_path / "sent.json"
+    sent.write_bytes(Path(found["path"]).read_bytes())
+    assert "not checked" in sandtrail("evidence", str(sent), home=tmp_path).stdout
+    (checked,) = json.loads(sandtrail("evidence", str(sent), "--log", log.vkey, "--json", home=tmp_path).stdout)
+    assert checked["holds"]
 
 
 def test_names_in_evidence_cannot_act_on_a_terminal(tmp_path: Path) -> None:

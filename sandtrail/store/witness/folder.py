@@ -18,10 +18,8 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from sandtrail.errors import DamagedError, NotFoundError, StoreError, UsageError
 from sandtrail.store.cosignature import (
@@ -35,56 +33,19 @@ from sandtrail.store.cosignature import (
 from sandtrail.store.epochs import read_private
 from sandtrail.store.layout import publish, sweep
 from sandtrail.store.note import MAX_NOTE, Checkpoint, VerifierKey, parse_checkpoint, parse_note
+from sandtrail.store.witness.evidence import Evidence, read_evidence
 from sandtrail.store.witness.protocol import Misconduct, Request
 
-__all__ = ["Evidence", "WitnessFolder", "origin_hash"]
+__all__ = ["WitnessFolder", "origin_hash"]
 
 _TYPES: dict[str, type[Ed25519Cosigner | MLDSACosigner]] = {"ml-dsa-44": MLDSACosigner, "ed25519": Ed25519Cosigner}
 # Suspects are cheap to make for anyone who has a genuine head; they must not crowd out forks, nor fill the disk.
 _MAX_EVIDENCE = {Misconduct.FORK: 1000, Misconduct.EMPTY: 10, Misconduct.UNPROVEN: 100}
-_MEANING = {
-    Misconduct.FORK: "the log has signed two different heads of one size: it shows different faces to different people",
-    Misconduct.EMPTY: "the log has signed a head of size 0 with the root of something",
-    Misconduct.UNPROVEN: (
-        "a head that the log has signed came without a proof that it grew out of the one before: either the log was "
-        "rewritten, or somebody has sent a real head with a bad proof; compare the log with the checkpoint held here"
-    ),
-}
-_MAX_EVIDENCE_FILE = 4 << 20
 
 
 def origin_hash(origin: str) -> str:
     """By which name files and the monitoring interface know a log."""
     return sha256(origin.encode()).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """One piece of evidence: what the log had shown before, and what it signed then."""
-
-    kind: Misconduct
-    origin: str
-    seen: float
-    held: str
-    submitted: str
-    old: int
-    proof: tuple[str, ...]
-    path: Path
-
-    @property
-    def proven(self) -> bool:
-        """Whether the two notes prove misconduct by themselves, to anyone who has the log's key."""
-        return self.kind is not Misconduct.UNPROVEN
-
-    @property
-    def meaning(self) -> str:
-        """What it says about the log, in a sentence."""
-        return _MEANING[self.kind]
-
-    def as_dict(self) -> dict[str, Any]:
-        """The fields, for programs."""
-        named = {name: getattr(self, name) for name in ("kind", "origin", "seen", "held", "submitted", "old")}
-        return {**named, "proof": list(self.proof), "proven": self.proven, "path": str(self.path)}
 
 
 class WitnessFolder:
@@ -227,20 +188,6 @@ class WitnessFolder:
         """All that was kept, the oldest first within a log. Raises DamagedError for a file that we did not write so."""
         for path in sorted((self.folder / "evidence").glob("*/*.json"), key=lambda path: path.stat().st_mtime_ns):
             yield read_evidence(path)
-
-
-def read_evidence(path: Path) -> Evidence:
-    """Read a file of evidence. Raises DamagedError when it is none, NotFoundError when it can't be read."""
-    try:
-        with path.open("rb") as file:
-            found = json.loads(file.read(_MAX_EVIDENCE_FILE))
-        kind, proof = Misconduct(found["kind"]), tuple(map(str, found["proof"]))
-        notes = str(found["held"]), str(found["submitted"])
-        return Evidence(kind, str(found["origin"]), float(found["seen"]), *notes, int(found["old"]), proof, path)
-    except OSError as error:
-        raise NotFoundError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise DamagedError(f"{path} is no evidence that a witness has kept: {error}") from None
 
 
 def _lines(path: Path) -> list[str]:

@@ -51,7 +51,7 @@ class WitnessServer:
         self._given = tuple(logs)
         self._prefixes = submit, monitor
         self._now = now
-        self._known: tuple[int, tuple[VerifierKey, ...]] = (-1, ())
+        self._known: tuple[tuple[int, int, int] | None, tuple[VerifierKey, ...]] = (None, ())
         self._locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
         self._guard = threading.Lock()
         with ExitStack() as undo:
@@ -73,18 +73,20 @@ class WitnessServer:
 
     def _logs(self) -> tuple[VerifierKey, ...]:
         try:
-            changed = (self._folder.folder / "logs").stat().st_mtime_ns
+            found = (self._folder.folder / "logs").stat()
+            changed = found.st_mtime_ns, found.st_ino, found.st_size
         except FileNotFoundError:
-            changed = 0
+            changed = 0, 0, 0
         with self._guard:
             if changed != self._known[0]:
                 try:
                     self._known = changed, tuple(map(self._fit, (*self._given, *self._folder.logs())))
                 except UsageError as error:
-                    if self._known[0] < 0:
+                    if self._known[0] is None:
                         raise
                     # A mistake in the file must not make the witness forget the logs that it serves.
                     _log.error("the list of logs cannot be read; the one before stays", error=str(error))
+                    self._known = changed, self._known[1]
             return self._known[1]
 
     def _fit(self, key: VerifierKey) -> VerifierKey:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sandtrail.errors import DamagedError, StoreError, UsageError
 from sandtrail.store.cosignature import CosignatureKey, cosigned_at, parse_key
-from sandtrail.store.note import Signer, open_checkpoint, parse_note, signed_by
-from sandtrail.store.witness.folder import Evidence, WitnessFolder, origin_hash, read_evidence
+from sandtrail.store.note import Checkpoint, Signer, open_checkpoint, parse_note, signed_by
+from sandtrail.store.witness.evidence import Evidence, read_evidence
+from sandtrail.store.witness.folder import WitnessFolder, origin_hash
 from sandtrail.store.witness.protocol import Misconduct, encode_request, parse_request
 from sandtrail.store.witness.server import WitnessServer
 from tests.store.witness.a_log import ORIGIN, ALog
@@ -147,6 +150,12 @@ def test_a_fork_is_kept_with_both_heads_and_only_once(witness: Witness, log: ALo
     heads = [open_checkpoint(text.encode(), log.signer.verifier) for text in (found.held, found.submitted)]
     assert heads == [log.checkpoint(5), fork.checkpoint(5)]
     assert json.loads(found.path.read_text())["v"] == 1
+    assert found.holds([log.signer.verifier])
+    assert not found.holds([])
+    assert not found.holds([Signer(ORIGIN, bytes(32)).verifier])
+    assert not replace(found, submitted=found.held).holds([log.signer.verifier])
+    assert not replace(found, submitted=log.head(6).decode()).holds([log.signer.verifier])
+    assert not replace(found, submitted="").holds([log.signer.verifier])
     assert witness.head() == 5
 
 
@@ -157,6 +166,19 @@ def test_a_head_without_a_proof_is_kept_as_a_suspicion(witness: Witness, log: AL
     (found,) = witness.evidence()
     assert (found.kind, found.proven, found.old) == (Misconduct.UNPROVEN, False, 5)
     assert len(found.proof) == len(rewritten.reader(9).consistency(5))
+    assert found.holds([log.signer.verifier])
+    good = [base64.b64encode(node).decode() for node in log.reader(9).consistency(5)]
+    assert replace(found, submitted=log.head(9).decode()).holds([log.signer.verifier])
+    assert not replace(found, submitted=log.head(9).decode(), proof=tuple(good)).holds([log.signer.verifier])
+
+
+def test_a_signed_head_of_an_empty_tree_with_a_root_of_something_is_kept(witness: Witness, log: ALog) -> None:
+    note = log.signer.sign(Checkpoint(ORIGIN, 0, bytes(32)).body)
+    assert witness.server.add_checkpoint(encode_request(0, [], note)).status == 422
+    (found,) = witness.evidence()
+    assert (found.kind, found.proven, found.held) == (Misconduct.EMPTY, True, "")
+    assert found.holds([log.signer.verifier])
+    assert not replace(found, submitted=log.head(0).decode()).holds([log.signer.verifier])
 
 
 def test_suspicions_do_not_fill_the_disk_and_leave_room_for_forks(witness: Witness, log: ALog, tmp_path: Path) -> None:
