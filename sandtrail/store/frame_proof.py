@@ -8,7 +8,8 @@ Steps of the check, each of which leads to the next:
  3. The frame's leaf, made from salt and frame, leads to the manifest's root at its place.
  4. The entry's leaf leads to the root of the checkpoint at its index.
  5. The checkpoint is signed by the log's identity and, where a policy is given, cosigned by its quorum.
- 6. Where the first epoch's key is given, certificates lead from it to a key that has signed the checkpoint too.
+ 6. Where the first epoch's key is given, certificates lead from it to a key that has signed the checkpoint too; and an
+    entry of an epoch that is over leads to the root in the certificate that closed it, which nobody can make again.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from sandtrail.store.reader import LogReader, open_log
 from sandtrail.store.schema import check_entry
 from sandtrail.store.segments import open_segment
 from sandtrail.store.tiles import TileReader
-from sandtrail.store.tlog_proof import check_proof, encode_proof, parse_proof
+from sandtrail.store.tlog_proof import TlogProof, check_proof, encode_proof, parse_proof
 
 if TYPE_CHECKING:
     from sandtrail.store.policy import Policy, WitnessState
@@ -40,7 +41,7 @@ __all__ = ["FrameProof", "check_proof_file", "make_proof"]
 
 _VERSION = 2
 _LIVE_TRIES = 20
-_MAX_INNER = 63
+_MAX_PATH = 63
 _FIELDS = {
     "v": int,
     "entry": bytes,
@@ -53,6 +54,7 @@ _FIELDS = {
     "when": list,
     "payload": bytes,
     "epochs": list,
+    "closed": list,
 }
 
 
@@ -118,6 +120,7 @@ def _make(home: Path, ref: Ref) -> bytes:
     outer = tiles.inclusion(index)
     if root_from_path(leaf_hash(entry), index, checkpoint.size, outer) != checkpoint.root:
         raise DamagedError(f"log entry {index} does not lead to the signed root; run: sandtrail verify")
+    begun = _epochs(tiles)
     extra = {
         "v": _VERSION,
         "entry": entry,
@@ -129,7 +132,8 @@ def _make(home: Path, ref: Ref) -> bytes:
         "kind": frame.kind,
         "when": [frame.realtime_ns, frame.monotonic_ns, frame.boottime_ns],
         "payload": frame.payload,
-        "epochs": _certificates(tiles),
+        "epochs": [str(decode_entry(at, tiles.entry(at)).map.get("certificate")) for at in begun],
+        "closed": next((_Prefix(tiles.log, at, size).inclusion(index) for at in begun if at > index), []),
     }
     return encode_proof(index, outer, note, cbor2.dumps(extra, canonical=True))
 
@@ -161,8 +165,9 @@ class _Prefix(TileReader):
         return self._now.entries(number)[: self._width(0, number)]
 
 
-def _certificates(tiles: TileReader) -> list[str]:
-    """Those of epoch 1 and all that follow; an entry says to which epoch it belongs, so a binary search finds them."""
+def _epochs(tiles: TileReader) -> list[int]:
+    """The entries that begin epoch 1 and all that follow; an entry says to which epoch it belongs, so a binary search
+    finds them."""
     newest = _epoch(tiles, tiles.size - 1)
     found, low = [], 0
     for epoch in range(1, newest + 1):
@@ -170,7 +175,7 @@ def _certificates(tiles: TileReader) -> list[str]:
         while low < high:
             middle = (low + high) // 2
             low, high = (low, middle) if _epoch(tiles, middle) >= epoch else (middle + 1, high)
-        found.append(str(decode_entry(low, tiles.entry(low)).map.get("certificate")))
+        found.append(low)
     return found
 
 
@@ -221,7 +226,7 @@ def check_proof_file(
         manifest,
         checkpoint,
         proof.index,
-        _check_epochs(frame["epochs"], first_epoch, checkpoint, proof.checkpoint) if first_epoch else None,
+        _check_epochs(frame, proof, checkpoint, first_epoch) if first_epoch else None,
         witnesses,
     )
 
@@ -243,21 +248,34 @@ def _extra(data: bytes | None) -> dict[str, Any]:
         or len(found["when"]) != 3
         or any(type(one) is not int or not 0 <= one < 1 << 64 for one in numbers)
         or not 0 <= found["kind"] < 256
-        or len(found["inner"]) > _MAX_INNER
-        or any(type(one) is not bytes or len(one) != 32 for one in found["inner"])
+        or len(found["inner"]) > _MAX_PATH
+        or len(found["closed"]) > _MAX_PATH
+        or any(type(one) is not bytes or len(one) != 32 for one in [*found["inner"], *found["closed"]])
         or any(type(one) is not str for one in found["epochs"])
     ):
         raise DamagedError("the proof's extra line is malformed")
     return {**found, "when": tuple(found["when"])}
 
 
-def _check_epochs(certificates: list[str], first: Verifier, checkpoint: Checkpoint, note: bytes) -> int:
-    current = first
-    for epoch, text in enumerate(certificates, 1):
+def _check_epochs(frame: dict[str, Any], proof: TlogProof, checkpoint: Checkpoint, first: Verifier) -> int:
+    current, closing, size = first, None, 0
+    for epoch, text in enumerate(frame["epochs"], 1):
         certificate = parse_certificate(text, current)
-        if (certificate.origin, certificate.epoch) != (checkpoint.origin, epoch) or certificate.size > checkpoint.size:
+        if (certificate.origin, certificate.epoch) != (checkpoint.origin, epoch) or not (
+            size < certificate.size < checkpoint.size
+        ):
             raise DamagedError(f"the certificate of epoch {epoch} is not of this log, or not of that epoch")
-        current = certificate.verifier
-    if not signed_by(parse_note(note), current):
-        raise DamagedError(f"the key of epoch {len(certificates)} has not signed the checkpoint")
-    return len(certificates)
+        current, size = certificate.verifier, certificate.size
+        if closing is None and proof.index < size:
+            closing = certificate
+    if not signed_by(parse_note(proof.checkpoint), current):
+        raise DamagedError(f"the key of epoch {len(frame['epochs'])} has not signed the checkpoint")
+    if closing is not None:
+        root = root_from_path(leaf_hash(frame["entry"]), proof.index, closing.size, frame["closed"])
+        if root != closing.root:
+            raise DamagedError(
+                f"log entry {proof.index} is not the one that was there when epoch {closing.epoch} began"
+            )
+    elif frame["closed"]:
+        raise DamagedError("the proof speaks of an epoch that was closed, and has no certificate of it")
+    return len(frame["epochs"])
