@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,7 +24,8 @@ class Lifecycle:
 
     def __init__(self, home: Path, session: str, sandbox: str, part: str = "record", **facts: Any) -> None:
         self._common = {"session": session, "sandbox": sandbox}
-        self._spool = SpoolWriter(home, f"lifecycle-{session}-{part}")
+        # Signed entries name spool files, and must not name a session: they outlive its erasure.
+        self._spool = SpoolWriter(home, f"lifecycle-{os.urandom(6).hex()}")
         sees = ["create", "start", "exec", "exit", "oom", "checkpoint", "delete", "runtime", "processes", "evicted"]
         self._stream = self._spool.open({"source": "lifecycle", **self._common, "part": part, "sees": sees, **facts})
 
