@@ -9,14 +9,15 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sandtrail.errors import DamagedError
 from sandtrail.store.manifest import Entry, decode_entry
-from sandtrail.store.note import Verifier, parse_checkpoint, parse_note, signed_by
+from sandtrail.store.note import Verifier
 from sandtrail.store.report import Affected, Report
 from sandtrail.store.schema import check_entry
 from sandtrail.store.verify_epochs import EpochChain
+from sandtrail.store.verify_time import Times
 from sandtrail.store.verify_tree import SignedTree
 
 if TYPE_CHECKING:
@@ -40,8 +41,6 @@ class History:
     ) -> None:
         self._report = report
         self._tree = tree
-        self._identity = identity
-        self._roots = roots
         self.epochs = EpochChain(report, tree, identity, first_epoch)
         self.segments = 0
         self.spool: dict[str, int] = {}
@@ -56,7 +55,7 @@ class History:
         self._lost: tuple[int, int] | None = None
         self._losses = 0
         self._damage = -1
-        self._clock: tuple[str, list[int]] = ("", [0, 0, 0])
+        self._times = Times(report, tree, identity, roots, self._remark)
 
     def lost(self, first: int, last: int) -> None:
         """Log entries `first` to `last` are not known; why has been reported."""
@@ -80,14 +79,9 @@ class History:
                 self._segment(entry)
             case "gap":
                 self._gap(entry)
-            case "clock":
-                self._report.clock_steps += 1
             case "hold" | "erase" | "retain":
                 self._act(entry)
-            case "time":
-                self._time(entry)
-        if "at" in entry.map:
-            self._at(entry)
+        self._times.entry(entry)
         if "spool" in entry.map:
             self.spool = entry.map["spool"]
         return entry
@@ -174,46 +168,10 @@ class History:
         """All entries have been taken; `note` is the checkpoint over them, `pinned` as for the epochs."""
         self._retained = merged(self._retained)
         self.epochs.finish(note, pinned)
+        self._times.finish()
         if self._lost and self._lost[1] == self._tree.checkpoint.size - 1:
             what = f"segments from {self.segments} on, if log entries {self._lost[0]} to {self._lost[1]} were of any"
             self._report.remarks.append(f"nothing vouches for {what}")
-
-    # -- time ----------------------------------------------------------------------------------------------------------
-
-    def _at(self, entry: Entry) -> None:
-        """Step 11: within one boot, neither MONOTONIC nor BOOTTIME goes back."""
-        boot, at = entry.map["boot"], entry.map["at"]
-        if boot == self._clock[0] and any(now < before for now, before in zip(at[1:], self._clock[1][1:], strict=True)):
-            what = "its time is earlier than that of an entry before it; when it was written is not known"
-            self._report.find(11, "clock-went-back", f"log entry {entry.index}", what)
-        self._clock = (boot, at)
-
-    def _time(self, entry: Entry) -> None:
-        """Step 11: a token of time is over a checkpoint of this very log."""
-        try:
-            stamped = self._stamped(entry.map, entry.index)
-            if self._roots:
-                from sandtrail.store.timestamp import check_token
-
-                token = check_token(entry.map["token"], stamped, self._roots)
-                self._report.tokens += 1
-                self._remark(f"log entries before {entry.map['size']} existed at {token.latest} ns ({token.authority})")
-            else:
-                self._report.skip(11, "tokens of time are not judged without the roots of their authority")
-        except DamagedError as error:
-            what = f"it does not prove when log entries before {entry.map['size']} were written: {error}"
-            self._report.find(11, "time-token-invalid", f"log entry {entry.index}", what)
-
-    def _stamped(self, fields: dict[str, Any], index: int) -> bytes:
-        note = parse_note(fields["checkpoint"])
-        checkpoint = parse_checkpoint(note.text)
-        if checkpoint.origin != self._identity.name or not signed_by(note, self._identity):
-            raise DamagedError("what it stamps is no checkpoint of this log")
-        if checkpoint.size != fields["size"] or checkpoint.size > index:
-            raise DamagedError("the checkpoint that it stamps is of another size")
-        if self._tree.root_at(checkpoint.size) != checkpoint.root:
-            raise DamagedError("the checkpoint that it stamps does not fit this log")
-        return bytes(fields["checkpoint"])
 
 
 def merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
