@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 import httpx
 
 from sandtrail.errors import DamagedError, WitnessError
-from sandtrail.store.cosignature import CosignatureKey
-from sandtrail.store.note import Note, parse_checkpoint, parse_note, parse_number, signature_line
+from sandtrail.store.cosignature import CosignatureKey, cosigned_at
+from sandtrail.store.note import Checkpoint, Note, parse_checkpoint, parse_note, parse_number, signature_line
 from sandtrail.store.policy import AHEAD, Policy, Witness
 from sandtrail.store.witness.protocol import encode_request
 
@@ -33,14 +34,20 @@ class Conflict(WitnessError):
 
 
 class Ahead(WitnessError):
-    """The witness has cosigned a larger log than the one submitted: it was rolled back, or another one has its key."""
+    """The witness has cosigned a larger log than the one submitted: it was rolled back, or another one has its key.
 
-    def __init__(self, url: str, size: int, ours: int) -> None:
+    `note` is the witness's checkpoint, where it shows one that it has cosigned; the log's own signature on it, if it is
+    genuine, turns what the witness says into a proof.
+    """
+
+    def __init__(self, url: str, size: int, ours: int, note: bytes | None = None) -> None:
+        shown = "it shows the checkpoint" if note else "it does not show the checkpoint"
         super().__init__(
-            f"the witness {url} has cosigned {size} entries of this log, which has only {ours}: it was cut off, or "
-            "somebody else signs in its name; compare with the witness's checkpoint before going on"
+            f"the witness {url} has cosigned {size} entries of this log, which has only {ours} ({shown}): the log was "
+            "cut off, or somebody else signs in its name; find out which before going on"
         )
         self.size = size
+        self.note = note
 
 
 class Unreachable(WitnessError):
@@ -58,28 +65,32 @@ def add_checkpoint(
     if http is None:
         with httpx.Client() as made:
             return add_checkpoint(url, old, proof, note, timeout=timeout, http=made)
-    where = f"{url.rstrip('/')}/add-checkpoint"
+    status, answer = _exchange(http, "POST", url, "add-checkpoint", encode_request(old, proof, note), timeout)
+    if status == 200:
+        return answer
+    words = answer[:200].decode("utf-8", "replace").strip()
+    if status == 409:
+        size = parse_number(words)
+        if size is not None:
+            raise Conflict(size)
+    kind = Unreachable if status in (408, 425, 429) or status >= 500 else WitnessError
+    raise kind(f"the witness {url} answers {status}: {words!r}")
+
+
+def _exchange(http: httpx.Client, method: str, url: str, path: str, body: bytes, timeout: float) -> tuple[int, bytes]:
     headers = {"Accept-Encoding": "identity", "Content-Type": "text/plain; charset=utf-8"}
     until = time.monotonic() + timeout
     answer = bytearray()
     try:
-        body = encode_request(old, proof, note)
-        with http.stream("POST", where, content=body, headers=headers, timeout=timeout) as response:
+        where = f"{url.rstrip('/')}/{path}"
+        with http.stream(method, where, content=body or None, headers=headers, timeout=timeout) as response:
             for piece in response.iter_raw():
                 answer += piece
                 if len(answer) > _MAX_REPLY or time.monotonic() > until:
                     raise WitnessError(f"the witness {url} answers at too great a length")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Unreachable(f"the witness {url} cannot be reached: {error}") from None
-    if response.status_code == 200:
-        return bytes(answer)
-    words = bytes(answer[:200]).decode("utf-8", "replace").strip()
-    if response.status_code == 409:
-        size = parse_number(words)
-        if size is not None:
-            raise Conflict(size)
-    kind = Unreachable if response.status_code in (408, 425, 429) or response.status_code >= 500 else WitnessError
-    raise kind(f"the witness {url} answers {response.status_code}: {words!r}")
+    return response.status_code, bytes(answer)
 
 
 def submit(
@@ -98,6 +109,9 @@ def submit(
     A witness that does not answer is asked again, four times in all. Raises Ahead when it holds more than we have,
     other WitnessErrors when it refuses, or its answer has no good cosignature by any of `keys`.
     """
+    if http is None:
+        with httpx.Client() as made:
+            return submit(url, note, keys, old, prove, timeout=timeout, http=made)
     size = parse_checkpoint(parse_note(note).text).size
     old, pause = min(old, size), 0.2
     for last in (False,) * (_TRIES - 1) + (True,):
@@ -106,7 +120,8 @@ def submit(
             return _believed(url, note, answer, keys)
         except Conflict as conflict:
             if conflict.size > size:
-                raise Ahead(url, conflict.size, size) from None
+                shown = _shown(http, url, parse_checkpoint(parse_note(note).text), keys, timeout)
+                raise Ahead(url, conflict.size, size, shown) from None
             if last or conflict.size == old:
                 raise
             old = conflict.size
@@ -116,6 +131,25 @@ def submit(
             time.sleep(pause)
             pause *= 2
     raise AssertionError("the last try returns or raises")
+
+
+def _shown(
+    http: httpx.Client, url: str, ours: Checkpoint, keys: Sequence[CosignatureKey], timeout: float
+) -> bytes | None:
+    """The larger checkpoint that the witness says it has, if it shows one, as far as it can be checked here.
+
+    It is asked under its submission prefix; whoever monitors under another one finds nothing here.
+    """
+    try:
+        path = f"{sha256(ours.origin.encode()).hexdigest()}/checkpoint"
+        status, answer = _exchange(http, "GET", url, path, b"", timeout)
+        note = parse_note(answer)
+        checkpoint = parse_checkpoint(note.text)
+    except (WitnessError, DamagedError):
+        return None
+    genuine = any(cosigned_at(note, key) for key in keys)
+    larger = checkpoint.origin == ours.origin and checkpoint.size > ours.size
+    return answer if status == 200 and genuine and larger else None
 
 
 def _believed(url: str, note: bytes, answer: bytes, keys: Sequence[CosignatureKey]) -> dict[CosignatureKey, bytes]:
@@ -167,7 +201,7 @@ def collect(
     """Ask every witness of the policy that has a URL, all at once, to cosign a checkpoint.
 
     `sizes`: by witness name, what it held the last time; only spares a round trip. Returns within about four times
-    `timeout` whatever the witnesses do. Raises DamagedError when `note` is no checkpoint.
+    `timeout` whatever the witnesses do. Raises DamagedError when `note` is no checkpoint, and what `prove` raises.
     """
     parsed = parse_note(note)
     size = parse_checkpoint(parsed.text).size
@@ -183,11 +217,12 @@ def collect(
         here = places[url]
         old = max(known.get(one.name, 0) for one in here)
         try:
-            return submit(url, plain, [one.key for one in here], old, prove, timeout=timeout)
+            return submit(url, plain, [one.key for one in here], old, prove, timeout=timeout, http=http)
         except WitnessError as error:
             return error
 
-    with ThreadPoolExecutor(min(16, len(places) or 1), thread_name_prefix="witnesses") as pool:
+    # One client for all: making one costs more than most answers.
+    with httpx.Client() as http, ThreadPoolExecutor(min(16, len(places) or 1), thread_name_prefix="witness") as pool:
         for url, answer in zip(places, pool.map(ask, places), strict=True):
             for one in places[url]:
                 asked.append(_asked(url, one, answer))

@@ -13,6 +13,7 @@ import pytest
 
 from sandtrail.errors import WitnessError
 from sandtrail.store.cosignature import Ed25519Cosigner
+from sandtrail.store.note import open_checkpoint
 from sandtrail.store.policy import Policy, State, parse_policy
 from sandtrail.store.witness.client import Ahead, Conflict, Unreachable, add_checkpoint, collect, submit
 from sandtrail.store.witness.protocol import Reply, parse_request
@@ -34,8 +35,8 @@ def running(tmp_path: Path, log: ALog) -> Iterator[Running]:
 
 
 @contextmanager
-def pretending(answer: Callable[[bytes], Reply | None]) -> Iterator[str]:
-    """A witness that says what it likes; None: nothing, until the client leaves."""
+def pretending(answer: Callable[[bytes], Reply | None], shown: bytes = b"") -> Iterator[str]:
+    """A witness that says what it likes; None: nothing, until the client leaves. `shown` is its checkpoint."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -46,6 +47,11 @@ def pretending(answer: Callable[[bytes], Reply | None]) -> Iterator[str]:
             self.send_response(reply.status)
             self.end_headers()
             self.wfile.write(reply.body)
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(shown)
 
         def log_message(self, *_: object) -> None:
             """Not into the tests' output."""
@@ -93,6 +99,17 @@ def test_a_log_that_was_cut_off_or_copied_is_told_that_the_witness_is_ahead(runn
     for one in found.asked:
         assert isinstance(one.error, Ahead)
         assert one.error.size == 300
+        # What the witness shows is signed by the log itself: no word of the witness has to be believed.
+        assert one.error.note is not None
+        assert open_checkpoint(one.error.note, log.signer.verifier) == log.checkpoint(300)
+
+
+def test_a_witness_that_only_says_that_it_is_ahead_shows_nothing(log: ALog) -> None:
+    text = log.checkpoint(5).body.encode()
+    for shown in (b"", log.head(300), log.head(5) + STRANGER.line(text)):
+        with pretending(lambda _: Reply(409, b"300\n"), shown) as url, pytest.raises(Ahead) as caught:
+            submit(url, log.head(5), [STRANGER.verifier], 0, log.reader(5).consistency)
+        assert caught.value.note is None
 
 
 def test_a_witness_that_is_away_does_not_keep_the_others_from_cosigning(running: Running, log: ALog) -> None:
