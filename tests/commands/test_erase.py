@@ -185,7 +185,7 @@ def story(home: Path) -> None:
     index.close()
 
 
-def test_nothing_is_left_of_a_session_and_everything_of_the_others(home: Path) -> None:
+def test_nothing_is_left_of_a_session_and_everything_of_the_others(home: Path, tmp_path: Path) -> None:
     story(home)
     before = remains(home)
     assert {name.split("/")[0] for name in before} >= {"events", "timelines", "sessions", "keys"}
@@ -200,6 +200,8 @@ def test_nothing_is_left_of_a_session_and_everything_of_the_others(home: Path) -
     with contextlib.closing(Index(home)) as index:
         other = index.session("other"), list(index.rows("other")), index.streams("other")
     assert verified(home)
+    ref, handed_out = next(p.ref for p in proofs if p.frame and MARK.encode() in p.frame.payload), tmp_path / "proof"
+    assert told(home, "prove", str(ref), "-o", str(handed_out))[0] == 0
 
     command = run(home, "erase", VICTIM, "--reason", "asked for", "--yes", "--json")
     done = json.loads(command.stdout)
@@ -216,6 +218,9 @@ def test_nothing_is_left_of_a_session_and_everything_of_the_others(home: Path) -
     check_blob(home, manifest)
     assert of_key(home, key.id) == [manifest]
     assert all(proof.frame is not None and holds(proof, proof.frame, proof.salt) for proof in proofs)
+    pinned = [f"--key={line}" for line in (home / "keys" / "log.vkey").read_text().splitlines()]
+    assert CliRunner().invoke(app, ["verify", str(handed_out), *pinned]).exit_code == 0
+    assert "is gone" in told(home, "prove", str(ref))[1]
 
 
 def test_nothing_that_is_left_confirms_a_guess(home: Path) -> None:
