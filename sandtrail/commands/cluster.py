@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from sandtrail.commands.options import Home, Json, home_folder, print_json
+from sandtrail.commands.verify import MaxAge, PolicyFile, read_policy, seconds
 from sandtrail.errors import UsageError
 
 __all__ = ["register"]
@@ -115,8 +116,8 @@ def verify(
     url: Annotated[str, typer.Option(help="A cluster's log that is served elsewhere; it is copied first.")] = "",
     key: Annotated[str | None, typer.Option(help="The verifier key of the cluster's log, from elsewhere.")] = None,
     head: Annotated[Path | None, typer.Option(help="A remembered head to compare with.")] = None,
-    policy: Annotated[Path | None, typer.Option(help="Which witnesses must have cosigned the log.")] = None,
-    max_age: Annotated[float | None, typer.Option(help="How many seconds old a cosignature may be.")] = None,
+    policy: PolicyFile = None,
+    max_age: MaxAge = "",
     silence: Annotated[float, typer.Option(help="Seconds without news that make a node silent; 0: any.")] = 0.0,
     node: Annotated[list[Path] | None, typer.Option(help="The store (--home) of a node.")] = None,
     checkpoint: Annotated[list[Path] | None, typer.Option(help="Only the checkpoint of a node's log.")] = None,
@@ -132,8 +133,9 @@ def verify(
     from sandtrail.store.cluster.verify import verify_cluster
     from sandtrail.store.heads import remember_head
     from sandtrail.store.note import Verifier
-    from sandtrail.store.policy import load_policy
 
+    if max_age and policy is None:
+        raise UsageError("--max-age is about cosignatures: name the witnesses with --policy FILE")
     folder = _folder(home)
     if url:
         if key is None:
@@ -144,8 +146,8 @@ def verify(
         folder,
         key=key,
         head=head,
-        policy=load_policy(policy) if policy else None,
-        max_age=max_age,
+        policy=read_policy(policy),
+        max_age=seconds(max_age),
         silence=silence or None,
         homes=[path.absolute() for path in node or []],
         checkpoints=[path.absolute() for path in checkpoint or []],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 import time
@@ -28,6 +29,7 @@ from sandtrail.store.note import Signer, open_checkpoint
 from sandtrail.store.tiles import TileReader, decode_bundle
 from tests.store.cluster import running
 from tests.store.cluster.nodes import Node
+from tests.store.witness.running import witness
 
 ORIGIN = "example.org/c"
 
@@ -268,3 +270,30 @@ def test_the_command_survives_being_killed_between_two_checkpoints(tmp_path: Pat
     missing = running.sandtrail("cluster", "verify", "--home", home, "--node", node.home)
     assert missing.returncode == 1
     assert "node-log-missing" in missing.stdout
+
+
+def test_the_command_is_witnessed_itself(tmp_path: Path) -> None:
+    home, policy = tmp_path / "home", tmp_path / "policy"
+    made = ClusterLog(home / "cluster", ORIGIN)
+    with witness(tmp_path / "w", "--key", "ed25519", "--log", made.verifier.vkey) as other:
+        policy.write_text(other.policy() + "quorum w0\n")
+        options = ("cluster", "verify", "--home", home, "--policy", policy, "--max-age", "1h", "--json")
+        assert running.sandtrail(*options).returncode == 1
+        with running.cluster(home, "--policy", str(policy), "--every", "0.2") as served:
+            node = Node(tmp_path / "node")
+            assert running.sandtrail("cluster", "register", "--home", home, node.vkey).returncode == 0
+            deadline = time.monotonic() + 60
+            while served.process.poll() is None and time.monotonic() < deadline:
+                answer = httpx.get(f"{served.url}/witnessed/checkpoint", trust_env=False)
+                if answer.status_code == 200 and open_checkpoint(answer.content, served.key).size == 1:
+                    break
+                time.sleep(0.05)
+            else:
+                raise AssertionError("nobody has cosigned it in time")
+    verified = running.sandtrail(*options)
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert json.loads(verified.stdout)["witnessed"] == "1 of 1 entries"
+    printed = running.sandtrail("cluster", "key", "--home", home)
+    assert printed.stdout.split() == [made.verifier.vkey, *(one.verifier.vkey for one in made.cosigners)]
+    mistaken = running.sandtrail("cluster", "serve", "--home", home, "--policy", tmp_path / "none", "--port", "0")
+    assert (mistaken.returncode, mistaken.stdout) == (2, "")
