@@ -84,7 +84,7 @@ def read_evidence(path: Path) -> Evidence:
         return Evidence(kind, str(found["origin"]), float(found["seen"]), *notes, int(found["old"]), proof, path)
     except OSError as error:
         raise NotFoundError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise DamagedError(f"{path} is no evidence that a witness has kept: {error}") from None
 
 

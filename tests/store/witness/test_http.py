@@ -13,6 +13,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 # Answers with what it was asked; `/slow` says that it has begun and waits for a file, `/broken` fails.
 SERVER = """
@@ -128,6 +130,26 @@ def test_what_is_no_request_is_refused_and_the_next_one_is_served(url: str, sent
         sock.shutdown(socket.SHUT_WR)
         found = read_all(sock)
     assert found.startswith(b"HTTP/1.1 4")
+    assert httpx.get(url).status_code == 200
+
+
+PIECES = st.lists(
+    st.sampled_from([b"POST / HTTP/1.1\r\n", b"Host: x\r\n", b"Content-Length: 3\r\n", b"\r\n", b"abc", b"0\r\n"])
+    | st.sampled_from([b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n", b"Expect: 100-continue\r\n"])
+    | st.binary(max_size=8),
+    max_size=12,
+).map(b"".join)
+
+
+@settings(max_examples=60, deadline=None)
+@given(sent=PIECES)
+def test_whatever_is_sent_is_answered_or_hung_up_on(url: str, sent: bytes) -> None:
+    with connect(url) as sock:
+        sock.sendall(sent)
+        sock.shutdown(socket.SHUT_WR)
+        found = read_all(sock)
+    assert not found or found.startswith(b"HTTP/1.1 ")
+    assert b"HTTP/1.1 500" not in found
     assert httpx.get(url).status_code == 200
 
 

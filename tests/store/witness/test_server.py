@@ -10,12 +10,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sandtrail.errors import DamagedError, StoreError, UsageError
 from sandtrail.store.cosignature import CosignatureKey, cosigned_at, parse_key
-from sandtrail.store.note import Checkpoint, Signer, open_checkpoint, parse_note, signed_by
+from sandtrail.store.note import Checkpoint, Signer, open_checkpoint, parse_note, signed_by, valid_name
 from sandtrail.store.witness.evidence import Evidence, read_evidence
 from sandtrail.store.witness.folder import WitnessFolder, origin_hash
 from sandtrail.store.witness.protocol import Misconduct, encode_request, parse_request
@@ -285,12 +288,35 @@ def test_a_log_is_added_once(tmp_path: Path, log: ALog) -> None:
     assert folder.logs() == [log.signer.verifier]
 
 
-def test_a_file_that_is_no_evidence_is_said_to_be_none(witness: Witness, tmp_path: Path) -> None:
+FIELDS = {"kind": "fork", "origin": "x", "seen": 1, "held": "", "submitted": "", "old": 0, "proof": ["AA=="]}
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "null", "[" * 100_000, '"\\ud800"', "\0", '{"kind": "fork"}'])
+def test_a_file_that_is_no_evidence_is_said_to_be_none(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x.json"
-    for text in ("", "[]", "{}", "null", '{"kind": "fork"}', '{"kind": 5, "proof": 5}', "\0", '"\\ud800"'):
-        path.write_text(text)
-        with pytest.raises(DamagedError):
-            read_evidence(path)
+    path.write_text(text)
+    with pytest.raises(DamagedError):
+        read_evidence(path)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.sampled_from(sorted(FIELDS)), JSON)
+def test_a_file_with_any_value_in_any_field_is_evidence_that_proves_nothing_or_none(name: str, value: object) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "x.json"
+        path.write_text(json.dumps({**FIELDS, name: value}))
+        try:
+            found = read_evidence(path)
+        except DamagedError:
+            return
+    assert not found.holds([Signer(found.origin, bytes(32)).verifier] if valid_name(found.origin) else [])
+    assert json.dumps(found.as_dict())
 
 
 def test_a_witness_that_lost_its_record_forgets_what_it_vouched_for(
