@@ -61,7 +61,7 @@ class State:
                     first, root, segments, frames = line.split(" ")
                     self._known[int(first)] = root, int(segments), int(frames)
                 self._begun = begun
-        except (FileNotFoundError, ValueError, AttributeError, KeyError):
+        except (OSError, ValueError, AttributeError, KeyError, TypeError):
             self._known.clear()
 
     def __enter__(self) -> Self:

@@ -107,9 +107,19 @@ class Stored:
             if key not in history.erased:
                 what = f"the bytes that log entry {index} speaks of cannot be read: their data key is gone, unsigned"
                 report.find(9, "data-key-missing", place, what, Affected(entries=(index, index)))
-        left = sum(1 for key in history.erased if (self._layout.data_keys / f"{key.hex()}.key").exists())
-        if left:
-            report.remarks.append(f"{left} data keys that the log says were erased are still there")
+        self._erased(history)
+
+    def _erased(self, history: History) -> None:
+        """What the log says was erased is gone, or the one who writes the log is about to do it: an order is taken
+        away only when it is done, so whoever looks for orders first and for keys then is never too early."""
+        waiting = next(self._layout.acts.glob("*.order"), None) is not None
+        for key in sorted(history.erased):
+            path = self._layout.data_keys / f"{key.hex()}.key"
+            if path.exists() and waiting:
+                self._report.remarks.append(f"{path} is to be erased: the order waits for the recorder")
+            elif path.exists():
+                what = "the log says that this data key was erased: what it keeps can still be read"
+                self._report.find(9, "erasure-undone", path, what)
 
     def _look_up(self, bad: Outcome) -> Outcome:
         """What is lost with a segment; only for as many as are shown."""
