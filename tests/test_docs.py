@@ -27,7 +27,7 @@ RUN_BY = {
     "make run": "tests/test_docs.py::test_make_run_leaves_api_and_page_up",
     "make test": ".ci/run",
     "make lint": ".ci/run",
-    "make bench": "tests/bench/test_bench.py::test_every_variant_is_measured_and_none_loses_a_frame",
+    "make bench": "tests/bench/test_storm.py::test_every_variant_is_measured_and_none_loses_a_frame",
     "make runsc": "tests/test_docs.py::test_make_runsc_names_what_it_built",
     "pip install --require-hashes -r requirements/collector.lock": (
         "tests/test_house.py::test_collector_installs_and_records_without_the_page"
