@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Layout", "is_temporary", "publish", "shred", "sweep", "sync_folder"]
+__all__ = ["Layout", "is_temporary", "publish", "shred", "sweep", "sync_file", "sync_folder"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +109,10 @@ class Layout:
 def publish(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     """Put `data` at `path` so that a reader or a crash sees the old file or the new one, whole.
 
-    Durable when it returns: the file's bytes and its name are on disk. After an error the old file is still there;
-    the caller must not go on as if the new one were (a failed fsync says nothing about what the disk holds). Killed in
-    the middle it leaves a temporary file, see `is_temporary`. Raises OSError as the disk does.
+    Durable when it returns: the file's bytes and its name are on disk. After an error nobody knows which of the two is
+    there, or what the disk holds of it: the caller must not go on, and must not sync again as if that told (Rebello
+    et al., "Can Applications Recover from fsync Failures?", ATC 2020); whoever comes next writes the file anew. Killed
+    in the middle it leaves a temporary file, see `is_temporary`. Raises OSError as the disk does.
     """
     folder = path.parent
     _make_folder(folder)
@@ -171,9 +172,19 @@ def _make_folder(folder: Path) -> None:
     sync_folder(folder.parent)
 
 
+def sync_file(path: Path) -> None:
+    """Make the bytes of a file and its name durable."""
+    _sync(path, os.O_NOFOLLOW)
+    sync_folder(path.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in `folder` durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _sync(folder, os.O_DIRECTORY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
     try:
         os.fsync(fd)
     finally:

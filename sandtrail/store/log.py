@@ -69,9 +69,12 @@ class Log:
         self._lock = os.open(self._log / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             os.close(self._lock)
             raise StoreError(f"another process writes to the log under {home}") from None
+        except OSError:
+            os.close(self._lock)
+            raise
         try:
             Layout(home).settle()
             self._read(home)

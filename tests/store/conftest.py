@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,3 +18,11 @@ def _own_heads(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 def store(tmp_path: Path) -> Path:
     """An empty home."""
     return tmp_path / "home"
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    """An empty folder, in memory where that can be: for tests that sync often and look at the calls, not the disk."""
+    shared = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(prefix="st-", dir=shared if shared.is_dir() else None) as folder:
+        yield Path(folder)
