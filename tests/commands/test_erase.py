@@ -36,7 +36,7 @@ from sandtrail.store.frames import frame_leaf
 from sandtrail.store.merkle import root_from_path, tree_root
 from sandtrail.store.reader import open_log
 from sandtrail.store.sealer import Sealer
-from sandtrail.store.segments import check_blob, read_frames
+from sandtrail.store.segments import check_blob, read_frames, stored_segments
 from sandtrail.store.spool import SpoolWriter
 
 MARK = "Wolfgang-Amadeus-1756-Requiem-9f2c"
@@ -87,10 +87,10 @@ def remains(home: Path) -> set[str]:
     return search(home, *forms(MARK).values(), *forms(VICTIM).values())
 
 
-def write(home: Path, session: str, words: str, *, spool: SpoolWriter | None = None) -> None:
+def write(home: Path, session: str, words: str, *, spool: SpoolWriter | None = None, sandbox: str = "") -> None:
     """A session that says words in every way that a source has."""
     own = spool or SpoolWriter(home, "test")
-    about = {"session": session, "sandbox": f"{session}-pod"}
+    about = {"session": session, "sandbox": sandbox or f"{session}-pod"}
     life = own.open({"source": "lifecycle", **about, "part": "record", "command": ["sh", "-c", words]})
     gateway = own.open({"source": "gateway", **about, "sees": [words]})
     body = base64.b64encode(json.dumps({"q": words}).encode()).decode()
@@ -314,7 +314,7 @@ def test_retention_removes_what_is_old(home: Path, monkeypatch: pytest.MonkeyPat
     assert any(name.startswith("events/") for name in remains(home))
     done = json.loads(told(home, "retain", "--older-than", "90d", "--json")[1])
     assert (done["segments"], done["index"]) == (2, "purged")
-    assert remains(home) <= {name for name in remains(home) if name.startswith(("keys/", "sessions/"))}
+    assert remains(home) == {f"sessions/{VICTIM}"}
     with contextlib.closing(Index(home)) as index:
         assert [row["id"] for row in index.sessions()] == ["new"]
     assert verified(home)
@@ -322,40 +322,64 @@ def test_retention_removes_what_is_old(home: Path, monkeypatch: pytest.MonkeyPat
     assert again["segments"] == 0
 
 
-@pytest.mark.parametrize("step", ["ordered", "signed", "destroyed", "freed", "answered"])
-def test_killed_at_any_step_it_is_finished_by_whoever_comes_next(home: Path, step: str) -> None:
-    story(home)
-    keys = [key.id for key in DataKeys(home).of_session(VICTIM)]
+def dies(home: Path, step: str, act: dict[str, Any]) -> None:
+    """Order an act in a process that is killed (SIGKILL) right after a step."""
     pid = os.fork()
     if not pid:
         try:
-            owner, name = _STEPS[step]
+            owner, name, first = _STEPS[step]
             real = getattr(owner, name)
 
             def dying(*args: Any, **more: Any) -> Any:
                 found = real(*args, **more)
-                if step != "signed" or args[1] == "erase":
+                if first in ("", args[1]):
                     os.kill(os.getpid(), signal.SIGKILL)
                 return found
 
             setattr(owner, name, dying)
-            order(home, {"act": "erase", "keys": keys, "reason": "x", "by": "y"})
+            order(home, act)
         finally:
             os._exit(1)
     assert os.WIFSIGNALED(os.waitpid(pid, 0)[1]), "it ended before it could be killed"
+
+
+# What it dies right after: writing the order, signing the entry, destroying the first key, freeing the spool, removing
+# blobs, answering.
+_STEPS: dict[str, tuple[Any, str, str]] = {
+    "ordered": (acts, "publish", ""),
+    "signed": (Sealer, "record", "erase"),
+    "destroyed": (DataKeys, "destroy", ""),
+    "freed": (custody, "free_spools", ""),
+    "signed-removal": (Sealer, "record", "retain"),
+    "removed": (custody, "_remove_segments", ""),
+    "answered": (Orders, "done", ""),
+}
+
+
+@pytest.mark.parametrize("step", ["ordered", "signed", "destroyed", "freed", "answered"])
+def test_killed_at_any_step_it_is_finished_by_whoever_comes_next(home: Path, step: str) -> None:
+    write(home, VICTIM, MARK, sandbox="another")
+    story(home)
+    keys = [key.id for key in DataKeys(home).of_session(VICTIM)]
+    assert len(keys) == 2
+    dies(home, step, {"act": "erase", "keys": keys, "reason": "x", "by": "y"})
     Sealer(home).stop()
     catch_up(home).close()
     assert remains(home) <= {f"sessions/{VICTIM}"}
     assert not list((home / "acts").glob("*.order"))
+    assert len([e for e in open_log(home).entries() if e.kind == "erase"]) == 1
     assert verified(home)
 
 
-# What it dies right after: writing the order, signing the entry, destroying the key, freeing the spool,
-# answering.
-_STEPS: dict[str, tuple[Any, str]] = {
-    "ordered": (acts, "publish"),
-    "signed": (Sealer, "record"),
-    "destroyed": (DataKeys, "destroy"),
-    "freed": (custody, "free_spools"),
-    "answered": (Orders, "done"),
-}
+@pytest.mark.parametrize("step", ["signed-removal", "removed", "answered"])
+def test_a_removal_that_was_killed_is_finished_too(home: Path, step: str) -> None:
+    story(home)
+    dies(home, step, {"act": "retain", "before": time.time_ns(), "reason": "old", "by": "y"})
+    Sealer(home).stop()
+    catch_up(home).close()
+    (act,) = [entry.map for entry in open_log(home).entries() if entry.kind == "retain"]
+    assert not {number for first, last in act["segments"] for number in range(first, last + 1)} & set(
+        stored_segments(home)
+    )
+    assert remains(home) == {f"sessions/{VICTIM}"}
+    assert verified(home)
