@@ -13,15 +13,20 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from random import Random
 
 import pytest
 
+from tests.conftest import require
 from tests.parts import CHECKOUT
+from tests.store.authority import Authority
 from tests.store.foreign_go import logcheck
+from tests.store.mutants import attacks_time
 from tests.store.mutants.__main__ import main
 from tests.store.mutants.attacks import ATTACKS, NOT_HERE
 from tests.store.mutants.attacks_proofs import ProofMutant, draw_proofs, entry_of, judge_proof, real_proofs
-from tests.store.mutants.base import Base
+from tests.store.mutants.attacks_time import Tokens
+from tests.store.mutants.base import Base, record_timed
 from tests.store.mutants.corpus import COUNT, FAMILIES, SEED, draw, make_bases
 from tests.store.mutants.edit import Copy, dump, load
 from tests.store.mutants.judge import judge, judged_by_others, unmet
@@ -64,6 +69,23 @@ def world(memory: Path) -> World:
     return World(base, other, draw(base, other), draw_proofs(base, other, PROOFS, SEED), head)
 
 
+@dataclass(frozen=True)
+class Timed:
+    base: Base
+    authority: Authority
+    mutants: list[Mutant]
+
+
+@pytest.fixture(scope="module")
+def timed(memory: Path) -> Timed:
+    """As `world`, with tokens of an authority that is made for it."""
+    require("openssl")
+    real, stranger = Authority(memory / "authority"), Authority(memory / "stranger")
+    base = record_timed(memory / "timed", SEED, real.token)
+    tokens = Tokens(real.token, stranger.token)
+    return Timed(base, real, list(attacks_time.timed(base, tokens, Random(SEED))))
+
+
 def digest(home: Path) -> str:
     files = sorted(path for path in home.rglob("*") if path.is_file())
     parts = [str(path.relative_to(home)).encode() + b"\0" + path.read_bytes() for path in files]
@@ -98,7 +120,8 @@ def test_the_corpus_comes_out_the_same_from_the_same_seed(tmp_path: Path) -> Non
     assert digest(tmp_path / "three") != digest(tmp_path / "one")
 
 
-def test_every_attack_on_the_log_in_the_threat_model_is_tried_or_said_not_to_be(world: World) -> None:
+@pytest.mark.needs("openssl")
+def test_every_attack_on_the_log_in_the_threat_model_is_tried_or_said_not_to_be(world: World, timed: Timed) -> None:
     text = (CHECKOUT / "docs" / "threat-model.md").read_text()
     rows = dict.fromkeys(re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE))
     assert not {*ATTACKS.values(), *NOT_HERE} - rows.keys(), "rows that are not in docs/threat-model.md"
@@ -107,7 +130,7 @@ def test_every_attack_on_the_log_in_the_threat_model_is_tried_or_said_not_to_be(
         if section.startswith(about):
             told = set(re.findall(r"^\| ([^|]+) \|", section, re.MULTILINE)) - {"attack", "stolen"}
             assert not told - {*ATTACKS.values(), *NOT_HERE}, "rows without a mutant, or a reason why there is none"
-    tried = {mutant.attack for mutant in world.mutants} | {mutant.attack for mutant in world.proofs}
+    tried = {mutant.attack for mutant in (*world.mutants, *timed.mutants)} | {one.attack for one in world.proofs}
     assert tried == set(ATTACKS)
 
 
@@ -193,6 +216,20 @@ def test_verifiers_of_others_find_every_mutant_in_their_scope(
 def _parts(mutants: list[Mutant], size: int) -> Iterator[list[Mutant]]:
     for first in range(0, len(mutants), size):
         yield mutants[first : first + size]
+
+
+@pytest.mark.needs("openssl")
+def test_verify_finds_and_places_forged_times_and_tokens(timed: Timed, tmp_path: Path) -> None:
+    base = timed.base
+    report = judge(base, base.home, NONE, tmp_path, timed.authority.roots)
+    assert report.ok, report.findings
+    assert report.tokens == 2
+    for mutant in timed.mutants:
+        copy = Copy(base, tmp_path / "copy")
+        mutant.change(copy)
+        report = judge(base, copy.home, NONE, tmp_path, timed.authority.roots)
+        assert not unmet(mutant, copy.home, report), (mutant.name, report.findings[:5])
+        shutil.rmtree(copy.home)
 
 
 # -- proofs ------------------------------------------------------------------------------------------------------------

@@ -26,14 +26,19 @@ ATTACKS = {
     "witness key": "a witness's key",
     "history": "sign another history from the start of an epoch",
     "lift": "lift a hold quietly, erase, set it again",
+    "claim": "claim an erasure and keep the data",
     "by hand": "erase by hand, without the command",
+    "back": "date an entry back",
+    "forward": "date an entry forward",
+    "token": "a false token, one over other data, by another authority, by a certificate that was for something else "
+    "or not valid then",
     "clocks": "write times that no kernel has",
     "withhold": "withhold cosignatures from a reader",
     "other keys": "give the reader keys of another log",
     "downgrade": "downgrade: pretend that the log is format 1, which has no epochs",
     "start again": "drop the epoch entries and start again as format 1",
     "proof": "a frame's proof for another index, another log, an older key",
-    "late proof": "a proof made by a thief after the fact",
+    "late proof": "a proof forged with today's keys, of a frame of an earlier epoch",
 }
 
 # Rows about the log that no damaged store can show, and where they are tested instead.
@@ -47,6 +52,5 @@ NOT_HERE = {
     "a PKCS#11 token's PIN, while the machine is held": "as the rows before it",
     "an authority's key": "its tokens are genuine",
     'destroy inconvenient evidence by "erasing" it': "the log says so: test_custody",
-    "claim an erasure and keep the data": "no damage: test_verify",
     "recover an erased payload from disk, spool, index, catalog": "nothing is changed: test_custody",
 }

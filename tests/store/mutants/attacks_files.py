@@ -144,7 +144,7 @@ _EXTRA = (
 
 
 def added(base: Base, rng: Random) -> Iterator[Mutant]:
-    """A file that nobody signed for; the first one is a blob that was removed by a signed act, and is not the real one."""
+    """A file that nobody signed for. The first has the name of a blob that was removed by a signed act."""
     for name in _EXTRA:
         change = partial(_add, name, rng.randbytes(64))
         if name == _EXTRA[0]:

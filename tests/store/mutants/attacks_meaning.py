@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -54,6 +55,15 @@ def erasure(base: Base, rng: Random) -> Iterator[Mutant]:
     for number, key in enumerate(others):
         rewrite = partial(_put, erased, {"keys": [key]})
         yield _mutant("erasure", f"another key is erased, {number}", "denial", rewrite, *no_key)
+    for key in gone:
+        name = f"keys/data/{key.hex()}.key"
+        change = partial(_put_back, name)
+        yield Mutant("erasure", f"{name} is put back", "return", change, (Expect("erasure-undone", f"~/{name}"),))
+    for key in others:
+        name = f"keys/data/{key.hex()}.key"
+        rewrite = partial(_put, erased, {"keys": [*base.maps[erased]["keys"], key]})
+        finding = Expect("erasure-undone|hold-broken", "")
+        yield _mutant("erasure", f"{name} is said to be erased", "claim", rewrite, finding)
     held = base.maps[_index(base, "hold")]["keys"]
     rewrite = partial(_put, erased, {"keys": [*base.maps[erased]["keys"], *held]})
     yield _mutant("erasure", "erased under a hold", "lift", rewrite, Expect("hold-broken", f"log entry {erased}"))
@@ -62,6 +72,10 @@ def erasure(base: Base, rng: Random) -> Iterator[Mutant]:
         rewrite = partial(_put, retained, {"segments": sorted([*base.maps[retained]["segments"], [number, number]])})
         name = f"segment {number} removed under a hold"
         yield _mutant("erasure", name, "lift", rewrite, Expect("hold-broken", f"log entry {retained}"))
+
+
+def _put_back(name: str, copy: Copy) -> None:
+    copy.write(name, copy.base.data_keys[Path(name).name])
 
 
 def _without(index: int, entries: list[Fields]) -> list[Fields]:

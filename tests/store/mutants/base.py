@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -35,12 +37,13 @@ class Base:
     """A finished store, and its past.
 
     `heads`: every checkpoint that was ever signed, by its size. `epochs`: the private keys of all epochs, of which an
-    honest node keeps the last one only. `erased`: what was removed on purpose.
+    honest node keeps the last one only. `data_keys`: the files of all data keys, erased ones too.
     """
 
     home: Path
     heads: dict[int, bytes] = field(default_factory=dict)
     epochs: dict[int, bytes] = field(default_factory=dict)
+    data_keys: dict[str, bytes] = field(default_factory=dict)
     witnesses: dict[str, Ed25519Cosigner] = field(default_factory=dict)
 
     @property
@@ -94,17 +97,25 @@ class Base:
         self.heads[int(note.split(b"\n")[1])] = note
         for path in Layout(self.home).epochs.glob("*.key"):
             self.epochs[int(path.stem)] = path.read_bytes()
+        for path in Layout(self.home).data_keys.glob("*.key"):
+            self.data_keys[path.name] = path.read_bytes()
 
 
 def record(home: Path, seed: int, origin: str = ORIGIN) -> Base:
-    """A store with all that a log can hold; the same bytes for the same seed."""
+    """A store with all that a log can hold but tokens of time; the same bytes for the same seed."""
     with repeatable(seed):
         return _Recording(Base(home), origin, seed).run()
 
 
+def record_timed(home: Path, seed: int, stamp: Callable[[bytes], bytes]) -> Base:
+    """A store with tokens of time by an authority, who has a clock of its own: so this one is recorded now."""
+    with repeatable(seed, time.time_ns()):
+        return _Recording(Base(home), ORIGIN, seed, stamp).run()
+
+
 class _Recording:
-    def __init__(self, base: Base, origin: str, seed: int) -> None:
-        self.seed = seed
+    def __init__(self, base: Base, origin: str, seed: int, stamp: Callable[[bytes], bytes] | None = None) -> None:
+        self.seed, self.stamp = seed, stamp
         self.base = base
         self.home = base.home
         self.signer: NodeSigner = load_signer(self.home, origin)
@@ -129,6 +140,7 @@ class _Recording:
             self._seal()
         first.close("ended")
         self._seal()
+        self._token()
         self._die_and_return()
         self._act({"act": "erase", "keys": [self._key("box-1")], "reason": "a request", "by": "officer"})
         self._act({"act": "retain", "before": self._begin_of(7), "reason": "thirty days", "by": "timer"})
@@ -138,6 +150,7 @@ class _Recording:
         self._seal()
         self._act({"act": "hold", "keys": [self._key("box-2")], "on": False, "case": "case 7", "by": "counsel"})
         self._act({"act": "epoch"})
+        self._token()
         for number in range(2):
             for stream in (node, second, third):
                 stream.write_many([b"newest frame %d.%d" % (number, at) for at in range(2)])
@@ -175,6 +188,12 @@ class _Recording:
         """When its first frame was received."""
         manifests = (entry.map for entry in self.sealer.reader.entries() if entry.kind == "segment")
         return next(int(fields["first"][0]) for fields in manifests if fields["segment"] == segment)
+
+    def _token(self) -> None:
+        if self.stamp is not None:
+            note = Layout(self.home).checkpoint.read_bytes()
+            token = {"size": max(self.base.heads), "checkpoint": note, "token": self.stamp(note)}
+            self._act({"act": "time", "authority": "https://tsa.example", **token})
 
     def _die_and_return(self) -> None:
         """The recorder ends without a word; its successor signs the gap."""

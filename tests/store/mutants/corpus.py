@@ -89,7 +89,7 @@ def families(other: Base) -> list[tuple[int, Family]]:
         (5, attacks_blobs.retold),
         (4, attacks_blobs.shuffled),
         (2, attacks_blobs.data_keys),
-        (2, attacks_meaning.erasure),
+        (3, attacks_meaning.erasure),
         (6, attacks_meaning.manifests),
         (1, attacks_meaning.dropped),
         (4, attacks_meaning.times),

@@ -7,6 +7,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from cryptography.x509 import Certificate
+
 from sandtrail.store.policy import parse_policy
 from sandtrail.store.report import Report
 from sandtrail.store.verify import verify
@@ -20,7 +22,7 @@ _AUDIT = Path(__file__).parent.parent / "foreign_audit.py"
 MAX_AGE = 3600.0
 
 
-def judge(base: Base, home: Path, knows: frozenset[str], head: Path) -> Report:
+def judge(base: Base, home: Path, knows: frozenset[str], head: Path, roots: Sequence[Certificate] = ()) -> Report:
     """What `verify` says to a reader who has pinned the keys and knows this much more."""
     return verify(
         home,
@@ -29,6 +31,7 @@ def judge(base: Base, home: Path, knows: frozenset[str], head: Path) -> Report:
         policy=parse_policy(base.policy.encode()) if "policy" in knows else None,
         max_age=MAX_AGE,
         now=NOW,
+        roots=roots,
         jobs=1,
     )
 

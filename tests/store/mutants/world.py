@@ -19,7 +19,7 @@ _TICK = 1_000_000
 
 
 @contextmanager
-def repeatable(seed: int) -> Iterator[None]:
+def repeatable(seed: int, began: int = BEGAN) -> Iterator[None]:
     """Within it, `os.urandom`, the clocks that frames and entries are stamped with, and the names of process and boot
     depend on nothing but the seed; the sealer closes and signs as soon as it can."""
     rng = random.Random(seed)
@@ -27,7 +27,7 @@ def repeatable(seed: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(os, "urandom", rng.randbytes)
         patched.setattr(os, "getpid", lambda: 4242)
-        patched.setattr(time, "time_ns", lambda: BEGAN + next(ticks))
+        patched.setattr(time, "time_ns", lambda: began + next(ticks))
         patched.setattr(time, "monotonic_ns", lambda: next(ticks))
         patched.setattr(time, "clock_gettime_ns", lambda _clock: next(ticks))
         patched.setattr(sealer_module, "boot_id", lambda: "5eed0000-0000-4000-8000-000000000001")
