@@ -35,6 +35,7 @@ class Settings(BaseSettings):
     witness_policy: str = Field("", description="the file that says which witnesses have to cosign the log; empty: none")
     witness_every: float = Field(60, gt=0, description="after how many seconds the log is cosigned again")
     tsa_url: str = Field("", description="an authority whose time tokens the log takes in (RFC 3161); empty: none")
+    tsa_roots: str = Field("", description="a PEM file: the roots that its tokens have to lead to")
     tsa_every: float = Field(3600, gt=0, description="after how many seconds it is asked again")
     api_host: str = Field("127.0.0.1", description="the address on which the HTTP API listens")
     api_port: int = Field(8700, ge=0, le=65535, description="the port of the HTTP API")

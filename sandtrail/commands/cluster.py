@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sandtrail.commands.options import Home, Json, home_folder, print_json
+from sandtrail.commands.options import Home, Json, home_folder, log_as_json, print_json
 from sandtrail.commands.verify import MaxAge, PolicyFile, read_policy, seconds
 from sandtrail.errors import UsageError
 
@@ -36,6 +36,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8703,
     silence: Annotated[float, typer.Option(help="After how many seconds a node counts as silent.")] = 300.0,
+    pause: Annotated[float, typer.Option(help="Seconds that must pass between two checkpoints of a node.")] = 1.0,
     policy: Annotated[Path | None, typer.Option(help="Which witnesses cosign the cluster's own log.")] = None,
     every: Annotated[float, typer.Option(help="After how many seconds they are asked again.")] = 60.0,
 ) -> None:
@@ -49,9 +50,10 @@ def serve(
     from sandtrail.store.witness.http import serve as run
     from sandtrail.store.witness.protocol import MAX_BODY
 
+    log_as_json()
     if policy is not None:
         load_policy(policy)  # a mistake in it is told at once
-    log = ClusterLog(_folder(home), origin, silence)
+    log = ClusterLog(_folder(home), origin, silence, pause)
     server = ClusterServer(log)
     stopped = threading.Event()
     helpers = [threading.Thread(target=server.watch, args=(stopped,), name="silence")]

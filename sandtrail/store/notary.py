@@ -95,16 +95,17 @@ class Notary:
         *,
         policy: Path | None = None,
         tsa_url: str = "",
+        tsa_roots: Path | None = None,
         tsa_every: float = 3600.0,
         timeout: float = 10.0,
     ) -> None:
-        """`policy`: whom to ask; read again each time. `tsa_url`: a time authority, asked every `tsa_every` seconds.
-
-        `timeout`: seconds that one answer may take.
+        """`policy`: whom to ask; read again each time. `tsa_url`: a time authority, asked every `tsa_every` seconds;
+        its tokens have to lead to `tsa_roots` (PEM) where these are given. `timeout`: of one answer, in seconds.
         """
         self.home = home
         self._policy = policy
         self._tsa_url = tsa_url
+        self._tsa_roots = tsa_roots
         self._tsa_every = tsa_every
         self._timeout = timeout
         self._sizes: dict[str, int] = {}
@@ -172,14 +173,15 @@ class Notary:
         now = time.monotonic()
         if not self._tsa_url or (self._stamped is not None and now - self._stamped < self._tsa_every):
             return False
-        from sandtrail.store.timestamp import stamp
+        from sandtrail.store.timestamp import load_roots, stamp
 
         try:
             if time.time() - Layout(self.home).checkpoint.stat().st_mtime > _ALIVE:
                 return False
             note = read_checkpoint(Layout(self.home).log) or b""
             size = open_checkpoint(note, load_verifier(self.home)).size
-            token = stamp(self._tsa_url, note, timeout=self._timeout)
+            roots = load_roots(self._tsa_roots) if self._tsa_roots else []
+            token = stamp(self._tsa_url, note, roots, timeout=self._timeout)
             order(
                 self.home,
                 {"act": "time", "size": size, "checkpoint": note, "token": token, "authority": self._tsa_url},
@@ -244,8 +246,13 @@ def main(argv: list[str] | None = None) -> int:
         if not (settings.witness_policy or settings.tsa_url):
             os.write(options.control_fd, b'{"op": "idle"}')
             return 0
-    policy = Path(settings.witness_policy).absolute() if settings.witness_policy else None
-    notary = Notary(options.home, policy=policy, tsa_url=settings.tsa_url, tsa_every=settings.tsa_every)
+    notary = Notary(
+        options.home,
+        policy=Path(settings.witness_policy) if settings.witness_policy else None,
+        tsa_url=settings.tsa_url,
+        tsa_roots=Path(settings.tsa_roots) if settings.tsa_roots else None,
+        tsa_every=settings.tsa_every,
+    )
     notary.run(settings.witness_every, stopped)
     return 0
 

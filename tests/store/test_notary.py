@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from sandtrail.errors import DamagedError, NotFoundError, StoreError
 from sandtrail.store.keys import load_verifier
@@ -308,7 +309,11 @@ def test_a_time_token_over_the_checkpoint_gets_into_the_log_when_it_is_due(store
             notary = Notary(store, tsa_url=url, tsa_every=3600)
             assert notary.stamp()
             assert not notary.stamp()
-            assert Notary(store, tsa_url=url, tsa_every=3600).stamp()
+            (tmp_path / "roots").write_bytes(b"".join(one.public_bytes(Encoding.PEM) for one in authority.roots))
+            assert Notary(store, tsa_url=url, tsa_roots=tmp_path / "roots").stamp()
+            other = Authority(tmp_path / "other")
+            (tmp_path / "strange").write_bytes(b"".join(one.public_bytes(Encoding.PEM) for one in other.roots))
+            assert not Notary(store, tsa_url=url, tsa_roots=tmp_path / "strange").stamp()
         assert not Notary(store, tsa_url=url, timeout=5.0).stamp()
         assert not Notary(store).stamp()
     finally:

@@ -19,7 +19,7 @@ from sandtrail.store.cluster.entries import MAX_NOTE, decode_entry, encode_entry
 from sandtrail.store.cluster.registry import Node, Registry
 from sandtrail.store.cosignature import Cosigner
 from sandtrail.store.epochs import read_private
-from sandtrail.store.frames import Stamp, stamp
+from sandtrail.store.frames import stamp
 from sandtrail.store.keys import load_verifier
 from sandtrail.store.layout import Layout, publish
 from sandtrail.store.log import Log, read_checkpoint
@@ -44,13 +44,15 @@ def read_entries(log: Path, size: int, start: int = 0) -> Iterator[bytes]:
 class ClusterLog:
     """One cluster's log under a home of its own."""
 
-    def __init__(self, home: Path, origin: str = "", silence: float = 300.0) -> None:
-        """`origin` names a log that is new; `silence` is after how many seconds a node counts as silent.
+    def __init__(self, home: Path, origin: str = "", silence: float = 300.0, pause: float = 0.0) -> None:
+        """`origin` names a log that is new; `silence` is after how many seconds a node counts as silent, `pause` how
+        many have to pass between two of its checkpoints, so that no node can fill our disk.
 
         Raises UsageError when the log has another name, StoreError or DamagedError as `Log` does.
         """
         self.home = home
         self.silence = silence
+        self._pause = pause
         self.registry = Registry()
         self._seen = 0
         self._since = stamp()
@@ -175,6 +177,8 @@ class ClusterLog:
                 self._keep_evidence(log, node, request, refused)
                 raise
             if new.size > node.size:
+                if node.head is not None and _since(node) < self._pause:
+                    raise Refused(429, "this node was heard a moment ago; try again")
                 self._append(log, "checkpoint", origin=node.origin, **_sent(request))
         return self._cosign(request.note.text)
 
@@ -211,24 +215,28 @@ class ClusterLog:
 
         Time before this object was made does not count: nobody could send anything then.
         """
-        now, boot = stamp(), boot_id()
+        now = stamp()
         if now.boottime_ns - self._since.boottime_ns < self.silence * 1e9:
             return []
         self.refresh()
-        if not any(self._is_silent(node, now, boot) for node in self.active()):
+        if not any(self._is_silent(node) for node in self.active()):
             return []
         with self._writing() as log:
-            found = [node for node in self.active() if self._is_silent(node, now, boot)]
+            found = [node for node in self.active() if self._is_silent(node)]
             for node in found:
                 self._append(log, "silence", origin=node.origin, since=list(node.heard), size=node.size)
         return [node.origin for node in found]
 
-    def _is_silent(self, node: Node, now: Stamp, boot: str) -> bool:
-        if node.silent:
-            return False
-        same = node.boot == boot
-        passed = now.boottime_ns - node.heard.boottime_ns if same else now.realtime_ns - node.heard.realtime_ns
-        return passed >= self.silence * 1e9
+    def _is_silent(self, node: Node) -> bool:
+        return not node.silent and _since(node) >= self.silence
+
+
+def _since(node: Node) -> float:
+    """Seconds since the node was heard; by a clock that nobody sets, as long as this is the same boot of ours."""
+    now = stamp()
+    if node.boot == boot_id():
+        return (now.boottime_ns - node.heard.boottime_ns) / 1e9
+    return (now.realtime_ns - node.heard.realtime_ns) / 1e9
 
 
 def _node(identity: Verifier, first_epoch: Verifier | None, *, retired: bool) -> dict[str, Any]:

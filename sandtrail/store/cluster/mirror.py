@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -15,7 +17,8 @@ __all__ = ["mirror"]
 
 _MAX_TILE = WIDTH * (MAX_ENTRY + 2)
 # More entries than any cluster's log has: nobody shall keep us busy for ever.
-_MAX_SIZE = 1 << 32
+_MAX_SIZE = 1 << 28
+_MAX_SECONDS = 120.0
 
 
 def mirror(url: str, home: Path, key: Verifier, *, timeout: float = 30.0) -> None:
@@ -53,23 +56,22 @@ def mirror(url: str, home: Path, key: Verifier, *, timeout: float = 30.0) -> Non
         kept.unlink(missing_ok=True)
 
 
-def _paths(log: Path, size: int) -> list[Path]:
+def _paths(log: Path, size: int) -> Iterator[Path]:
     """Every tile and bundle of a log of this size."""
-    found = []
     level, count = 0, size
     while count:
         for number in range(-(-count // WIDTH)):
             width = min(WIDTH, count - number * WIDTH)
-            found.append(tile_path(log, level, number, width))
+            yield tile_path(log, level, number, width)
             if level == 0:
-                found.append(bundle_path(log, number, width))
+                yield bundle_path(log, number, width)
         level, count = level + 1, count // WIDTH
-    return found
 
 
 def _get(http: httpx.Client, path: str, most: int) -> bytes | None:
     """A file, or None where the server has none."""
     data = bytearray()
+    until = time.monotonic() + _MAX_SECONDS
     try:
         with http.stream("GET", path) as answer:
             if answer.status_code == 404:
@@ -78,8 +80,8 @@ def _get(http: httpx.Client, path: str, most: int) -> bytes | None:
                 raise StoreError(f"{answer.url} answers {answer.status_code}")
             for piece in answer.iter_raw():
                 data += piece
-                if len(data) > most:
-                    raise StoreError(f"{answer.url} is larger than anything in a log")
+                if len(data) > most or time.monotonic() > until:
+                    raise StoreError(f"{answer.url} is larger, or comes more slowly, than anything in a log should")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise StoreError(f"{path} cannot be fetched: {error}") from None
     except (TypeError, ValueError) as error:

@@ -24,7 +24,7 @@ from sandtrail.store.cluster.entries import ClusterEntry
 from sandtrail.store.epochs import epoch_name
 from sandtrail.store.frames import Stamp
 from sandtrail.store.merkle import EMPTY, is_consistent
-from sandtrail.store.note import Checkpoint, Verifier, open_checkpoint
+from sandtrail.store.note import Checkpoint, Verifier, open_checkpoint, parse_checkpoint, parse_note
 
 __all__ = ["Node", "Registry"]
 
@@ -157,7 +157,7 @@ class Registry:
             return
         node = self.nodes[fields["origin"]]
         if entry.kind == "checkpoint":
-            node.head = open_checkpoint(fields["note"], node.identity)
+            node.head = _head(fields["note"])
             node.heard, node.boot = entry.at, fields["boot"]
             node.silent = node.in_doubt = False
             node.sizes.append(node.head.size)
@@ -166,10 +166,14 @@ class Registry:
             node.silent = True
             node.silences.append(entry.index)
         elif entry.kind == "equivocation":
-            node.equivocations[open_checkpoint(fields["note"], node.identity).size] = entry.index
+            node.equivocations[_head(fields["note"]).size] = entry.index
         else:
             node.in_doubt = True
             node.refused.append(entry.index)
+
+
+def _head(note: bytes) -> Checkpoint:
+    return parse_checkpoint(parse_note(note).text)
 
 
 def _keys(entry: ClusterEntry) -> tuple[str, Verifier, Verifier | None]:

@@ -242,6 +242,19 @@ def test_nobody_is_silent_who_could_not_have_been_heard(tmp_path: Path) -> None:
     assert ClusterLog(tmp_path / "cluster", silence=300.0).watch() == []
 
 
+def test_a_node_cannot_fill_the_log(tmp_path: Path) -> None:
+    cluster = ClusterLog(tmp_path / "cluster", pause=3600.0)
+    node = Node(tmp_path / "node")
+    cluster.register([node.vkey])
+    node.grow(1)
+    cluster.submit(node.request())
+    cluster.submit(node.request(1))
+    node.grow(1)
+    assert refusal(cluster, node.request(1))[0] == 429
+    assert kinds(cluster) == ["node", "checkpoint"]
+    ClusterLog(cluster.home).submit(node.request(1))
+
+
 def test_a_log_keeps_its_name_and_its_key(cluster: ClusterLog) -> None:
     with pytest.raises(UsageError, match="is example.org/c"):
         ClusterLog(cluster.home, "example.org/d")
