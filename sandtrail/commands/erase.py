@@ -114,13 +114,19 @@ def retain(
 ) -> None:
     """Remove the segments that are older than an age, unless held; which ones is signed and stays."""
     from sandtrail.store.acts import order
+    from sandtrail.store.custody import plan_retention
     from sandtrail.store.keys import load_verifier
+    from sandtrail.store.reader import open_log
 
     where = home_folder(home)
     load_verifier(where)  # an order to a home without a log would begin one
     before = time.time_ns() - _age(older_than) * 10**9
     because = reason or f"older than {older_than}"
-    done = order(where, {"act": "retain", "before": before, "reason": because, "by": _by(), "dry": dry_run})
+    if dry_run:
+        plan = plan_retention(where, open_log(where), before)
+        done = {"segments": len(plan.segments), "held": plan.held, "bytes": plan.size}
+    else:
+        done = order(where, {"act": "retain", "before": before, "reason": because, "by": _by()})
     index = "" if dry_run or not done["segments"] else _purge_index(where)
     if as_json:
         print_json({**done, "before": before, "dry": dry_run, "index": index})

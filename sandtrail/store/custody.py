@@ -4,7 +4,7 @@ Each is signed first and done afterwards, so that whatever is missing has an ent
 
     {"act": "hold", "keys": [data key ids], "on": bool, "case", "by"}
     {"act": "erase", "keys": [data key ids], "reason", "by"}
-    {"act": "retain", "before": realtime in ns, "reason", "by", "dry": bool}
+    {"act": "retain", "before": realtime in ns, "reason", "by"}
     {"act": "epoch"}    {"act": "time", "size", "checkpoint", "token", "authority"}
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +21,13 @@ from sandtrail.store.frames import Kind, stamp
 from sandtrail.store.layout import Layout, sync_folder
 from sandtrail.store.manifest import Entry
 from sandtrail.store.position import has_writer, spools
+from sandtrail.store.reader import LogReader
 from sandtrail.store.spool import MAGIC, parse_records
 
 if TYPE_CHECKING:
     from sandtrail.store.sealer import Sealer
 
-__all__ = ["carry_out", "held", "removed"]
+__all__ = ["Retention", "carry_out", "held", "plan_retention", "removed"]
 
 _MAX_TEXT = 2000
 _MAX_KEYS = 1000
@@ -91,6 +93,9 @@ def _hold(sealer: Sealer, act: dict[str, Any]) -> dict[str, Any]:
 
 def _erase(sealer: Sealer, act: dict[str, Any]) -> dict[str, Any]:
     keys = _keys(act)
+    signed = [e for e in sealer.reader.entries() if e.kind == "erase" and set(keys) <= set(e.map["keys"])]
+    if signed:  # we, or who was here before us, died in the middle
+        return _destroy(sealer, signed[-1].index, signed[-1].map["keys"])
     on_hold = held(sealer.reader.entries())
     for key in keys:
         if key in on_hold:
@@ -102,7 +107,11 @@ def _erase(sealer: Sealer, act: dict[str, Any]) -> dict[str, Any]:
     sealer.settle()
     keys += [key for key in _kept(sealer, keys) if key not in keys]
     texts = {"reason": _text(act, "reason"), "by": _text(act, "by")}
-    entry = sealer.record("erase", at=list(stamp()), keys=keys, **texts)
+    return _destroy(sealer, sealer.record("erase", at=list(stamp()), keys=keys, **texts), keys)
+
+
+def _destroy(sealer: Sealer, entry: int, keys: list[bytes]) -> dict[str, Any]:
+    """What entry `entry` says."""
     for key in keys:
         sealer.owners.forget(key)
         sealer.keys.destroy(key)
@@ -122,46 +131,70 @@ def _kept(sealer: Sealer, keys: list[bytes]) -> list[bytes]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """What a retention would remove: segments, their size on disk, how many a hold spares.
+
+    `emptied`: data keys under which nothing is left then.
+    """
+
+    segments: list[int]
+    size: int
+    held: int
+    emptied: set[bytes]
+
+
+def plan_retention(home: Path, reader: LogReader, before: int) -> Retention:
+    """Which segments were closed before a moment (REALTIME in ns) and are not on hold or removed already."""
+    on_hold = held(reader.entries())
+    gone = {number for first, last in removed(reader.entries()) for number in range(first, last + 1)}
+    numbers, spared = [], 0
+    old: set[bytes] = set()
+    left: set[bytes] = set()
+    for entry in reader.entries():
+        if entry.kind != "segment":
+            continue
+        number, key = entry.map["segment"], entry.map.get("key", b"")
+        if number in gone or (entry.map["last"][0] < before and key not in on_hold):
+            old.add(key)
+            if number not in gone:
+                numbers.append(number)
+        else:
+            left.add(key)
+            spared += entry.map["last"][0] < before
+    paths = [Layout(home).segment(number) for number in numbers]
+    size = sum(path.stat().st_size for path in paths if path.exists())
+    return Retention(numbers, size, spared, old - left - on_hold.keys() - {b""})
+
+
 def _retain(sealer: Sealer, act: dict[str, Any]) -> dict[str, Any]:
     sealer.settle()
     before = int(act["before"])
-    on_hold = held(sealer.reader.entries())
-    gone: set[int] = set()
-    for first, last in removed(sealer.reader.entries()):
-        gone.update(range(first, last + 1))
-    numbers, spared = [], 0
-    for entry in sealer.reader.entries():
-        if entry.kind != "segment" or entry.map["last"][0] >= before or entry.map["segment"] in gone:
-            continue
-        if entry.map.get("key") in on_hold:
-            spared += 1
-        else:
-            numbers.append(entry.map["segment"])
-    result = {"segments": len(numbers), "held": spared, "bytes": 0}
-    layout = Layout(sealer.home)
-    paths = [layout.segment(number) for number in numbers]
-    result["bytes"] = sum(path.stat().st_size for path in paths if path.exists())
-    if act.get("dry") or not numbers:
-        return result
+    plan = plan_retention(sealer.home, sealer.reader, before)
     texts = {"reason": _text(act, "reason"), "by": _text(act, "by")}
-    ranges = _ranges(numbers)
+    ranges = _ranges(plan.segments)
     for at in range(0, len(ranges), _MAX_RANGES):
         part = ranges[at : at + _MAX_RANGES]
         sealer.record("retain", at=list(stamp()), segments=part, before=before, **texts)
-    remove_segments(sealer.home, numbers)
-    return result
+    for first, last in removed(sealer.reader.entries()):  # all of them: the last time we may have been interrupted
+        _remove_segments(sealer.home, range(first, last + 1))
+    for key in sealer.keys.all():
+        # It names a sandbox of which nothing is left.
+        if key.id in plan.emptied and (key.sandbox or key.session) and not sealer.owners.needs(key.id):
+            sealer.keys.destroy(key.id)
+    return {"segments": len(plan.segments), "held": plan.held, "bytes": plan.size}
 
 
-def remove_segments(home: Path, numbers: Iterable[int]) -> None:
+def _remove_segments(home: Path, numbers: Iterable[int]) -> None:
     """Remove blobs that a signed entry says are removed. Durable when it returns."""
     folders = set()
     for number in numbers:
         path = Layout(home).segment(number)
-        path.unlink(missing_ok=True)
-        folders.add(path.parent)
+        if path.exists():
+            path.unlink()
+            folders.add(path.parent)
     for folder in folders:
-        if folder.is_dir():
-            sync_folder(folder)
+        sync_folder(folder)
 
 
 def _ranges(numbers: list[int]) -> list[list[int]]:

@@ -60,6 +60,10 @@ class Owners:
                     break
         return self._keys.for_sandbox(f"stream {name}", "")
 
+    def needs(self, ident: bytes) -> bool:
+        """Whether a stream that is open keeps its frames under this key."""
+        return any(key.id == ident for key in self._streams.values())
+
     def forget(self, ident: bytes) -> None:
         """A key is to be destroyed; should its streams go on, they get a new one."""
         for stream, key in list(self._streams.items()):

@@ -29,7 +29,7 @@ from sandtrail.store.frames import stamp
 from sandtrail.store.intake import Intake
 from sandtrail.store.kept import keep
 from sandtrail.store.keys import node_signer
-from sandtrail.store.layout import Layout, sweep
+from sandtrail.store.layout import Layout, sweep, sync_file
 from sandtrail.store.log import Log
 from sandtrail.store.manifest import Entry, boot_id, encode_entry
 from sandtrail.store.position import has_writer, last_positions, last_segment, spools
@@ -41,7 +41,7 @@ from sandtrail.store.spool import Record
 __all__ = ["Sealer"]
 
 SEGMENT_AGE = 0.25
-URGENT_AGE = 0.05
+URGENT_AGE = 0.1
 CHECKPOINT_EVERY = 1.0
 CHECKPOINT_URGENT = 0.25
 HEARTBEAT_EVERY = 10.0
@@ -93,6 +93,7 @@ class Sealer:
     def _tidy(self) -> None:
         """Remove what a sealer that was killed had written and not signed for; its frames are still in the spools, and
         we may need fewer segments for them."""
+        sweep(self._layout.damaged)
         sweep(self._layout.segment(self._segment).parent)
         # The highest first: should we be killed here, what is left is still what comes next.
         for number, path in sorted(stored_segments(self.home).items(), reverse=True):
@@ -218,6 +219,8 @@ class Sealer:
 
     def skip(self, spool: str, offset: int, data: bytes) -> None:
         """Keep bytes that are no record as they are, and record that they can't be sealed as frames."""
+        # Should the power go before the gap is signed for, the spool must still say whose leftover the kept bytes are.
+        sync_file(self._layout.spool / spool)
         kept = keep(self.home, self.keys, spool, offset, data)
         self._close_round()
         now = list(stamp())

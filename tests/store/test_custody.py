@@ -12,7 +12,7 @@ import pytest
 from sandtrail.errors import ErasedError, NotFoundError, UsageError
 from sandtrail.store import custody
 from sandtrail.store.acts import order
-from sandtrail.store.custody import held
+from sandtrail.store.custody import held, plan_retention
 from sandtrail.store.datakeys import DataKeys
 from sandtrail.store.evidence import prove
 from sandtrail.store.frames import Frame, frame_leaf
@@ -204,17 +204,31 @@ def test_a_hold_blocks_erasure_and_retention(two: Path) -> None:
 
 def test_retention_removes_what_is_older_and_says_which(two: Path) -> None:
     before = time.time_ns()
-    dry = order(two, {"act": "retain", "before": before, "dry": True})
-    assert dry["segments"] == 2
-    assert dry["bytes"] > 0
-    assert len(sealed(two)) == 10
-    assert order(two, {"act": "retain", "before": before, "reason": "90 days", "by": "tester"}) == dry
+    plan = plan_retention(two, open_log(two), before)
+    assert plan.segments == [0, 1]
+    assert plan.size > 0
+    result = order(two, {"act": "retain", "before": before, "reason": "90 days", "by": "tester"})
+    assert result == {"segments": 2, "held": 0, "bytes": plan.size}
+    # Keys under which nothing is left go too: they name their sandboxes.
+    assert DataKeys(two).all() == []
     for manifest in manifests(two):
         with pytest.raises(NotFoundError):
             check_blob(two, manifest)
     (entry,) = [fields for kind, fields in entries(two) if kind == "retain"]
     assert (entry["segments"], entry["before"], entry["reason"]) == ([[0, 1]], before, "90 days")
     assert order(two, {"act": "retain", "before": time.time_ns()})["segments"] == 0
+
+
+def test_a_retention_that_was_interrupted_is_finished(two: Path) -> None:
+    def die() -> None:
+        custody._remove_segments = lambda *_: os.kill(os.getpid(), 9)
+        order(two, {"act": "retain", "before": time.time_ns()})
+
+    killed(die)
+    assert len(list(two.rglob("*.seg"))) == 2
+    Sealer(two).stop()
+    assert list(two.rglob("*.seg")) == []
+    assert list(Layout(two).acts.glob("*.order")) == []
 
 
 @pytest.mark.parametrize(
