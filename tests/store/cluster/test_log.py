@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import struct
 import threading
+import time
 from hashlib import sha256
 from pathlib import Path
 
@@ -11,6 +15,7 @@ import pytest
 from sandtrail.errors import StoreError, UsageError
 from sandtrail.store.cluster.entries import ClusterEntry, decode_entry
 from sandtrail.store.cluster.log import ClusterLog, read_entries
+from sandtrail.store.cluster.verify import verify_cluster
 from sandtrail.store.cosignature import cosigned_at
 from sandtrail.store.keys import load_verifier
 from sandtrail.store.layout import Layout
@@ -272,3 +277,40 @@ def test_the_newest_head_of_a_node_is_found_by_the_hash_of_its_name(cluster: Clu
     assert found is not None
     assert open_checkpoint(found, node.signer.verifier).size == 2
     assert all(cosigned_at(parse_note(found), one.verifier) for one in cluster.cosigners)
+
+
+def submit_and_tell(cluster: Path, node: Node, pipe: int) -> None:
+    """Submit the node's growing log for ever, and tell the size of each checkpoint that was answered."""
+    log = ClusterLog(cluster)
+    size = log.registry.nodes[node.origin].size
+    while True:
+        node.grow(1)
+        log.submit(node.request(size))
+        size = node.size
+        os.write(pipe, struct.pack(">Q", size))
+
+
+@pytest.mark.parametrize("answers", [1, 2, 3, 5, 9])
+def test_killed_at_any_moment_it_has_what_it_has_answered(cluster: ClusterLog, node: Node, answers: int) -> None:
+    told = 0
+    for _ in range(3):
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if not pid:
+            try:
+                submit_and_tell(cluster.home, node, writer)
+            finally:
+                os._exit(1)
+        os.close(writer)
+        with os.fdopen(reader, "rb") as pipe:
+            for _ in range(answers):
+                (told,) = struct.unpack(">Q", pipe.read(8))
+            time.sleep(told % 7 / 1000)
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            while more := pipe.read(8):
+                (told,) = struct.unpack(">Q", more)
+        after = ClusterLog(cluster.home).registry.nodes[node.origin]
+        assert told <= after.size <= node.size
+        assert verify_cluster(cluster.home, homes=[node.home], key=cluster.verifier.vkey).ok
+    assert entries(cluster)[-1].kind == "checkpoint"
