@@ -6,6 +6,7 @@ import base64
 import time
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -122,6 +123,15 @@ def test_a_time_that_cannot_be_is_refused(cosigner: Cosigner) -> None:
     for at in (-1, 1 << 63):
         with pytest.raises(UsageError):
             cosigner.line(TEXT, at)
+
+
+def test_a_time_beyond_the_last_one_is_not_taken_though_it_is_signed() -> None:
+    at = 1 << 63
+    private = Ed25519PrivateKey.from_private_bytes(bytes(32))
+    line = at.to_bytes(8, "big") + private.sign(b"cosignature/v1\ntime %d\n" % at + TEXT)
+    assert COSIGNERS[0].verifier.timestamp(TEXT, line) is None
+    in_time = (at - 1).to_bytes(8, "big") + private.sign(b"cosignature/v1\ntime %d\n" % (at - 1) + TEXT)
+    assert COSIGNERS[0].verifier.timestamp(TEXT, in_time) == at - 1
 
 
 @BOTH

@@ -74,6 +74,15 @@ def test_any_one_of_a_logs_keys_is_enough(log: ALog) -> None:
     assert decide(log, encode_request(0, [], text.encode() + b"\n" + pq.line(text.encode(), 0)), None, keys).size == 5
 
 
+def test_a_bad_line_by_one_of_a_logs_keys_is_not_mended_by_another(log: ALog) -> None:
+    other = Signer(ORIGIN, bytes(32))
+    keys: list[VerifierKey] = [log.signer.verifier, other.verifier]
+    text = log.checkpoint(5).body.encode()
+    assert decide(log, encode_request(0, [], log.head(5) + other.line(text)), None, keys).size == 5
+    bad = log.head(5) + other.line(log.checkpoint(6).body.encode())
+    assert refusal(log, encode_request(0, [], bad), None, keys).reply.status == 403
+
+
 def test_an_old_size_above_the_new_one_is_400(log: ALog) -> None:
     assert refusal(log, encode_request(6, [], log.head(5)), 6).reply.status == 400
 
