@@ -185,9 +185,9 @@ def generate_key(uri: TokenUri) -> TokenKey:
 
     Raises as `open_token_key`, and StoreError when the token holds a key of that name already or can't do Ed25519.
     """
+    session = _login(uri, rw=True)
     from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
 
-    session = _login(uri, rw=True)
     if _find(session, ObjectClass.PRIVATE_KEY, KeyType.EC_EDWARDS, uri.object, uri.id) is not None:
         raise StoreError(f"there is a {uri} already; name the new one otherwise")
     with _explained(f"the token can't make an Ed25519 {uri}"):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -197,6 +198,15 @@ def test_another_setting_is_refused(setting: str) -> None:
 def test_a_library_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingPartError, match="no-such.so is missing"):
         open_private_key(f"pkcs11:token=a;object=b?module-path={tmp_path}/no-such.so")
+
+
+@pytest.mark.parametrize("work", [open_token_key, generate_key])
+def test_without_the_extra_its_name_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: Callable[[TokenUri], object]
+) -> None:
+    monkeypatch.setitem(sys.modules, "pkcs11", None)  # as where it is not installed
+    with pytest.raises(MissingPartError, match=r"sandtrail\[pkcs11\]"):
+        work(TokenUri.parse(f"pkcs11:token=a;object=b?module-path={tmp_path}/m.so"))
 
 
 def test_a_library_that_is_none_is_refused(tmp_path: Path) -> None:
