@@ -17,6 +17,9 @@ from random import Random
 
 import pytest
 
+from sandtrail.store.cluster.log import ClusterLog
+from sandtrail.store.cluster.verify import verify_cluster
+from sandtrail.store.witness.protocol import encode_request
 from tests.conftest import require
 from tests.parts import CHECKOUT
 from tests.store.authority import Authority
@@ -30,7 +33,7 @@ from tests.store.mutants.base import Base, record_timed
 from tests.store.mutants.corpus import COUNT, FAMILIES, SEED, draw, make_bases
 from tests.store.mutants.edit import Copy, dump, load
 from tests.store.mutants.judge import judge, judged_by_others, unmet
-from tests.store.mutants.mutant import NONE, Mutant
+from tests.store.mutants.mutant import HEADS, NONE, Mutant
 
 PROOFS = 300
 EVERYTHING = frozenset({"head", "policy"})
@@ -216,6 +219,35 @@ def test_verifiers_of_others_find_every_mutant_in_their_scope(
 def _parts(mutants: list[Mutant], size: int) -> Iterator[list[Mutant]]:
     for first in range(0, len(mutants), size):
         yield mutants[first : first + size]
+
+
+def test_the_cluster_shows_every_log_that_is_another_than_it_was_told_of(world: World, tmp_path: Path) -> None:
+    """It knows the newest head of each node, so its scope is what a remembered head shows, and logs that are gone."""
+    base, place = world.base, "copy/log/checkpoint"
+    cluster = ClusterLog(tmp_path / "cluster", "sandtrail.example/fleet")
+    cluster.register([pin.vkey for pin in base.pins])
+    cluster.submit(encode_request(0, [], base.heads[max(base.heads)]))
+    assert verify_cluster(cluster.home, homes=[base.home]).ok
+    judged: Counter[str] = Counter()
+    for mutant in world.mutants:
+        if "fsck" in mutant.foreign or not mutant.foreign >= HEADS:
+            continue
+        copy = Copy(base, tmp_path / "copy")
+        mutant.change(copy)
+        report = verify_cluster(cluster.home, homes=[copy.home])
+        shutil.rmtree(copy.home)
+        found = [finding for finding in report.findings if finding.place.endswith(place)]
+        assert {finding.type for finding in found} & {"node-log-rolled-back", "node-log-forked"}, mutant.name
+        judged[found[0].type] += 1
+    assert judged["node-log-rolled-back"] > 50
+    assert judged["node-log-forked"] > 200
+    copy = Copy(base, tmp_path / "copy")
+    copy.remove("log/checkpoint")
+    gone = [finding.type for finding in verify_cluster(cluster.home, homes=[copy.home]).findings]
+    assert set(gone) == {"node-log-missing"}
+    assert [finding.place for finding in verify_cluster(cluster.home, homes=[world.other.home]).findings][
+        -1
+    ] == copy.origin
 
 
 @pytest.mark.needs("openssl")
