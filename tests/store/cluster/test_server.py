@@ -25,10 +25,11 @@ from sandtrail.store.epochs import read_private
 from sandtrail.store.layout import Layout, publish
 from sandtrail.store.log import Log, read_checkpoint
 from sandtrail.store.notary import Notary
-from sandtrail.store.note import Signer, open_checkpoint
+from sandtrail.store.note import Checkpoint, Signer, open_checkpoint
 from sandtrail.store.tiles import TileReader, decode_bundle
 from tests.store.cluster import running
 from tests.store.cluster.nodes import Node
+from tests.store.foreign_go import check_log, fsck
 from tests.store.witness.running import witness
 
 ORIGIN = "example.org/c"
@@ -297,3 +298,18 @@ def test_the_command_is_witnessed_itself(tmp_path: Path) -> None:
     assert printed.stdout.split() == [made.verifier.vkey, *(one.verifier.vkey for one in made.cosigners)]
     mistaken = running.sandtrail("cluster", "serve", "--home", home, "--policy", tmp_path / "none", "--port", "0")
     assert (mistaken.returncode, mistaken.stdout) == (2, "")
+
+
+@pytest.mark.needs("foreign-go")
+def test_verifiers_that_are_not_ours_take_it_for_good_also_while_it_grows(
+    server: ClusterServer, cluster: ClusterLog, node: Node
+) -> None:
+    heads: list[Checkpoint] = []
+    with serving(server) as url:
+        for grown in (4, 300, 500):
+            fill(cluster, node.vkey, grown)
+            head = open_checkpoint(read_checkpoint(Layout(cluster.home).log) or b"", cluster.verifier)
+            said = check_log(url, cluster.verifier.vkey, [(head.size, head.root) for head in heads])
+            assert said == {"tlog": "", "fsck": "", "size": head.size}
+            heads.append(head)
+        assert fsck(url, Layout(cluster.home).vkey) == ""
