@@ -44,7 +44,7 @@ class History:
         self.epochs = EpochChain(report, tree, identity, first_epoch)
         self.segments = 0
         self.spool: dict[str, int] = {}
-        self.erased: set[bytes] = set()
+        self.erased: dict[bytes, int] = {}
         self.kept: set[str] = set()
         self._retained: list[tuple[int, int]] = []
         self._held: dict[bytes, str] = {}
@@ -149,7 +149,7 @@ class History:
             if key in self._held:
                 what = f"the data key {key.hex()} was erased while it was under hold ({self._held[key]})"
                 self._report.find(6, "hold-broken", f"log entry {entry.index}", what)
-            self.erased.add(key)
+            self.erased[key] = entry.index
 
     def _retain(self, entry: Entry) -> None:
         held = {self._names[key] for key in self._held if key in self._names}

@@ -11,6 +11,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cbor2
+
 from sandtrail.errors import DamagedError, ErasedError, StoreError
 from sandtrail.store.cipher import DAMAGED, unseal
 from sandtrail.store.datakeys import DataKeys
@@ -30,6 +32,7 @@ __all__ = ["Stored"]
 _STEP = {"blob-missing": 8, "blob-damaged": 8, "data-key-missing": 9, "data-key-damaged": 9, "frames-differ": 9}
 _ABSENT = ("blob-missing", "data-key-missing")
 _MAX_LOOKED_UP = 1000
+_MAX_ORDER = 1 << 20
 
 
 class Stored:
@@ -112,13 +115,14 @@ class Stored:
     def _erased(self, history: History) -> None:
         """What the log says was erased is gone, or the one who writes the log is about to do it: an order is taken
         away only when it is done, so whoever looks for orders first and for keys then is never too early."""
-        waiting = next(self._layout.acts.glob("*.order"), None) is not None
-        for key in sorted(history.erased):
+        ordered = _ordered(self._layout)
+        waiting = {history.erased[key] for key in ordered if key in history.erased}
+        for key, entry in sorted(history.erased.items()):
             path = self._layout.data_keys / f"{key.hex()}.key"
-            if path.exists() and waiting:
+            if path.exists() and entry in waiting:
                 self._report.remarks.append(f"{path} is to be erased: the order waits for the recorder")
             elif path.exists():
-                what = "the log says that this data key was erased: what it keeps can still be read"
+                what = f"log entry {entry} says that this data key was erased: what it keeps can still be read"
                 self._report.find(9, "erasure-undone", path, what)
 
     def _look_up(self, bad: Outcome) -> Outcome:
@@ -132,3 +136,17 @@ class Stored:
         except StoreError:
             return bad._replace(why=why)
         return bad._replace(why=why, frames=manifest["frames"], streams=tuple(manifest["streams"]))
+
+
+def _ordered(layout: Layout) -> set[bytes]:
+    """The data keys that orders which still wait want to have erased."""
+    keys: set[bytes] = set()
+    for path in layout.acts.glob("*.order"):
+        try:
+            with path.open("rb") as file:
+                order = cbor2.loads(file.read(_MAX_ORDER))
+            if order["act"] == "erase":
+                keys.update(order["keys"])
+        except Exception:  # noqa: BLE001  # gone meanwhile, or no order of ours: then it excuses nothing
+            continue
+    return keys
