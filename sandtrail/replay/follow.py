@@ -26,7 +26,7 @@ from sandtrail.replay.decode.decoder import RECORDER, VERSION, Decoder, StreamSt
 from sandtrail.replay.events import Event
 from sandtrail.replay.index import Index
 from sandtrail.replay.index.catalog import open_catalog
-from sandtrail.replay.index.holdings import Holdings, Removed
+from sandtrail.replay.index.holdings import Holdings, Ranges, Removed
 from sandtrail.replay.index.purge import DAMAGED, LOG_N, Removal, fresh, purge
 from sandtrail.replay.index.writer import IndexWriter
 from sandtrail.replay.sessions import Book
@@ -247,15 +247,13 @@ class Follower:
 
     def _removal(self, reader: LogReader, entry: Entry) -> Removal:
         """What the entry took away, from the manifests of its segments."""
-        found, ranges, first, last = Removal(entry), removed([entry]), 0, entry.index
+        found, ranges, first, last = Removal(entry), Ranges(removed([entry])), 0, entry.index
         if entry.kind == "erase":
             found.keys, first, last = fresh(self._writer, entry)
         erased = {bytes.fromhex(key) for key in found.keys}
         for before in reader.entries(first, last):
-            if before.kind == "segment":
-                number = before.map["segment"]
-                if before.map.get("key") in erased or any(a <= number <= b for a, b in ranges):
-                    found.add(before.map)
+            if before.kind == "segment" and (before.map.get("key") in erased or before.map["segment"] in ranges):
+                found.add(before.map)
         return found
 
     # -- what becomes visible ------------------------------------------------------------------------------------------

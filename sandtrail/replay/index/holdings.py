@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from sandtrail.store.custody import removed
 from sandtrail.store.manifest import Entry
 from sandtrail.store.reader import LogReader
 
-__all__ = ["Holdings", "Removed"]
+__all__ = ["Holdings", "Ranges", "Removed"]
 
 
 class Holdings:
@@ -61,13 +62,26 @@ class Holdings:
         return rows, pairs
 
 
+class Ranges:
+    """Numbers of segments, as ranges that do not overlap; first and last are in."""
+
+    def __init__(self, pairs: Iterable[tuple[int, int]]) -> None:
+        self._pairs = sorted(pairs)
+        self._firsts = [first for first, _ in self._pairs]
+
+    def __contains__(self, number: int) -> bool:
+        at = bisect_right(self._firsts, number) - 1
+        return at >= 0 and number <= self._pairs[at][1]
+
+
 class Removed:
     """What the log says further on about segments that can't be read."""
 
     def __init__(self) -> None:
         self._seen = 0
         self._keys: set[bytes] = set()
-        self._ranges: list[tuple[int, int]] = []
+        self._found: list[tuple[int, int]] = []
+        self._ranges = Ranges(())
 
     def explains(self, reader: LogReader, entry: Entry) -> bool:
         """Whether an entry behind this one says that the segment was erased or removed."""
@@ -75,7 +89,7 @@ class Removed:
         if start < size:
             acts = [later for later in reader.entries(start, size) if later.kind in ("erase", "retain")]
             self._keys.update(key for act in acts if act.kind == "erase" for key in act.map["keys"])
-            self._ranges += removed(acts)
+            self._found += removed(acts)
+            self._ranges = Ranges(self._found)
             self._seen = size
-        number = entry.map["segment"]
-        return entry.map.get("key") in self._keys or any(first <= number <= last for first, last in self._ranges)
+        return entry.map.get("key") in self._keys or entry.map["segment"] in self._ranges

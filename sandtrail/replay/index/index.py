@@ -135,7 +135,10 @@ class Index:
             yield db
 
     def _connect(self, session: str | None) -> duckdb.DuckDBPyConnection:
-        db = duckdb.connect(":memory:", config={"autoinstall_known_extensions": False, "threads": 2})
+        # No temporary files: what a query spills would outlive the erasure of what it read.
+        db = duckdb.connect(
+            ":memory:", config={"autoinstall_known_extensions": False, "threads": 2, "temp_directory": ""}
+        )
         files = [str(self.home / part["path"]) for part in self._parts(session)]
         if files:
             # A view cannot carry parameters; the names are ours, digits and a cleaned session id.

@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
 from sandtrail.errors import NotFoundError, StoreError
 from sandtrail.replay.follow import Follower
 from sandtrail.replay.index import Index, catalog, purge, writer
+from sandtrail.replay.index.holdings import Ranges
 from sandtrail.replay.summaries import Summaries
 from sandtrail.replay.timeline import Timelines
 from sandtrail.store.custody import carry_out
@@ -317,6 +320,21 @@ def test_a_timeline_that_is_being_read_forgets_what_was_removed(recorder: Record
     told = timelines.timeline("s1")
     fresh = Timelines(recorder.home, index).timeline("s1")
     assert told == fresh
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=12), st.integers(-1, 60))
+def test_ranges_hold_what_lies_between_their_ends(steps: list[int], number: int) -> None:
+    """Gaps and lengths of ranges in turn, so that no two overlap."""
+    pairs, at = [], 0
+    for gap, length in zip(steps[::2], [*steps[1::2], 0], strict=False):
+        pairs.append((at + gap, at + gap + length))
+        at += gap + length + 1
+    assert (number in Ranges(reversed(pairs))) == any(first <= number <= last for first, last in pairs)
+
+
+def test_a_query_leaves_no_files(told: Recorder) -> None:
+    with Index(told.home).connection() as db:
+        assert db.execute("SELECT current_setting('temp_directory')").fetchone() == ("",)
 
 
 def test_a_hold_is_known_by_its_case(told: Recorder) -> None:
