@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -60,6 +61,13 @@ def test_a_token_outlives_the_certificate_of_its_signer(authority: Authority) ->
     authority.use(certify("Short", authority.middle, begin=-DAY, end=timedelta(seconds=30)))
     token = authority.token(DATA)
     assert check_token(token, DATA, authority.roots).authority == "CN=Short"
+
+
+def test_an_authority_may_sign_with_rsa_and_be_certified_by_the_root_itself(authority: Authority) -> None:
+    authority.use(certify("RSA", authority.root, key=rsa.generate_private_key(public_exponent=65537, key_size=2048)))
+    token = authority.token(DATA)
+    assert check_token(token, DATA, authority.roots).authority == "CN=RSA"
+    assert authority.agrees(token, DATA)
 
 
 def test_over_other_data_it_is_nothing(authority: Authority) -> None:
