@@ -32,7 +32,7 @@ class Settings(BaseSettings):
     origin: str = Field("", description="the log's name, DOMAIN/CLUSTER/NODE; only a new home takes it up")
     epoch_hours: float = Field(24, gt=0, description="after how many hours the signing key is replaced and erased")
     key: str = Field("file", description="the log's private key: file, or the pkcs11: URI of one in a token")
-    witness_policy: str = Field("", description="the file that says which witnesses have to cosign the log; empty: none")
+    witness_policy: str = Field("", description="the file that says which witnesses cosign the log; empty: none")
     witness_every: float = Field(60, gt=0, description="after how many seconds the log is cosigned again")
     tsa_url: str = Field("", description="an authority whose time tokens the log takes in (RFC 3161); empty: none")
     tsa_roots: str = Field("", description="a PEM file: the roots that its tokens have to lead to")
