@@ -436,7 +436,7 @@ class Keeper:
             os.close(self._spool)
             (self.run_folder / "landing").unlink(missing_ok=True)
         end(self._children.get("sealer"), 60)
-        end(self._children.get("notary"), 20)
+        end(self._children.get("notary"), 5)  # what it keeps is whole at any moment
 
 
 def _descriptor(message: Message) -> Message:

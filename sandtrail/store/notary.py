@@ -39,7 +39,7 @@ _log = structlog.get_logger(__name__)
 _SNAPSHOT_TRIES = 100
 # A log that somebody writes gets an entry every ten seconds.
 _ALIVE = 60.0
-_LAST_TIMEOUT = 2.0
+_LAST_TIMEOUT = 1.0
 
 
 class Snapshot(TileReader):
