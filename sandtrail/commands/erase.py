@@ -44,6 +44,7 @@ def erase(
     as_json: Json = False,
 ) -> None:
     """Destroy the keys of a session, so that nobody can read it any more; that it was done is signed and stays."""
+    from sandtrail.collector.control import run_folder
     from sandtrail.store.acts import order
 
     where = home_folder(home)
@@ -55,6 +56,7 @@ def erase(
     keys = [key.id for key in subject.keys]
     done = order(where, {"act": "erase", "keys": keys, "reason": reason, "by": _by()})
     (where / "sessions" / session).unlink(missing_ok=True)  # an id that nobody has any more
+    _strike(run_folder(where) / "keeper.log", session)
     index = _purge_index(where)
     result = {
         "entry": done["entry"],
@@ -309,6 +311,21 @@ def _age(text: str) -> int:
 
 
 # -- what follows ------------------------------------------------------------------------------------------------------
+
+
+def _strike(log: Path, session: str) -> None:
+    """Overwrite a session's id in the recorder's own words, in place: whoever appends to them goes on doing so."""
+    try:
+        with log.open("r+b") as file:
+            for found in re.finditer(
+                rb"(?<![A-Za-z0-9_])%b(?![A-Za-z0-9_])" % re.escape(session.encode()), file.read()
+            ):
+                file.seek(found.start())
+                file.write(b"-" * len(found[0]))
+            file.flush()
+            os.fsync(file.fileno())
+    except FileNotFoundError:
+        return
 
 
 def _purge_index(home: Path) -> str:
