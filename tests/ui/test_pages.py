@@ -43,6 +43,7 @@ def test_from_the_list_to_a_line_to_its_evidence_and_back_to_that_line(reader: R
     row = tab.locator(".sessions a", has_text=INCIDENT)
     expect(row.locator(".pill.bad")).to_have_text("3")
     expect(row.locator(".pill.good")).to_have_text("complete from the first instruction")
+    tab.wait_for_function("window.sandtrailNavigates")  # a click before that is followed too, as a full load
     row.click()
     expect(tab.locator(".finding")).to_have_count(3)
     line = tab.locator(".row.bad .line", has_text="198.51.100.7:4444").last
