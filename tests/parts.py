@@ -115,6 +115,10 @@ PARTS: dict[str, Part] = {
     "git": _apt("git"),
     "make": _apt("make"),
     "strace": _apt("strace"),
+    "loop": Part(
+        lambda: os.access("/dev/loop-control", os.W_OK) and _program("mkfs.ext4")(),
+        "apt-get install e2fsprogs, and have loop devices: modprobe loop",
+    ),
     "curl": _apt("curl"),
     # What sandboxes run when a test needs a language: the system's own, since nobody's pyenv is visible in there.
     "python3": Part(lambda: os.access("/usr/bin/python3", os.X_OK), "apt-get install python3"),

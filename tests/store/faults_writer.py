@@ -1,7 +1,8 @@
-"""A source as small as can be: `python -m tests.store.faults_writer HOME NAME COUNT SIZE`.
+"""A source as small as can be: `python -m tests.store.faults_writer HOME NAME COUNT SIZE [TRIES [PAUSE]]`.
 
-Writes numbered frames to a spool and says the number of each that was acknowledged, a line each. A frame that the disk
-refuses is offered again for a while; then it gives up with status 3.
+Writes numbered frames to a spool, PAUSE seconds apart, and says the number of each that was acknowledged, a line each.
+A frame that the disk refuses is offered again up to TRIES times, a millisecond apart, the first time with the line
+"refused"; then it gives up with status 3.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from sandtrail.errors import StoreError
 from sandtrail.store import spool
 from sandtrail.store.spool import SpoolWriter
 
-_TRIES = 20
+TRIES = 20
 
 
 def payload(name: str, number: int, size: int) -> bytes:
@@ -23,7 +24,7 @@ def payload(name: str, number: int, size: int) -> bytes:
     return f"{name} {number} ".encode().ljust(size, b".")
 
 
-def main(home: str, name: str, count: int, size: int) -> int:
+def main(home: str, name: str, count: int, size: int, patience: int = TRIES, pause: float = 0.0) -> int:
     spool.ROTATE_AT = 8 * size
     stream = None
     number = tries = 0
@@ -33,8 +34,10 @@ def main(home: str, name: str, count: int, size: int) -> int:
                 stream = SpoolWriter(Path(home), name).open({"source": name, "sandbox": name, "session": name})
             stream.write(payload(name, number, size))
         except StoreError as error:
+            if not tries:
+                os.write(1, b"refused\n")
             tries += 1
-            if tries > _TRIES:
+            if tries > patience:
                 print(error, file=sys.stderr)
                 return 3
             time.sleep(0.001)
@@ -42,8 +45,10 @@ def main(home: str, name: str, count: int, size: int) -> int:
         tries = 0
         os.write(1, b"%d\n" % number)
         number += 1
+        time.sleep(pause)
     return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
+    _, home, name, *numbers = sys.argv
+    raise SystemExit(main(home, name, *map(int, numbers[:3]), *map(float, numbers[3:])))

@@ -62,7 +62,7 @@ def write(home: Path, *wrapper: str) -> tuple[int, list[bytes]]:
     """One whole life of a writer: how it ended, and what was acknowledged."""
     command = [*wrapper, sys.executable, "-m", "tests.store.faults_writer", str(home), "w", "20", str(_SIZE)]
     done = subprocess.run(command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=120)
-    return done.returncode, [payload("w", int(number), _SIZE) for number in done.stdout.split()]
+    return done.returncode, [payload("w", int(number), _SIZE) for number in done.stdout.split() if number.isdigit()]
 
 
 def touching(trace: Path, home: Path) -> dict[str, list[int]]:
