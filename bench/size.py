@@ -2,7 +2,7 @@
 
 Two workloads inside gVisor, recorded by `sandtrail record`: the storm of the storm bench, and varied.sh, the ordinary
 work of an agent's session. What proofs need is a signed entry for each segment, whatever it holds: beside these two,
-whose execs close a segment each 50 ms, stands a store whose segments are full.
+whose execs close segments early, stands a store whose segments are full.
 """
 
 from __future__ import annotations

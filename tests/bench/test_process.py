@@ -4,7 +4,7 @@ import subprocess
 import sys
 import time
 
-from bench.process import cpu_seconds, descendants
+from bench.process import cpu_seconds, descendants, peak_rss
 
 _BURN = "import time; end = time.process_time() + {}\nwhile time.process_time() < end: pass"
 
@@ -32,3 +32,12 @@ def test_descendants_are_found_through_their_parents() -> None:
         sleeper = int(shell.stdout.readline())
         assert sleeper in descendants(shell.pid)
         shell.communicate("\n")
+
+
+def test_peak_memory_counts_a_process_and_what_it_starts() -> None:
+    child = "import time; held = b'x' * (60 << 20); time.sleep(1)"
+    parent = f"import subprocess, sys; held = b'x' * (40 << 20); subprocess.run([sys.executable, '-c', {child!r}])"
+    with subprocess.Popen([sys.executable, "-c", parent]) as process:
+        peak = peak_rss(process.pid)
+        process.wait()
+    assert 100 << 20 < peak < 250 << 20
