@@ -32,7 +32,7 @@ from tests.store.mutants.attacks_time import Tokens
 from tests.store.mutants.base import Base, record_timed
 from tests.store.mutants.corpus import COUNT, FAMILIES, SEED, draw, make_bases
 from tests.store.mutants.edit import Copy, dump, load
-from tests.store.mutants.judge import judge, judged_by_others, unmet
+from tests.store.mutants.judge import judge, judged_by_others, too_much, unmet
 from tests.store.mutants.mutant import HEADS, NONE, Mutant
 
 PROOFS = 300
@@ -190,6 +190,8 @@ def test_verify_finds_and_places_every_mutant(world: World, tmp_path: Path, fami
             if lacking := unmet(mutant, copy.home, report):
                 found = [(finding.step, finding.type, finding.place) for finding in report.findings[:5]]
                 wrong.append(f"{mutant.name}: not found: {lacking}; found: {found}")
+            if surplus := too_much(mutant, copy.home, report):
+                wrong.append(f"{mutant.name}: blamed without a reason: {surplus}")
             shutil.rmtree(copy.home)
     assert not wrong, "\n".join(wrong[:20])
 

@@ -54,7 +54,7 @@ def swapped(base: Base, rng: Random) -> Iterator[Mutant]:
     rng.shuffle(pairs)
     for one, other in pairs:
         findings = tuple(Expect("blob-damaged", f"segment {number}") for number in (one, other))
-        yield Mutant("swapped blobs", f"{one} {other}", "blobs", partial(_swap, one, other), findings)
+        yield Mutant("swapped blobs", f"{one} {other}", "blobs", partial(_swap, one, other), findings, alone=True)
 
 
 def _swap(one: int, other: int, copy: Copy) -> None:
@@ -149,14 +149,14 @@ def data_keys(base: Base, rng: Random) -> Iterator[Mutant]:
         segments[manifest(base, number)[1]["key"].hex()].append(number)
     for one, other in combinations(sorted(keys), 2):
         findings = tuple(Expect("data-key-damaged", f"segment {n}") for n in segments[one] + segments[other])
-        yield Mutant("data keys", f"{one} for {other}", "blobs", partial(_swap_keys, one, other), findings)
+        yield Mutant("data keys", f"{one} for {other}", "blobs", partial(_swap_keys, one, other), findings, alone=True)
     for key, numbers in segments.items():
         gone = tuple(Expect("data-key-missing", f"segment {number}") for number in numbers)
-        yield Mutant("data keys", f"{key} gone", "by hand", partial(_lose_key, key), gone)
+        yield Mutant("data keys", f"{key} gone", "by hand", partial(_lose_key, key), gone, alone=True)
         damaged = tuple(Expect("data-key-damaged", f"segment {number}") for number in numbers)
         for what in ("key", "sandbox", "session", "created"):
             change = partial(_relabel, key, what)
-            yield Mutant("data keys", f"{key}: other {what}", "blobs", change, damaged)
+            yield Mutant("data keys", f"{key}: other {what}", "blobs", change, damaged, alone=True)
 
 
 def _swap_keys(one: str, other: str, copy: Copy) -> None:

@@ -32,6 +32,11 @@ def _segments_of(base: Base, key: str) -> list[int]:
     return [fields["segment"] for fields in manifests if fields["segment"] in stored]
 
 
+def _alone(name: str) -> bool:
+    """Whether nothing else is touched when this file is."""
+    return name.startswith(("segments", "damaged", "witnessed", "log/tile", "keys/data")) and "/entries/" not in name
+
+
 def expect(base: Base, name: str) -> tuple[tuple[Expect, ...], frozenset[str], frozenset[str]]:
     """(findings, what the reader must know, which foreign verifiers see it) when this file is not what it was."""
     parts = Path(name).parts
@@ -117,7 +122,7 @@ def reshaped(base: Base, rng: Random) -> Iterator[Mutant]:
             foreign = frozenset({"tlog"})
         if name == "log/checkpoint" and how in ("cut", "longer", "doubled"):
             foreign = NONE
-        yield Mutant("reshaped", f"{name}.{how}", ATTACK, change, findings, knows, foreign)
+        yield Mutant("reshaped", f"{name}.{how}", ATTACK, change, findings, knows, foreign, _alone(name))
 
 
 def _change(name: str, how: str, copy: Copy) -> None:
@@ -155,3 +160,52 @@ def added(base: Base, rng: Random) -> Iterator[Mutant]:
 
 def _add(name: str, data: bytes, copy: Copy) -> None:
     copy.write(name, data)
+
+
+def several(base: Base, rng: Random) -> Iterator[Mutant]:
+    """Two to five files at once, each of which is found, and nothing else."""
+    names = [name for name in evidence(base) if _alone(name) and not name.startswith("log")]
+    while True:
+        chosen = rng.sample(names, rng.randrange(2, 6))
+        findings: list[Expect] = []
+        knows, flips = NONE, []
+        for name in chosen:
+            more, known, _ = expect(base, name)
+            findings, knows = findings + list(more), knows | known
+            at = rng.randrange((base.home / name).stat().st_size)
+            if name == "witnessed/checkpoint":
+                at = rng.randrange(20)
+            flips.append((name, at, rng.randrange(8)))
+        told = _merged(findings)
+        name = ", ".join(f"{name}@{at}.{bit}" for name, at, bit in flips)
+        yield Mutant("several", name, ATTACK, partial(_flip_all, tuple(flips)), told, knows, NONE, alone=True)
+
+
+def _merged(findings: list[Expect]) -> tuple[Expect, ...]:
+    """One for each place: a blob that is damaged is not opened, whatever its key is."""
+    types: dict[str, set[str]] = {}
+    for one in findings:
+        types.setdefault(one.place, set()).update(one.types.split("|"))
+    return tuple(Expect("|".join(sorted(names)), place) for place, names in types.items())
+
+
+def _flip_all(flips: tuple[tuple[str, int, int], ...], copy: Copy) -> None:
+    for name, at, bit in flips:
+        _flip(name, at, bit, copy)
+
+
+def unvouched(base: Base, rng: Random) -> Iterator[Mutant]:
+    """An entry and its tile, each changed in a way of its own: what was signed there is not known any more."""
+    for number, width in ((0, 256), (1, len(base.entries) - 256)):
+        tile = f"log/tile/0/{number:03d}" + ("" if width == 256 else f".p/{width}")
+        for index in rng.sample(range(256 * number, 256 * number + width), 12):
+            change = partial(_both, tile, index, rng.randrange(32))
+            finding = Expect("tile-mismatch|root-mismatch", "~/log")
+            yield Mutant("unvouched", f"entry {index} and {tile}", ATTACK, change, (finding,), NONE, LOG)
+
+
+def _both(tile: str, index: int, at: int, copy: Copy) -> None:
+    _flip(tile, 32 * (index % 256) + at, 3, copy)
+    entries = copy.entries
+    entries[index] = entries[index][:-1] + bytes([entries[index][-1] ^ 1])
+    copy.bundles(entries)

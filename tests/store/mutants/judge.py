@@ -16,7 +16,7 @@ from tests.store.foreign_go import logcheck
 from tests.store.mutants.base import NOW, Base
 from tests.store.mutants.mutant import Mutant
 
-__all__ = ["judge", "judged_by_others", "unmet"]
+__all__ = ["judge", "judged_by_others", "too_much", "unmet"]
 
 _AUDIT = Path(__file__).parent.parent / "foreign_audit.py"
 MAX_AGE = 3600.0
@@ -42,6 +42,17 @@ def unmet(mutant: Mutant, home: Path, report: Report) -> list[str]:
         f"{expect.types} at {expect.place!r}"
         for expect in mutant.expect
         if not any(expect.met_by(finding, home) for finding in report.findings)
+    ]
+
+
+def too_much(mutant: Mutant, home: Path, report: Report) -> list[str]:
+    """What was found and should not have been: evidence that nobody has touched is to be trusted as before."""
+    if not mutant.alone:
+        return []
+    return [
+        f"{finding.type} at {finding.place!r}"
+        for finding in report.findings
+        if not any(expect.met_by(finding, home) for expect in mutant.expect)
     ]
 
 

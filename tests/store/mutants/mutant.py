@@ -43,7 +43,7 @@ class Mutant:
 
     `attack` names the row of docs/threat-model.md. `expect`: all of these must be found. `knows`: what the reader has
     besides the pinned keys: "head" (the newest one, remembered), "policy" (the witnesses'). `foreign`: the verifiers of
-    others in whose scope it lies.
+    others in whose scope it lies. `alone`: nothing but these may be found, since nothing else was touched.
     """
 
     family: str
@@ -53,6 +53,7 @@ class Mutant:
     expect: tuple[Expect, ...]
     knows: frozenset[str] = NONE
     foreign: frozenset[str] = NONE
+    alone: bool = False
 
     @property
     def facts(self) -> dict[str, Any]:
