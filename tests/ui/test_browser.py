@@ -75,6 +75,7 @@ def test_from_the_list_to_a_finding_to_its_verified_bytes(
     tab.goto(url)
     row = tab.locator(".sessions a", has_text=demo_recording.session)
     expect(row.locator(".pill.bad")).to_have_text(re.compile(r"[1-9]\d*"))
+    tab.wait_for_function("window.sandtrailNavigates")
     row.click()
     expect(tab.locator("section.turn").first).to_be_visible()
     tab.locator(".finding").first.locator(".links a", has_text=re.compile(r"^\d+\.\d+$")).first.click()

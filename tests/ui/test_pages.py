@@ -136,6 +136,7 @@ def test_ten_thousand_lines_stay_quick_and_the_one_that_matters_is_not_folded(re
     tab = reader.tab
     tab.goto(url)
     tab.locator(".sessions a", has_text="--long").wait_for()
+    tab.wait_for_function("window.sandtrailNavigates")
     began = time.monotonic()
     tab.locator(".sessions a", has_text="--long").click()
     expect(tab.locator("nav.navigator a")).to_have_count(125)
