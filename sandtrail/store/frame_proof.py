@@ -14,6 +14,7 @@ Steps of the check, each of which leads to the next:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ from sandtrail.store.frames import SALT_SIZE, Ref, frame_leaf
 from sandtrail.store.layout import Layout
 from sandtrail.store.log import read_checkpoint
 from sandtrail.store.manifest import decode_entry
-from sandtrail.store.merkle import inclusion_path, leaf_hash, root_from_path
+from sandtrail.store.merkle import inclusion_paths, leaf_hash, root_from_path
 from sandtrail.store.note import Checkpoint, Verifier, open_checkpoint, parse_note, signed_by
 from sandtrail.store.reader import LogReader, open_log
 from sandtrail.store.schema import check_entry
@@ -37,7 +38,7 @@ from sandtrail.store.tlog_proof import TlogProof, check_proof, encode_proof, par
 if TYPE_CHECKING:
     from sandtrail.store.policy import Policy, WitnessState
 
-__all__ = ["FrameProof", "check_proof_file", "make_proof"]
+__all__ = ["FrameProof", "check_proof_file", "make_proof", "make_proofs"]
 
 _VERSION = 2
 _LIVE_TRIES = 20
@@ -82,7 +83,13 @@ class FrameProof:
 
 
 def make_proof(home: Path, ref: Ref) -> bytes:
-    """The proof of a frame, under the newest head that witnesses have cosigned where that covers it, else the newest.
+    """The proof of a frame; see `make_proofs`."""
+    return make_proofs(home, ref.segment, [ref.place])[0]
+
+
+def make_proofs(home: Path, number: int, places: Sequence[int]) -> list[bytes]:
+    """Proofs of frames of one segment, under the newest head that witnesses have cosigned where that covers it, else
+    the newest.
 
     Raises NotFoundError where there is no such frame, ErasedError where it can't be read any more, DamagedError where
     what is stored does not lead to what was signed.
@@ -90,7 +97,7 @@ def make_proof(home: Path, ref: Ref) -> bytes:
     for attempt in range(_LIVE_TRIES):
         note = read_checkpoint(Layout(home).log)
         try:
-            return _make(home, ref)
+            return _make(home, number, places)
         except NotFoundError:
             raise
         except StoreError:
@@ -100,42 +107,47 @@ def make_proof(home: Path, ref: Ref) -> bytes:
     raise AssertionError
 
 
-def _make(home: Path, ref: Ref) -> bytes:
+def _make(home: Path, number: int, places: Sequence[int]) -> list[bytes]:
     reader = open_log(home)
     size = reader.size()
-    index, manifest = reader.manifest(ref.segment)
+    index, manifest = reader.manifest(number)
     note, checkpoint = _head(home, reader, index)
     tiles = _Prefix(reader.home / "log", checkpoint.size, max(size, checkpoint.size))
     entry = tiles.entry(index)
     manifest = decode_entry(index, entry).map
     segment = open_segment(home, manifest)
-    try:
-        frame = segment.frame(ref)
-    except IndexError:
-        raise NotFoundError(f"segment {ref.segment} has {segment.count} frames, so there is no {ref}") from None
     leaves, salts = segment.leaves(), segment.salts()
-    inner = inclusion_path(leaves, ref.place)
-    if root_from_path(leaves[ref.place], ref.place, manifest["frames"], inner) != manifest["root"]:
-        raise DamagedError(f"frame {ref} does not lead to the root in its segment's manifest; run: sandtrail verify")
+    outside = next((place for place in places if not 0 <= place < len(leaves)), None)
+    if outside is not None:
+        raise NotFoundError(f"segment {number} has {len(leaves)} frames, so there is no {number}.{outside}")
+    paths = inclusion_paths(leaves, places)
+    if root_from_path(leaves[places[0]], places[0], manifest["frames"], paths[0]) != manifest["root"]:
+        raise DamagedError(f"the frames of segment {number} do not lead to its root; run: sandtrail verify")
     outer = tiles.inclusion(index)
     if root_from_path(leaf_hash(entry), index, checkpoint.size, outer) != checkpoint.root:
         raise DamagedError(f"log entry {index} does not lead to the signed root; run: sandtrail verify")
     begun = _epochs(tiles)
-    extra = {
+    common = {
         "v": _VERSION,
         "entry": entry,
-        "place": ref.place,
-        "salt": salts[SALT_SIZE * ref.place : SALT_SIZE * (ref.place + 1)],
-        "inner": inner,
-        "stream": frame.stream,
-        "seq": frame.seq,
-        "kind": frame.kind,
-        "when": [frame.realtime_ns, frame.monotonic_ns, frame.boottime_ns],
-        "payload": frame.payload,
         "epochs": [str(decode_entry(at, tiles.entry(at)).map.get("certificate")) for at in begun],
         "closed": next((_Prefix(tiles.log, at, size).inclusion(index) for at in begun if at > index), []),
     }
-    return encode_proof(index, outer, note, cbor2.dumps(extra, canonical=True))
+    proofs = []
+    for place, inner in zip(places, paths, strict=True):
+        frame = segment.frame(Ref(number, place))
+        own = {
+            "place": place,
+            "salt": salts[SALT_SIZE * place : SALT_SIZE * (place + 1)],
+            "inner": inner,
+            "stream": frame.stream,
+            "seq": frame.seq,
+            "kind": frame.kind,
+            "when": [frame.realtime_ns, frame.monotonic_ns, frame.boottime_ns],
+            "payload": frame.payload,
+        }
+        proofs.append(encode_proof(index, outer, note, cbor2.dumps({**common, **own}, canonical=True)))
+    return proofs
 
 
 def _head(home: Path, reader: LogReader, index: int) -> tuple[bytes, Checkpoint]:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
-__all__ = ["EMPTY", "inclusion_path", "is_consistent", "leaf_hash", "node_hash", "root_from_path", "tree_root"]
+__all__ = [
+    "EMPTY",
+    "inclusion_path",
+    "inclusion_paths",
+    "is_consistent",
+    "leaf_hash",
+    "node_hash",
+    "root_from_path",
+    "tree_root",
+]
 
 EMPTY = sha256(b"").digest()
 
@@ -40,15 +49,18 @@ def tree_root(leaves: Sequence[bytes]) -> bytes:
 
 def inclusion_path(leaves: Sequence[bytes], index: int) -> list[bytes]:
     """The audit path of leaf `index`, from the bottom up. Raises IndexError when there is no such leaf."""
-    if not 0 <= index < len(leaves):
-        raise IndexError(index)
-    path = []
-    for level in _levels(leaves)[:-1]:
-        sibling = index ^ 1
-        if sibling < len(level):
-            path.append(level[sibling])
-        index >>= 1
-    return path
+    return inclusion_paths(leaves, [index])[0]
+
+
+def inclusion_paths(leaves: Sequence[bytes], indexes: Iterable[int]) -> list[list[bytes]]:
+    """The audit paths of several leaves of one tree. Raises IndexError when there is no such leaf."""
+    levels = _levels(leaves)[:-1]
+    paths = []
+    for index in indexes:
+        if not 0 <= index < len(leaves):
+            raise IndexError(index)
+        paths.append([level[at ^ 1] for depth, level in enumerate(levels) if (at := index >> depth) ^ 1 < len(level)])
+    return paths
 
 
 def root_from_path(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes | None:

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,6 +114,26 @@ def test_a_frame_is_proven_to_somebody_without_the_store(run: Run, home: Path, t
     assert (done.returncode, "NOT verified" in done.stdout) == (1, True)
     for refused in (["--home", "."], ["--quick"], ["--resume"]):
         assert run("verify", str(proof), "--key", str(keys), *refused).returncode == 2
+
+
+def test_many_frames_are_proven_in_one_file(run: Run, home: Path, tmp_path: Path) -> None:
+    keys = str(Layout(home).vkey)
+    assert run("prove", "0.0", "0.1", "-o", "some.zip").returncode == 0
+    done = run("verify", "some.zip", "--key", keys)
+    assert done.returncode == 0, done.stderr
+    assert "verified: 2 of 2 frames are in the log" in done.stdout
+    with zipfile.ZipFile("some.zip", "a") as bundle:
+        bundle.writestr("proofs/0.7.tlog-proof", bundle.read("proofs/0.1.tlog-proof"))
+    said = json.loads(run("verify", "some.zip", "--key", keys, "--json").stdout)
+    assert [(frame["ok"], frame["name"]) for frame in said["frames"]] == [
+        (True, "proofs/0.0.tlog-proof"),
+        (True, "proofs/0.1.tlog-proof"),
+        (False, "proofs/0.7.tlog-proof"),
+    ]
+    done = run("verify", "some.zip", "--key", keys)
+    assert (done.returncode, "2 of 3 frames" in done.stdout) == (1, True)
+    assert run("prove", "--session", "nobody").returncode == 2
+    assert run("prove").returncode == 2
 
 
 def test_what_cannot_be_checked_ends_with_2(run: Run, tmp_path: Path) -> None:
