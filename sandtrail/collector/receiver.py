@@ -47,7 +47,9 @@ class _PatientSpool(SpoolWriter):
     """A spool that waits while the disk refuses: the sandbox's sentry then waits with us, and nothing is lost."""
 
     on_new_file: Callable[[int], None] | None = None
-    _refused = False
+    # The last time that nothing could be written, until somebody has noted it.
+    stalled: dict[str, Any] | None = None
+    _refused: dict[str, Any] | None = None
 
     def append(self, record: bytes) -> None:
         # Only `make_room` begins a new file: a batch and the remarks upon it are in one, where a successor finds them.
@@ -57,7 +59,8 @@ class _PatientSpool(SpoolWriter):
             except StoreError as error:
                 self._wait(error)
             else:
-                self._refused = False
+                if self._refused is not None:
+                    self.stalled, self._refused = {**self._refused, "to_ns": time.time_ns()}, None
                 return
 
     def make_room(self) -> None:
@@ -73,9 +76,9 @@ class _PatientSpool(SpoolWriter):
             self.on_new_file(self._fd)
 
     def _wait(self, error: StoreError) -> None:
-        if not self._refused:
+        if self._refused is None:
             _say(f"{error}; trying again until it can be written")
-        self._refused = True
+            self._refused = {"cause": str(error), "from_ns": time.time_ns()}
         time.sleep(_DISK_RETRY)
 
 
@@ -168,6 +171,10 @@ class Receiver:
             full = full or more
             if more or (source.ending is not None and fd in self._sources):
                 self._ready.append(fd)
+        if self._spool.stalled is not None:
+            # Whoever could not wait has lost something in this time, and says so in a stream of its own.
+            stalled, self._spool.stalled = self._spool.stalled, None
+            self._own.note({"note": "stalled", **stalled})
         if events and not full:
             time.sleep(_NAP)
 

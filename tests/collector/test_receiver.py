@@ -523,6 +523,10 @@ def test_a_full_disk_makes_the_sentry_wait_and_loses_nothing(small_disk: Path, h
             sent += storm(sentry, 50, len(sent))
         recorder.end()
         assert only(small_disk).data == sent
+        own = only(small_disk, "collector")
+        stalled = own.notes("stalled")
+        assert stalled
+        assert all("No space left" in note["cause"] and note["from_ns"] < note["to_ns"] for note in stalled)
         log = (home / "run" / "keeper.log").read_text()
         assert log.count("No space left on device; trying again") >= 1
         assert "sealer: " in log
