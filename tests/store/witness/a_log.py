@@ -16,16 +16,16 @@ class ALog:
     """600 entries of one history; another `word` is another history."""
 
     def __init__(
-        self, folder: Path, size: int = 600, *, word: str = "entry", private: bytes = bytes(range(32))
+        self, folder: Path, *, word: str = "entry", private: bytes = bytes(range(32)), origin: str = ORIGIN
     ) -> None:
-        self.folder = folder
-        self.signer = Signer(ORIGIN, private)
+        self.folder, self.origin = folder, origin
+        self.signer = Signer(origin, private)
         self.vkey = self.signer.verifier.vkey
         self.leaves = [leaf_hash(f"{word} {n}".encode()) for n in range(600)]
         folder.mkdir(parents=True, exist_ok=True)
 
     def checkpoint(self, size: int) -> Checkpoint:
-        return Checkpoint(ORIGIN, size, tree_root(self.leaves[:size]))
+        return Checkpoint(self.origin, size, tree_root(self.leaves[:size]))
 
     def head(self, size: int) -> bytes:
         """The signed checkpoint."""

@@ -16,7 +16,8 @@ from sandtrail.store.cosignature import Ed25519Cosigner
 from sandtrail.store.note import open_checkpoint
 from sandtrail.store.policy import Policy, State, parse_policy
 from sandtrail.store.witness.client import Ahead, Conflict, Unreachable, add_checkpoint, collect, submit
-from sandtrail.store.witness.protocol import Reply, parse_request
+from sandtrail.store.witness.folder import WitnessFolder
+from sandtrail.store.witness.protocol import Misconduct, Reply, parse_request
 from tests.store.witness.a_log import ALog
 from tests.store.witness.running import Running, witness
 
@@ -24,14 +25,23 @@ STRANGER = Ed25519Cosigner("stranger.example", bytes(32))
 
 
 @pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> ALog:
-    return ALog(tmp_path_factory.mktemp("log"))
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, WitnessFolder]]:
+    """One witness for all tests, and its folder: each test has a log of its own there."""
+    home = tmp_path_factory.mktemp("home")
+    with witness(home, "--name", "w.example") as running:
+        yield running, WitnessFolder(home / "witness")
 
 
 @pytest.fixture
-def running(tmp_path: Path, log: ALog) -> Iterator[Running]:
-    with witness(tmp_path / "w", "--name", "w.example", "--log", log.vkey) as found:
-        yield found
+def log(tmp_path: Path) -> ALog:
+    return ALog(tmp_path / "log", origin=f"log.example/{tmp_path.name}")
+
+
+@pytest.fixture
+def running(served: tuple[Running, WitnessFolder], log: ALog) -> Running:
+    """The witness, knowing this test's log."""
+    served[1].add_log(log.signer.verifier)
+    return served[0]
 
 
 @contextmanager
@@ -131,16 +141,19 @@ def test_a_cosignature_that_is_there_is_kept_when_its_witness_is_away(log: ALog)
     assert found.asked[0].error is not None
 
 
-def test_a_fork_is_refused_and_kept_by_the_witness(running: Running, log: ALog, tmp_path: Path) -> None:
-    fork = ALog(tmp_path / "fork", word="other")
+def test_a_fork_is_refused_and_kept_by_the_witness(
+    running: Running, served: tuple[Running, WitnessFolder], log: ALog, tmp_path: Path
+) -> None:
+    fork = ALog(tmp_path / "fork", word="other", origin=log.origin)
     wanted = policy(log, running.policy(), "quorum w0")
     assert wanted.judge(collect(wanted, log.head(5), log.reader(5).consistency).note).ok
     for size in (5, 9):
         found = collect(wanted, fork.head(size), fork.reader(size).consistency)
         assert not wanted.judge(found.note).ok
         assert all("422" in str(one.error) for one in found.asked)
-    kept = sorted(path.name.partition("-")[0] for path in (tmp_path / "w").rglob("*.json"))
-    assert kept == ["fork", "unproven"]
+    kept = [one for one in served[1].evidence() if one.origin == log.origin]
+    assert [one.kind for one in kept] == [Misconduct.FORK, Misconduct.UNPROVEN]
+    assert all(one.holds([log.signer.verifier]) for one in kept)
 
 
 @pytest.mark.parametrize(
