@@ -50,6 +50,15 @@ RUN_BY = {
     "sandtrail cluster verify --node /srv/copies/node1 --node /srv/copies/node2 --silence 600": (
         "tests/store/cluster/test_server.py::test_the_command_survives_being_killed_between_two_checkpoints"
     ),
+    **dict.fromkeys(
+        (
+            "sandtrail key | head -1 > id.vkey",
+            'fsck --storage_url "file://$SANDTRAIL_HOME/log" --public_key id.vkey --ui=false --N=256',
+            'aics-tlog verify-checkpoint --tiles "$SANDTRAIL_HOME/log" --vkey-file id.vkey --save-checkpoint head',
+            'aics-tlog verify-consistency --tiles "$SANDTRAIL_HOME/log" --vkey-file id.vkey --old-checkpoint head',
+        ),
+        "tests/store/test_other_verifiers.py::test_the_commands_for_strangers_find_a_good_log_good_and_a_damaged_one_not",
+    ),
     "curl -s http://127.0.0.1:8700/v1/sessions": "tests/test_docs.py::test_make_run_leaves_api_and_page_up",
 }
 
