@@ -365,7 +365,10 @@ def test_killed_at_any_step_it_is_finished_by_whoever_comes_next(home: Path, ste
     dies(home, step, {"act": "erase", "keys": keys, "reason": "x", "by": "y"})
     Sealer(home).stop()
     catch_up(home).close()
-    assert remains(home) <= {f"sessions/{VICTIM}"}
+    assert remains(home) == {f"sessions/{VICTIM}"}
+    # Who orders it again is told that there is nothing to erase; then the id is gone too.
+    assert told(home, "erase", VICTIM, "--reason", "x", "--yes")[0] == 2
+    assert remains(home) == set()
     assert not list((home / "acts").glob("*.order"))
     assert len([e for e in open_log(home).entries() if e.kind == "erase"]) == 1
     assert verified(home)

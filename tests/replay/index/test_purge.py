@@ -193,6 +193,23 @@ def _killed_after(step: str) -> None:
     setattr(owner, name, dying)
 
 
+def test_what_a_stream_says_after_its_erasure_begins_the_session_anew(recorder: Recorder) -> None:
+    """Nobody erases what is being recorded, but an order may meet a stream that its writer has forgotten to close."""
+    trace = recorder.open("gvisor", sees=[MARK])
+    trace.note({"note": "error", "cause": MARK})
+    recorder.seal()
+    follow(recorder.home)
+    erase(recorder, "s1")
+    assert follow(recorder.home).sessions() == []
+    trace.note({"note": "error", "cause": "later"})
+    trace.close("end of connection")
+    recorder.seal()
+    index = follow(recorder.home)
+    assert [event.kind for event in events(recorder.home)] == ["note.error", "stream.close"]
+    assert index.session("s1")["events"] == 2
+    assert {name for name in holding(recorder.home) if not name.startswith("spool/")} == set()
+
+
 def test_a_catalog_that_somebody_reads_for_long_is_tried_again(told: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     erase(told, f"of-{MARK}")
     monkeypatch.setattr(catalog, "_PATIENCE", 0.2)
