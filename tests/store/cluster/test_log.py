@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
 import signal
 import struct
 import threading
 import time
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -314,3 +318,46 @@ def test_killed_at_any_moment_it_has_what_it_has_answered(cluster: ClusterLog, n
         assert told <= after.size <= node.size
         assert verify_cluster(cluster.home, homes=[node.home], key=cluster.verifier.vkey).ok
     assert entries(cluster)[-1].kind == "checkpoint"
+
+
+@pytest.mark.parametrize("call", ["fsync", "rename", "write"])
+def test_after_any_failing_call_to_the_disk_it_goes_on_with_what_it_has_answered(
+    cluster: ClusterLog, node: Node, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    # The names of the writer's calls to the disk: os.fsync and os.write, and Path.rename.
+    place = Path if call == "rename" else os
+    real = getattr(place, call)
+    node.grow(1)
+    cluster.submit(node.request())
+    for failing in range(40):
+        size = node.size
+        node.grow(1)
+        request = node.request(size)
+        calls = itertools.count()
+
+        def broken(*arguments: Any, failing: int = failing, calls: Iterator[int] = calls) -> Any:
+            if next(calls) == failing:
+                raise OSError(errno.EIO, "the disk fails")
+            return real(*arguments)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(place, call, broken)
+            try:
+                cluster.submit(request)
+            except (OSError, StoreError) as error:
+                failed = not isinstance(error, Refused)
+            else:
+                failed = False
+        try:
+            cluster.submit(request)
+        except Refused as refused:
+            # Stored all the same, or answered already: as to any witness, the node asks again from there.
+            assert refused.reply.body == b"%d\n" % node.size  # noqa: PT017  # how it ends otherwise is checked below
+            cluster.submit(node.request(node.size))
+        assert verify_cluster(cluster.home, homes=[node.home], key=cluster.verifier.vkey).ok
+        if not failed and next(calls) <= failing:
+            break
+    else:
+        raise AssertionError("a submission does not end")
+    assert failing > 1
+    assert kinds(cluster) == ["node"] + ["checkpoint"] * (failing + 2)
