@@ -21,11 +21,12 @@ __all__ = ["Head", "head_file", "heads_folder", "read_head", "remember_head"]
 
 
 class Head(NamedTuple):
-    """What is remembered of a log: its identity, its first epoch's key if one had begun, and its signed head."""
+    """What is remembered of a log, and where: its identity, its first epoch's key if one had begun, its signed head."""
 
     identity: Verifier
     epoch: Verifier | None
     checkpoint: Checkpoint
+    path: Path
 
 
 def heads_folder() -> Path:
@@ -67,6 +68,6 @@ def read_head(path: Path) -> Head | None:
         return None
     try:
         identity, *epochs = map(Verifier.parse, keys.decode().split("\n")[:2])
-        return Head(identity, epochs[0] if epochs else None, open_checkpoint(note, identity))
+        return Head(identity, epochs[0] if epochs else None, open_checkpoint(note, identity), path)
     except (DamagedError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not a remembered head: {error}") from None

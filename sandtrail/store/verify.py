@@ -30,8 +30,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from sandtrail.errors import NotFoundError, UsageError
-from sandtrail.store.heads import head_file, heads_folder, read_head, remember_head
+from sandtrail.errors import NotFoundError, StoreError, UsageError
+from sandtrail.store.heads import Head, head_file, heads_folder, read_head, remember_head
 from sandtrail.store.layout import Layout
 from sandtrail.store.log import read_checkpoint
 from sandtrail.store.merkle import leaf_hash
@@ -99,19 +99,17 @@ def verify(
     for _ in range(_LIVE_RUNS):
         report = Report(str(home), mode)
         run = _Run(report, layout, mode, jobs, progress)
-        trust = find_keys(report, home, given, remembered)
-        if trust is not None and run.begin(trust):
-            assert run.tree is not None
-            if remembered is None:
-                report.skip(3, "no head was remembered: a log that was cut back to an older state would not show")
+        try:
+            trust = find_keys(report, home, given, remembered)
+            if trust is None or not run.begin(trust):
+                for step in range(3 if remembered else 4, 14):
+                    report.skip(step, "there is no head that can be trusted")
             else:
-                check_head(report, remembered.checkpoint, run.tree)
-            with State(home, trust.identity.vkey, mode, keep=resume) as state:
-                run.entries(trust, roots, state)
-            check_witnesses(report, layout, run.tree, trust.identity, run.witnessed, policy, max_age, now)
-        else:
-            for step in range(3 if remembered else 4, 14):
-                report.skip(step, "there is no head that can be trusted")
+                with State(home, trust.identity.vkey, mode, keep=resume) as state:
+                    run.entries(trust, roots, state)
+                run.others(trust, remembered, policy, max_age, now)
+        except OSError as error:
+            raise StoreError(f"cannot check {error.filename or home}: {error.strerror or error}") from error
         live = {finding.type for finding in report.findings} <= _LIVE and not report.ok
         if not (live and read_checkpoint(layout.log) != run.note):
             break
@@ -181,6 +179,17 @@ class _Run:
         for step in range(5, 12) if not tree.holds else (8, 9) if quick else () if self._mode == "full" else (9,):
             report.skip(step, f"--{self._mode} leaves it out" if tree.holds else "nothing leads to the signed root")
         self._unsealed(history.spool)
+
+    def others(
+        self, trust: Trust, remembered: Head | None, policy: Policy | None, max_age: float | None, now: float | None
+    ) -> None:
+        """Steps 3 and 12: this log against what others have seen of it."""
+        assert self.tree is not None
+        if remembered is None:
+            self._report.skip(3, "no head was remembered: a log that was cut back to an older state would not show")
+        else:
+            check_head(self._report, remembered, self.tree)
+        check_witnesses(self._report, self._layout, self.tree, trust.identity, self.witnessed, policy, max_age, now)
 
     def _bundle(
         self, first: int, count: int, leaves: list[bytes] | None, history: History

@@ -61,7 +61,12 @@ def find_keys(
     pinned = epoch is not None and trusted is not beside
     if beside is not None:
         if beside[0] != identity or (pinned and beside[1] != epoch):
-            report.find(1, "key-replaced", path, "the keys beside the log are not the trusted ones")
+            what = "the keys beside the log are not the trusted ones"
+            if given is None and head is not None:
+                what += (
+                    f"; those are remembered in {head.path}: remove that file if this store was begun anew on purpose"
+                )
+            report.find(1, "key-replaced", path, what)
         elif epoch is None:
             epoch = beside[1]
     if epoch is not None and not pinned:
@@ -86,15 +91,15 @@ def check_checkpoint(report: Report, path: Path, note: bytes | None, identity: V
     return checkpoint
 
 
-def check_head(report: Report, old: Checkpoint, tree: SignedTree) -> None:
+def check_head(report: Report, head: Head, tree: SignedTree) -> None:
     """Step 3."""
-    new = tree.checkpoint
+    old, new = head.checkpoint, tree.checkpoint
     report.head = f"{old.size} entries"
     if old.origin != new.origin:
         what = f"the remembered head is of {old.origin}, this log is {new.origin}"
         report.find(3, "other-log", old.origin, what, Affected(everything=True))
     elif old.size > new.size:
-        lost = f"entries {new.size} to {old.size - 1} were signed once and are gone"
+        lost = f"entries {new.size} to {old.size - 1} were signed once (see {head.path}) and are gone"
         report.find(3, "rolled-back", f"log entry {new.size}", lost, Affected(entries=(new.size, old.size - 1)))
     elif not tree.holds:
         report.skip(3, "nothing leads to the signed root")

@@ -100,7 +100,7 @@ class Stored:
         report = self._report
         for (kind, key), segments in self._absent.items():
             for segment in sorted(segments):
-                if kind == "blob-missing" and history.removed(segment):
+                if history.removed(segment):  # its data key goes too, once nothing is left under it
                     report.retained += 1
                 elif kind == "data-key-missing" and key in history.erased:
                     report.erased += 1
