@@ -65,4 +65,7 @@ def load_settings() -> Settings:
         wrong = "; ".join(f"SANDTRAIL_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
         raise UsageError(f"a setting is wrong: {wrong}") from None
     settings.home = settings.home.absolute()
+    # The processes that we start work in other folders: what a file here says holds for them too.
+    for name in settings.model_fields_set:
+        os.environ.setdefault(f"SANDTRAIL_{name.upper()}", str(getattr(settings, name)))
     return settings

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ASK = "from sandtrail.settings import load_settings; s = load_settings(); print(s.home, s.epoch_hours, s.api_port)"
+CHILD = f"""
+import subprocess, sys
+from sandtrail.settings import load_settings
+load_settings()
+subprocess.run([sys.executable, "-c", {ASK!r}], cwd="/", check=True)
+"""
+
+
+def told(folder: Path, program: str, **environment: str) -> str:
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("SANDTRAIL_")}
+    path = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(
+        command, cwd=folder, env={**plain, **path, **environment}, check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+def test_a_file_in_the_working_folder_holds_for_the_processes_that_we_start_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "sandtrail.toml").write_text('home = "evidence"\nepoch_hours = 2\n')
+    expected = f"{tmp_path}/evidence 2.0 8700"
+    assert told(tmp_path, ASK) == expected
+    assert told(tmp_path, CHILD) == expected
+
+
+def test_a_variable_comes_before_the_file(tmp_path: Path) -> None:
+    (tmp_path / "sandtrail.toml").write_text("epoch_hours = 2\napi_port = 1\n")
+    assert told(tmp_path, CHILD, SANDTRAIL_EPOCH_HOURS="5", SANDTRAIL_HOME="/x") == "/x 5.0 1"
