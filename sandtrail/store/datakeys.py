@@ -16,7 +16,7 @@ from pathlib import Path
 import cbor2
 
 from sandtrail.errors import DamagedError, ErasedError
-from sandtrail.store.layout import Layout, publish, shred, sweep
+from sandtrail.store.layout import Layout, listed, present, publish, shred, sweep
 
 __all__ = ["DataKey", "DataKeys"]
 
@@ -66,7 +66,7 @@ class DataKeys:
         found = self._known.get(ident)
         if found is None:
             found = self._known[ident] = self._read(self._path(ident))
-        elif not self._path(ident).exists():
+        elif not present(self._path(ident)):
             del self._known[ident]
             raise ErasedError(f"the data key {ident.hex()} is gone: what was stored under it can't be read any more")
         return found
@@ -97,7 +97,7 @@ class DataKeys:
 
     def _all(self, *spared: type[Exception]) -> list[DataKey]:
         keys = []
-        for path in self._folder.glob("*.key"):
+        for path in listed(self._folder, ".key"):
             # Erased while we looked, or half so when the power went.
             with contextlib.suppress(ErasedError, *spared):
                 keys.append(self._read(path))

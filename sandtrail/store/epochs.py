@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sandtrail.errors import DamagedError, StoreError, UsageError
-from sandtrail.store.layout import Layout, publish, shred, sweep
+from sandtrail.store.layout import Layout, listed, present, publish, shred, sweep
 from sandtrail.store.note import Signer, Verifier, signed_by
 
 __all__ = ["Certificate", "NodeSigner", "epoch_name", "parse_certificate", "read_private"]
@@ -120,7 +120,7 @@ class NodeSigner:
         """
         epoch = self.epoch + 1
         path = self._path(epoch)
-        if not path.exists():
+        if not present(path):
             publish(path, os.urandom(32))
         verifier = Signer(epoch_name(self.verifier.name), read_private(path)).verifier
         if not epoch:
@@ -135,7 +135,7 @@ class NodeSigner:
 
     def erase_old(self) -> None:
         """Erase the keys before the current one; for when a checkpoint by the current one covers its certificate."""
-        for path in Layout(self.home).epochs.glob("*.key"):
+        for path in listed(Layout(self.home).epochs, ".key"):
             if path.stem.isdecimal() and int(path.stem) < self.epoch:
                 shred(path)
 

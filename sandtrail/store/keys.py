@@ -10,7 +10,7 @@ from pathlib import Path
 from sandtrail.errors import DamagedError, NotFoundError, StoreError
 from sandtrail.settings import load_settings
 from sandtrail.store.epochs import NodeSigner, epoch_name, read_private
-from sandtrail.store.layout import Layout, publish
+from sandtrail.store.layout import Layout, present, publish
 from sandtrail.store.note import PrivateKey, Signer, Verifier
 from sandtrail.store.pkcs11 import open_private_key
 
@@ -31,9 +31,9 @@ def load_signer(home: Path, origin: str | None = None, key: PrivateKey | None = 
     log whose key has vanished is not silently given a new one.
     """
     layout = Layout(home).make()
-    name = load_verifier(home).name if layout.vkey.exists() else origin or default_origin()
+    name = load_verifier(home).name if present(layout.vkey) else origin or default_origin()
     identity = Signer(name, _file_key(layout) if key is None else key)
-    if not layout.vkey.exists():
+    if not present(layout.vkey):
         publish(layout.vkey, f"{identity.verifier.vkey}\n".encode(), mode=0o644)
     elif load_verifier(home) != identity.verifier:
         raise StoreError(f"the log under {home} was begun with another key: {load_verifier(home).vkey}")
@@ -54,7 +54,7 @@ def _file_key(layout: Layout) -> bytes:
     try:
         return read_private(path)
     except FileNotFoundError:
-        if layout.checkpoint.exists():
+        if present(layout.checkpoint):
             raise StoreError(
                 f"the log under {layout.home} has no key at {path}; restore it, or start a new home"
             ) from None

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Layout", "is_temporary", "publish", "shred", "sweep", "sync_file", "sync_folder"]
+__all__ = ["Layout", "is_temporary", "listed", "present", "publish", "shred", "sweep", "sync_file", "sync_folder"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +96,12 @@ class Layout:
         It may have died between a rename and the fsync behind it. Whoever goes on builds upon what is found, and
         removes what that replaces: so it must not be something that a power cut still takes away.
         """
-        newest = sorted(self.segments.glob("*"))[-1:]
-        for folder in (self.home, self.spool, self.segments, *newest, self.damaged, self.acts):
-            if folder.is_dir():
+        for folder in (self.home, self.spool, self.segments, *listed(self.segments)[-1:], self.damaged, self.acts):
+            if present(folder):
                 sync_folder(folder)
         for top in (self.keys, self.log):
-            for folder in (top, *top.rglob("*")):
-                if folder.is_dir():
-                    sync_folder(folder)
+            for path, _, _ in os.walk(top, onerror=_refuse):
+                sync_folder(Path(path))
 
 
 def publish(path: Path, data: bytes, *, mode: int = 0o600) -> None:
@@ -151,6 +149,35 @@ def shred(path: Path) -> None:
         os.close(fd)
     path.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def present(path: Path) -> bool:
+    """Whether there is such a file or folder. Raises OSError where the disk does not say.
+
+    `Path.exists` answers no to that, and whoever asks may go on to make a new one: a key, say, over the old one.
+    """
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def listed(folder: Path, suffix: str = "") -> list[Path]:
+    """The paths in `folder` (none if it does not exist) that end in `suffix`, sorted; without hidden ones.
+
+    Raises OSError where the disk does not say; `Path.glob` leaves out what it cannot read.
+    """
+    try:
+        found = sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [path for path in found if path.name.endswith(suffix) and not path.name.startswith(".")]
+
+
+def _refuse(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def is_temporary(path: Path) -> bool:

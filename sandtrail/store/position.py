@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sandtrail.errors import NotFoundError, RecorderError
-from sandtrail.store.layout import Layout
+from sandtrail.store.layout import Layout, listed, present
 from sandtrail.store.manifest import Entry
 from sandtrail.store.reader import LogReader, open_log
 from sandtrail.store.tiles import WIDTH
@@ -20,7 +20,7 @@ __all__ = ["backwards", "has_writer", "last_positions", "last_segment", "spools"
 
 def spools(home: Path) -> list[Path]:
     """The spool files, a writer's older ones before its newer ones."""
-    return sorted(Layout(home).spool.glob("*.spool"))
+    return listed(Layout(home).spool, ".spool")
 
 
 def has_writer(path: Path) -> bool:
@@ -72,7 +72,7 @@ def wait_sealed(home: Path, timeout: float = 30.0) -> None:
         missing = {
             name: size - done.get(name, 0)
             for name, size in wanted.items()
-            if done.get(name, 0) < size and (Layout(home).spool / name).exists()
+            if done.get(name, 0) < size and present(Layout(home).spool / name)
         }
         if not missing:
             return

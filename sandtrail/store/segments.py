@@ -15,7 +15,7 @@ from sandtrail.errors import DamagedError, NotFoundError, StoreError
 from sandtrail.store.cipher import SEGMENT, Salts, new_nonce, salts, seal, unseal
 from sandtrail.store.datakeys import DataKey, DataKeys
 from sandtrail.store.frames import SALT_SIZE, Frame, Ref, Stamp, frame_leaves
-from sandtrail.store.layout import Layout
+from sandtrail.store.layout import Layout, listed
 from sandtrail.store.merkle import tree_root
 from sandtrail.store.spool import MAX_BODY, Record, parse_records
 
@@ -221,4 +221,5 @@ def read_frames(home: Path, manifest: dict[str, Any], keys: DataKeys | None = No
 def stored_segments(home: Path) -> dict[int, Path]:
     """Every segment blob on disk by its number, signed for or not."""
     folder = Layout(home).segments
-    return {int(path.stem): path for path in folder.glob("*/*.seg") if path.stem.isdigit()}
+    paths = (path for thousand in listed(folder) for path in listed(thousand, ".seg"))
+    return {int(path.stem): path for path in paths if path.stem.isdigit()}

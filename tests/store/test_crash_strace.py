@@ -20,7 +20,7 @@ import pytest
 
 from sandtrail.store.layout import Layout, publish
 from sandtrail.store.sealer import Sealer
-from sandtrail.store.spool import SpoolWriter, encode_record
+from sandtrail.store.spool import SpoolWriter, Stream, encode_record
 from tests.parts import CHECKOUT
 from tests.store.faults_work import ERASED, hurried, judge
 from tests.store.faults_writer import payload
@@ -95,18 +95,31 @@ def faults(found: dict[str, list[int]], seed: int, count: int) -> list[str]:
     return chosen + chance.sample(rest, min(len(rest), count - len(chosen)))
 
 
+def _half_sealed(home: Path, promised: list[bytes]) -> tuple[SpoolWriter, Stream]:
+    """A spool that was sealed up to its middle: only the log knows how far."""
+    writer = SpoolWriter(home, "half")
+    stream = writer.open({"sandbox": "half", "session": "half"})
+    promised.append(b"one half" * 10)
+    stream.write(promised[-1])
+    return writer, stream
+
+
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[bytes]]:
     """A home with a log, where a sealer has everything to do: spools, a torn record, a blob of a dead one, orders."""
     home = tmp_path_factory.mktemp("begun") / "home"
-    promised = []
+    promised: list[bytes] = []
     with hurried():
         writer = SpoolWriter(home, "first")
         writer.open({"sandbox": "gone", "session": "gone"}).write(ERASED)
         writer.close()
+        half, stream = _half_sealed(home, promised)
         running = Sealer(home)
         (key,) = running.keys.of_session("gone")
-        running.stop()
+        running.leave()
+        promised.append(b"the other half" * 10)
+        stream.write(promised[-1])
+        half.close()
         for name in ("one", "two"):
             writer = SpoolWriter(home, name)
             stream = writer.open({"sandbox": name, "session": name})
@@ -115,9 +128,9 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[bytes]]:
                 stream.write(promised[-1])
             os.write(writer.fileno(), encode_record(2, 1, 0, (1, 1, 1), [bytes(100)])[:90])
             writer.close()
-    folder = Layout(home).segment(0).parent
-    (folder / "000000001.seg").write_bytes(b"of a sealer that was killed")
-    (folder / ".000000002.seg.1.tmp").write_bytes(b"the same")
+    blob = Layout(home).segment(running._segment)
+    blob.write_bytes(b"of a sealer that was killed")
+    blob.with_name(".000000099.seg.1.tmp").write_bytes(b"the same")
     for number, act in enumerate(({"act": "epoch"}, {"act": "erase", "keys": [key.id], "reason": "asked", "by": "b"})):
         publish(Layout(home).acts / f"{number}.order", cbor2.dumps(act))
     return home, promised

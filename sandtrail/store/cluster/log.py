@@ -21,7 +21,7 @@ from sandtrail.store.cosignature import Cosigner
 from sandtrail.store.epochs import read_private
 from sandtrail.store.frames import stamp
 from sandtrail.store.keys import load_verifier
-from sandtrail.store.layout import Layout, publish
+from sandtrail.store.layout import Layout, present, publish
 from sandtrail.store.log import Log, read_checkpoint
 from sandtrail.store.manifest import boot_id
 from sandtrail.store.note import Signer, Verifier, parse_checkpoint, parse_note, signed_by
@@ -252,15 +252,15 @@ def _load_key(home: Path, origin: str) -> tuple[str, bytes]:
     """(name, private key) of the log; made the first time."""
     layout = Layout(home)
     path = layout.keys / "log.key"
-    if not path.exists() and layout.log.exists():
+    if not present(path) and present(layout.log):
         raise StoreError(f"the log under {home} has no key at {path}; restore it, or start a new home")
-    name = load_verifier(home).name if layout.vkey.exists() else origin or DEFAULT_ORIGIN
+    name = load_verifier(home).name if present(layout.vkey) else origin or DEFAULT_ORIGIN
     if origin and origin != name:
         raise UsageError(f"the log under {home} is {name}, not {origin}")
-    if not path.exists():
+    if not present(path):
         publish(path, os.urandom(32))
     signer = Signer(name, key := read_private(path))
-    if not layout.vkey.exists():
+    if not present(layout.vkey):
         publish(layout.vkey, f"{signer.verifier.vkey}\n".encode(), mode=0o644)
     elif load_verifier(home) != signer.verifier:
         raise StoreError(f"the log under {home} was begun with another key: {load_verifier(home).vkey}")

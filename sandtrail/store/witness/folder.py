@@ -31,7 +31,7 @@ from sandtrail.store.cosignature import (
     parse_key,
 )
 from sandtrail.store.epochs import read_private
-from sandtrail.store.layout import publish, sweep
+from sandtrail.store.layout import present, publish, sweep
 from sandtrail.store.note import MAX_NOTE, Checkpoint, VerifierKey, parse_checkpoint, parse_note
 from sandtrail.store.witness.evidence import Evidence, read_evidence
 from sandtrail.store.witness.protocol import Misconduct, Request
@@ -74,7 +74,7 @@ class WitnessFolder:
         is not the one that the keys were made for.
         """
         path = self.folder / "vkeys"
-        if not path.exists():
+        if not present(path):
             return self._make_keys(path, name or f"sandtrail.local/witness/{socket.gethostname()}", types)
         found: list[Cosigner] = []
         for line in _lines(path):
@@ -129,7 +129,7 @@ class WitnessFolder:
         if key in known:
             return False
         path = self.folder / "logs"
-        before = path.read_bytes() if path.exists() else b""
+        before = path.read_bytes() if present(path) else b""
         if before and not before.endswith(b"\n"):
             before += b"\n"
         publish(path, before + f"{key.vkey}\n".encode(), mode=0o644)

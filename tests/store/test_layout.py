@@ -1,0 +1,37 @@
+"""What is asked of the disk is answered by the disk: an error is no answer."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from sandtrail.store.layout import Layout, listed, present
+from sandtrail.store.position import spools
+
+
+def test_what_is_there_and_what_is_not(tmp_path: Path) -> None:
+    for name in ("b.seg", "a.seg", ".a.seg.1.tmp", "other"):
+        (tmp_path / name).touch()
+    assert present(tmp_path / "other")
+    assert not present(tmp_path / "nothing")
+    assert listed(tmp_path, ".seg") == [tmp_path / "a.seg", tmp_path / "b.seg"]
+    assert listed(tmp_path / "nothing") == listed(tmp_path / "other") == []
+
+
+def test_a_disk_that_does_not_say_is_not_taken_for_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Layout(tmp_path / "home").make().home
+
+    def refuse(path: object, *_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+    with monkeypatch.context() as patched:
+        for name in ("stat", "listdir", "scandir"):
+            patched.setattr(os, name, refuse)
+        for ask in (lambda: present(home), lambda: listed(home), lambda: spools(home), Layout(home).settle):
+            with pytest.raises(OSError, match="Input/output error"):
+                ask()
