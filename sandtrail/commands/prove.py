@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from sandtrail.commands.options import Home, home_folder, print_json
+from sandtrail.commands.verify import read_keys, read_policy, safe, seconds
 from sandtrail.errors import DamagedError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def prove(
         path = output or Path(f"{session or 'proofs'}.zip")
         with _writing(path):
             count = write_bundle(where, frames or frames_of_session(where, session), path)
-        out.print(f"{escape(str(path))}: {count} frames, {path.stat().st_size} bytes")
+        out.print(f"{safe(str(path))}: {count} frames, {path.stat().st_size} bytes")
         return
     data = make_proof(where, frames[0])
     if output is not None and str(output) == "-":
@@ -71,7 +71,7 @@ def prove(
     path = output or Path(f"{frames[0]}.tlog-proof")
     with _writing(path):
         path.write_bytes(data)
-    out.print(f"{escape(str(path))}: {len(data)} bytes")
+    out.print(f"{safe(str(path))}: {len(data)} bytes")
 
 
 @contextmanager
@@ -84,7 +84,6 @@ def _writing(path: Path) -> Iterator[None]:
 
 def verify_file(path: Path, keys: list[str], policy: Path | None, max_age: str, as_json: bool) -> int:
     """Check a proof, or a bundle of them, and say what it proves; returns the exit status."""
-    from sandtrail.commands.verify import read_keys, read_policy, seconds
     from sandtrail.store.frame_proof import check_proof_file
     from sandtrail.store.proof_bundle import check_bundle, is_bundle
     from sandtrail.store.tlog_proof import MAX_PROOF
@@ -106,7 +105,7 @@ def verify_file(path: Path, keys: list[str], policy: Path | None, max_age: str, 
         if as_json:
             print_json({"ok": False, "file": str(path), "error": str(error)})
         else:
-            Console(soft_wrap=True, highlight=False).print(f"[bold red]NOT verified[/]: {escape(str(error))}")
+            Console(soft_wrap=True, highlight=False).print(f"[bold red]NOT verified[/]: {safe(str(error))}")
         return 1
     facts = {**_facts(proof), "not_proven": _not_proven(proof)}
     if as_json:
@@ -135,9 +134,9 @@ def _say_bundle(path: Path, judged: Iterable[Judged], as_json: bool) -> int:
             what = f"{frame['kind']}, {frame['payload_bytes']} bytes, SHA-256 {frame['payload_sha256']}"
             out.print(f"{frame['frame']}: received {frame['received']}, {what}")
         else:
-            out.print(f"[bold red]✗ {escape(str(frame['name']))}[/]: {escape(str(frame['error']))}")
+            out.print(f"[bold red]✗ {safe(str(frame['name']))}[/]: {safe(str(frame['error']))}")
     for text in unproven:
-        out.print(f"[yellow]not proven[/]: {escape(text)}")
+        out.print(f"[yellow]not proven[/]: {safe(text)}")
     verdict = "[bold green]verified[/]" if good == len(frames) else "[bold red]NOT verified[/]"
     out.print(f"{verdict}: {good} of {len(frames)} frames are in the log, byte for byte")
     return int(good < len(frames))
@@ -190,13 +189,13 @@ def _print(facts: dict[str, Any]) -> None:
     out.print("[bold green]verified[/]: this frame is in the log, byte for byte")
     out.print(f"frame     {facts['frame']}: {facts['kind']}, number {facts['seq']} of stream {facts['stream']}")
     out.print(f"payload   {facts['payload_bytes']} bytes, SHA-256 {facts['payload_sha256']}")
-    out.print(f"received  {facts['received']}, boot {escape(facts['boot'])}")
+    out.print(f"received  {facts['received']}, boot {safe(facts['boot'])}")
     out.print(
-        f"log       {escape(facts['log'])}: entry {facts['entry']} of {facts['entries']}, root {facts['root'][:16]}…"
+        f"log       {safe(facts['log'])}: entry {facts['entry']} of {facts['entries']}, root {facts['root'][:16]}…"
     )
     if facts["epoch"] is not None:
         out.print(f"epoch     signed in epoch {facts['epoch']}, which the first one leads to")
     for one in facts["witnesses"]:
-        out.print(f"witness   {escape(one['name'])}: {one['state']}{', ' + one['at'] if one['at'] else ''}")
+        out.print(f"witness   {safe(one['name'])}: {one['state']}{', ' + one['at'] if one['at'] else ''}")
     for what in facts["not_proven"]:
-        out.print(f"[yellow]not proven[/]: {escape(what)}")
+        out.print(f"[yellow]not proven[/]: {safe(what)}")

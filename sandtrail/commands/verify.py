@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sandtrail.store.policy import Policy
     from sandtrail.store.report import Report
 
-__all__ = ["Keys", "MaxAge", "PolicyFile", "read_keys", "read_policy", "register", "seconds"]
+__all__ = ["Keys", "MaxAge", "PolicyFile", "read_keys", "read_policy", "register", "safe", "seconds"]
 
 Keys = Annotated[
     list[str] | None,
@@ -123,10 +123,10 @@ def _verify_store(
 
 def _print(report: Report) -> None:
     out = Console(soft_wrap=True, highlight=False)
-    out.print(f"log       {escape(report.origin) or '-'}: {report.size} entries, root {report.root[:16] or '-'}…")
-    out.print(f"key       {escape(report.key) or '-'} ({report.key_from or 'none'})")
+    out.print(f"log       {safe(report.origin) or '-'}: {report.size} entries, root {report.root[:16] or '-'}…")
+    out.print(f"key       {safe(report.key) or '-'} ({report.key_from or 'none'})")
     if report.epoch is not None:
-        out.print(f"epoch     {report.epoch}, from {escape(report.epoch_key) or 'a first one that nobody knows'}")
+        out.print(f"epoch     {report.epoch}, from {safe(report.epoch_key) or 'a first one that nobody knows'}")
     out.print(f"head      {'grew from the remembered ' + report.head if report.head else 'none remembered before'}")
     if report.witnessed:
         out.print(f"witnessed {report.witnessed}")
@@ -142,19 +142,26 @@ def _print(report: Report) -> None:
         if count:
             out.print(f"          {count} {what}")
     for remark in report.remarks:
-        out.print(f"note      {escape(remark)}")
+        out.print(f"note      {safe(remark)}")
     for finding in report.findings:
-        out.print(f"[bold red]✗ step {finding.step}: {escape(finding.type)}[/] at {escape(finding.place)}")
-        out.print(f"    {escape(finding.consequence)}")
+        out.print(f"[bold red]✗ step {finding.step}: {safe(finding.type)}[/] at {safe(finding.place)}")
+        out.print(f"    {safe(finding.consequence)}")
     for kind, count in report.more.items():
-        out.print(f"[bold red]✗ {escape(kind)}[/]: {count} more")
+        out.print(f"[bold red]✗ {safe(kind)}[/]: {count} more")
     for step in report.steps():
         if step["state"] == "not checked":
-            out.print(f"[yellow]not checked[/]: step {step['step']}, {step['name']}: {escape(step['why'])}")
+            out.print(f"[yellow]not checked[/]: step {step['step']}, {step['name']}: {safe(step['why'])}")
     if report.ok:
         out.print("[bold green]verified[/]")
     else:
         out.print(f"[bold red]NOT verified[/]: {len(report.findings)} findings; {report.standing}")
+
+
+def safe(text: str) -> str:
+    """What others wrote, so that a terminal shows it and does nothing else."""
+    from sandtrail.replay.escape import visible
+
+    return escape(visible(text))
 
 
 def read_keys(given: list[str]) -> list[str]:

@@ -67,6 +67,16 @@ def test_a_good_store_a_damaged_one_and_none(run: Run, home: Path, tmp_path: Pat
     assert run("verify", "--home", str(tmp_path / "none")).returncode == 2
 
 
+def test_what_an_intruder_named_does_not_reach_the_terminal(run: Run, home: Path) -> None:
+    (Layout(home).segments / "\x1b]0;evil\x07[bold]x").touch()
+    done = run("verify")
+    assert done.returncode == 1
+    assert "\x1b" not in done.stdout
+    assert "\\x1b]0;evil\\x07[bold]x" in done.stdout
+    said = json.loads(run("verify", "--json").stdout)
+    assert said["findings"][0]["place"].endswith("\x1b]0;evil\x07[bold]x")
+
+
 def test_json_says_the_same_to_programs(run: Run, home: Path) -> None:
     keys = str(Layout(home).vkey)
     said = json.loads(run("verify", "--json", "--key", keys, "--stored", "--resume", "--jobs", "1").stdout)
