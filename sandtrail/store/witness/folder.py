@@ -31,7 +31,7 @@ from sandtrail.store.cosignature import (
     parse_key,
 )
 from sandtrail.store.epochs import read_private
-from sandtrail.store.layout import present, publish, sweep
+from sandtrail.store.layout import listed, present, publish, sweep
 from sandtrail.store.note import MAX_NOTE, Checkpoint, VerifierKey, parse_checkpoint, parse_note
 from sandtrail.store.witness.evidence import Evidence, read_evidence
 from sandtrail.store.witness.protocol import Misconduct, Request
@@ -168,7 +168,7 @@ class WitnessFolder:
         folder = self.folder / "evidence" / origin_hash(origin)
         before = held.partition(b"\n\n")[0]
         path = folder / f"{kind}-{sha256(before + b'\n\n' + request.note.text).hexdigest()[:32]}.json"
-        if path.exists() or sum(1 for _ in folder.glob(f"{kind}-*.json")) >= _MAX_EVIDENCE[kind]:
+        if present(path) or sum(one.name.startswith(f"{kind}-") for one in listed(folder)) >= _MAX_EVIDENCE[kind]:
             return None
         body = request.encode().partition(b"\n\n")[0].decode()
         found = {
@@ -185,8 +185,16 @@ class WitnessFolder:
         return path
 
     def evidence(self) -> Iterator[Evidence]:
-        """All that was kept, the oldest first within a log. Raises DamagedError for a file that we did not write so."""
-        for path in sorted((self.folder / "evidence").glob("*/*.json"), key=lambda path: path.stat().st_mtime_ns):
+        """All that was kept, the oldest first.
+
+        Raises DamagedError for a file that we did not write so, StoreError when the disk does not say what there is.
+        """
+        try:
+            paths = [path for folder in listed(self.folder / "evidence") for path in listed(folder, ".json")]
+            paths.sort(key=lambda path: path.stat().st_mtime_ns)
+        except OSError as error:
+            raise StoreError(f"the evidence under {self.folder} cannot be listed: {error.strerror}") from None
+        for path in paths:
             yield read_evidence(path)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import structlog
 
-from sandtrail.errors import DamagedError, UsageError
+from sandtrail.errors import DamagedError, StoreError, UsageError
 from sandtrail.store.cosignature import MLDSACosigner
 from sandtrail.store.note import VerifierKey, signature_line
 from sandtrail.store.witness.folder import WitnessFolder
@@ -54,13 +54,15 @@ class WitnessServer:
         self._known: tuple[tuple[int, int, int] | None, tuple[VerifierKey, ...]] = (None, ())
         self._locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
         self._guard = threading.Lock()
-        with ExitStack() as undo:
-            lock = self._folder.lock()
-            undo.callback(os.close, lock)
-            self._cosigners = self._folder.cosigners(name, types)
-            self._logs()
-            # From here on the folder is ours until `close`, or the end of the process.
-            self._release = undo.pop_all()
+        try:
+            with ExitStack() as undo:
+                undo.callback(os.close, self._folder.lock())
+                self._cosigners = self._folder.cosigners(name, types)
+                self._logs()
+                # From here on the folder is ours until `close`, or the end of the process.
+                self._release = undo.pop_all()
+        except OSError as error:
+            raise StoreError(f"the witness's folder {folder} cannot be used: {error}") from None
 
     def close(self) -> None:
         """Let another server have the folder. Not while requests are being answered."""

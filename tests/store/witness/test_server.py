@@ -281,6 +281,12 @@ def test_a_log_whose_name_has_no_room_in_a_cosignature_is_refused_at_the_start(t
     WitnessServer(tmp_path / "ed25519", name="w", types=["ed25519"], logs=[long]).close()
 
 
+def test_a_folder_that_cannot_be_is_said_to_be_none(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot be used"):
+        WitnessServer(tmp_path / "file" / "witness", name="w")
+
+
 def test_a_log_is_added_once(tmp_path: Path, log: ALog) -> None:
     folder = WitnessFolder(tmp_path)
     assert folder.add_log(log.signer.verifier)
