@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import batched
 from pathlib import Path
 from typing import Any
@@ -191,6 +191,15 @@ class Timelines:
         self._summaries[row["id"]] = kept
         return {"turns": kept["turns"], "findings": len(kept["found"]), "found": kept["found"]}
 
+    def summaries(self, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        """Sessions with their summaries, but for those that are erased while we look."""
+        for row in rows:
+            try:
+                yield row, self.summary(row)
+            except StoreError:
+                if self.index.has(row["id"]):
+                    raise
+
     def summarise(self, most: int = 200) -> int:
         """Have summaries of the newest sessions ready before anybody asks; returns how many had to be made."""
         made = 0
@@ -198,10 +207,12 @@ class Timelines:
             for name in [name for name in {*self._live, *self._summaries} if not self.index.has(name)]:
                 self._live.pop(name, None)
                 self._summaries.pop(name, None)
-        for row in self.index.sessions(most):
-            if row["state"] == "ended" and row["id"] not in self._summaries:
-                made += self._kept.read(row["id"]) is None
-                self.summary(row)
+        ended = [
+            row for row in self.index.sessions(most) if row["state"] == "ended" and row["id"] not in self._summaries
+        ]
+        missing = {row["id"] for row in ended if self._kept.read(row["id"]) is None}
+        for row, _ in self.summaries(ended):
+            made += row["id"] in missing
         return made
 
 

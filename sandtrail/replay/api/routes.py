@@ -43,7 +43,8 @@ def sessions(
     """The recorded sessions, whether they go on or have ended."""
     timelines = state_of(request).timelines
     rows = timelines.index.sessions(limit + 1, _number(cursor))
-    found = [shapes.Session.model_validate(public(row) | _counts(timelines.summary(row))) for row in rows[:limit]]
+    told = timelines.summaries(rows[:limit])
+    found = [shapes.Session.model_validate(public(row) | _counts(summary)) for row, summary in told]
     return shapes.Sessions(sessions=found, next=str(rows[limit - 1]["started_ns"]) if len(rows) > limit else None)
 
 
@@ -184,8 +185,8 @@ def findings(
         rows = timelines.index.sessions(limit + 1, _number(cursor))
     found = [
         shapes.SessionFinding(session=row["id"], **finding)
-        for row in rows[:limit]
-        for finding in timelines.summary(row)["found"]
+        for row, summary in timelines.summaries(rows[:limit])
+        for finding in summary["found"]
         if verdict in (None, finding["verdict"]) and severity in (None, finding["severity"])
     ]
     return shapes.Findings(findings=found, next=str(rows[limit - 1]["started_ns"]) if len(rows) > limit else None)

@@ -354,6 +354,15 @@ def test_a_query_leaves_no_files(told: Recorder) -> None:
         assert db.execute("SELECT current_setting('temp_directory')").fetchone() == ("",)
 
 
+def test_a_list_of_sessions_leaves_out_one_that_is_erased_meanwhile(told: Recorder) -> None:
+    index = Index(told.home)
+    rows = index.sessions()
+    erase(told, f"of-{MARK}")
+    follow(told.home)
+    assert len(rows) == 2
+    assert [row["id"] for row, _ in Timelines(told.home, index).summaries(rows)] == ["s1"]
+
+
 def test_a_hold_is_known_by_its_case(told: Recorder) -> None:
     keys = [key.id for key in DataKeys(told.home).of_session("s1")]
     carry_out(told.sealer, {"act": "hold", "keys": keys, "on": True, "case": "4711", "by": "operator"})
