@@ -28,9 +28,10 @@ from sandtrail.store.verify_segment import Outcome, check_segment
 
 __all__ = ["Done", "Work", "cores"]
 
-# Up to so many bytes the work is done here: starting processes takes longer.
+# Up to so many bytes the work is done here: starting processes takes longer, and starting threads a little.
 _HERE = 8 << 20
 _BATCH = 4 << 20
+_SMALL = 4
 _LIVES = 3
 _LENGTH = struct.Struct("<I")
 
@@ -83,7 +84,7 @@ class Work:
         """Take a segment; yields what is done meanwhile. Batches hold segments of one label only if flushed between."""
         self._batch.append(manifest)
         self._cost += manifest["raw"] if self._deep else manifest["size"]
-        if self._cost >= _BATCH:
+        if self._cost >= (_BATCH if self._deep else _BATCH // _SMALL):
             yield from self.flush(label)
 
     def flush(self, label: int) -> Iterator[Done]:
@@ -91,7 +92,7 @@ class Work:
         batch, cost, self._batch, self._cost = self._batch, self._cost, [], 0
         if batch:
             self._here += cost
-            if self._jobs == 1 or self._here <= _HERE:
+            if self._jobs == 1 or self._here <= (_HERE if self._deep else _HERE // _SMALL):
                 yield Done(label, _check(self._home, self._keys, batch, self._deep))
                 return
             if not self._threads:
