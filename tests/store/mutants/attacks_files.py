@@ -117,8 +117,8 @@ def reshaped(base: Base, rng: Random) -> Iterator[Mutant]:
         if name == "log/checkpoint":
             foreign = LOG
         change = partial(_remove, name) if how == "removed" else partial(_change, name, how)
-        # What a bundle has too much is nothing to a verifier that takes what it needs from it.
-        if how in ("longer", "doubled") and "/entries/" in name:
+        # What a bundle or a tile has too much is nothing to a verifier that takes what it needs from it.
+        if how in ("longer", "doubled") and "log/tile" in name:
             foreign = frozenset({"tlog"})
         if name == "log/checkpoint" and how in ("cut", "longer", "doubled"):
             foreign = NONE

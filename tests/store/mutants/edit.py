@@ -139,15 +139,16 @@ def recertify(origin: str, entries: Sequence[bytes], keys: Mapping[int, bytes], 
     leaves: list[bytes] = []
     for entry in entries:
         fields = _map(entry)
-        if fields.get("kind") == "epoch":
+        if fields.get("kind") == "epoch" and {"epoch", "certificate"} <= fields.keys():
             epoch = fields["epoch"]
             signer = Signer(origin, identity) if not epoch else None
             if epoch - 1 in keys:
                 signer = Signer(epoch_name(origin), keys[epoch - 1])
             if signer is not None:
-                verifier = Verifier.parse(fields["certificate"].split("\n")[5])
-                text = Certificate(origin, epoch, len(made), tree_root(leaves), verifier).text
-                entry = dump({**fields, "certificate": signer.sign(text).decode()})
+                vkey = next((line for line in fields["certificate"].split("\n") if f"{origin}/epoch+" in line), None)
+                if vkey is not None:
+                    text = Certificate(origin, epoch, len(made), tree_root(leaves), Verifier.parse(vkey)).text
+                    entry = dump({**fields, "certificate": signer.sign(text).decode()})
         made.append(entry)
         leaves.append(leaf_hash(entry))
     return made
