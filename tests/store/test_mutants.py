@@ -154,6 +154,7 @@ def _tell_another_story(copy: Copy) -> None:
     copy.reseal(entries, copy.base.epochs, copy.base.identity)
 
 
+@pytest.mark.needs("foreign-go")
 @pytest.mark.parametrize("change", [lambda _copy: None, _lay_again, _reseal_unchanged])
 def test_an_unharmed_copy_is_good_for_everybody(
     world: World, tmp_path: Path, change: partial[None], foreign_python: Path
