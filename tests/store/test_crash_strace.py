@@ -10,6 +10,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -37,6 +38,17 @@ _SIZE = 200
 
 def strace(*options: str) -> list[str]:
     return ["strace", "--follow-forks", "--decode-fds=path", "--quiet=all", *options]
+
+
+def injecting(fault: str, trace: Path) -> list[str]:
+    # strace 6.1 delivers no signals where seccomp tells it of the calls.
+    faster = [] if "signal" in fault else ["--seccomp-bpf"]
+    return strace(*faster, f"--output={trace}", f"--trace={fault.partition(':')[0]}", f"--inject={fault}")
+
+
+def happened(status: int, trace: Path) -> bool:
+    """Whether the fault was injected: a call that is told by its number may not come in another run."""
+    return status == -signal.SIGKILL or "(INJECTED)" in trace.read_text(errors="replace")
 
 
 def seal(home: Path, *wrapper: str) -> int:
@@ -143,14 +155,16 @@ def test_any_call_of_the_sealer_may_fail(begun: tuple[Path, list[bytes]], tmp_pa
     assert seal(home, *strace(f"--output={trace}", f"--trace={','.join(CALLS)}")) == 0
     found = touching(trace, home)
     assert {"openat", "write", "fsync", "rename", "unlink", "flock", "mkdir"} <= set(found)
-    for fault in faults(found, 1, 32):
+    hits, injected = 0, faults(found, 1, 32)
+    for fault in injected:
         shutil.rmtree(home)
         shutil.copytree(base, home)
-        call = fault.partition(":")[0]
-        status = seal(home, *strace("--seccomp-bpf", "--output=/dev/null", f"--trace={call}", f"--inject={fault}"))
+        status = seal(home, *injecting(fault, trace))
         print(fault, status)
+        hits += happened(status, trace)
         with hurried():
             judge(home, promised)
+    assert hits > len(injected) * 0.8
 
 
 def test_any_call_of_a_writer_may_fail(tmp_path: Path) -> None:
@@ -159,14 +173,15 @@ def test_any_call_of_a_writer_may_fail(tmp_path: Path) -> None:
     assert (status, len(acknowledged)) == (0, 20)
     found = touching(trace, home)
     assert {"openat", "write", "link", "unlink", "flock", "mkdir"} <= set(found)
-    for fault in faults(found, 2, 16):
+    hits, injected = 0, faults(found, 2, 16)
+    for fault in injected:
         shutil.rmtree(home)
-        call = fault.partition(":")[0]
         # Half of the errors do not go away any more.
         lasting = "+" if "error" in fault and sum(fault.encode()) % 2 else ""
-        inject = f"--inject={fault}{lasting}"
-        status, acknowledged = write(home, *strace("--seccomp-bpf", "--output=/dev/null", f"--trace={call}", inject))
-        print(inject, status, len(acknowledged))
+        status, acknowledged = write(home, *injecting(fault + lasting, trace))
+        print(fault + lasting, status, len(acknowledged))
+        hits += happened(status, trace)
         assert lasting or status != 0 or len(acknowledged) == 20
         with hurried():
             judge(home, acknowledged)
+    assert hits > len(injected) * 0.8
