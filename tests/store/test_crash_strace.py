@@ -155,7 +155,7 @@ def test_any_call_of_the_sealer_may_fail(begun: tuple[Path, list[bytes]], tmp_pa
     assert seal(home, *strace(f"--output={trace}", f"--trace={','.join(CALLS)}")) == 0
     found = touching(trace, home)
     assert {"openat", "write", "fsync", "rename", "unlink", "flock", "mkdir"} <= set(found)
-    hits, injected = 0, faults(found, 1, 32)
+    hits, injected = 0, faults(found, 1, 24)
     for fault in injected:
         shutil.rmtree(home)
         shutil.copytree(base, home)
@@ -173,7 +173,7 @@ def test_any_call_of_a_writer_may_fail(tmp_path: Path) -> None:
     assert (status, len(acknowledged)) == (0, 20)
     found = touching(trace, home)
     assert {"openat", "write", "link", "unlink", "flock", "mkdir"} <= set(found)
-    hits, injected = 0, faults(found, 2, 16)
+    hits, injected = 0, faults(found, 2, 14)
     for fault in injected:
         shutil.rmtree(home)
         # Half of the errors do not go away any more.
