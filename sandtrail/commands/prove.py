@@ -87,7 +87,7 @@ def verify_file(path: Path, keys: list[str], policy: Path | None, max_age: str, 
     from sandtrail.store.frame_proof import check_proof_file
     from sandtrail.store.proof_bundle import check_bundle, is_bundle
     from sandtrail.store.tlog_proof import MAX_PROOF
-    from sandtrail.store.verify_keys import parse_keys
+    from sandtrail.store.verify.keys import parse_keys
 
     trusted, rules = parse_keys(read_keys(keys)), read_policy(policy)
     if trusted is None and (rules is None or not rules.logs):

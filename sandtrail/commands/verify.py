@@ -15,7 +15,7 @@ from sandtrail.errors import UsageError
 
 if TYPE_CHECKING:
     from sandtrail.store.policy import Policy
-    from sandtrail.store.report import Report
+    from sandtrail.store.verify.report import Report
 
 __all__ = ["Keys", "MaxAge", "PolicyFile", "read_keys", "read_policy", "register", "safe", "seconds"]
 

@@ -35,9 +35,9 @@ from sandtrail.store.merkle import leaf_hash
 from sandtrail.store.notary import Snapshot
 from sandtrail.store.note import Checkpoint, Verifier, open_checkpoint, parse_checkpoint, parse_note, signed_by
 from sandtrail.store.policy import Policy
-from sandtrail.store.report import Affected, Report
-from sandtrail.store.verify_tree import SignedTree, cut_entries
-from sandtrail.store.verify_witness import check_witnesses
+from sandtrail.store.verify.report import Affected, Report
+from sandtrail.store.verify.tree import SignedTree, cut_entries
+from sandtrail.store.verify.witness import check_witnesses
 
 __all__ = ["STEPS", "ClusterReport", "verify_cluster"]
 

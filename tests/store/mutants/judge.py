@@ -10,8 +10,8 @@ from pathlib import Path
 from cryptography.x509 import Certificate
 
 from sandtrail.store.policy import parse_policy
-from sandtrail.store.report import Report
 from sandtrail.store.verify import verify
+from sandtrail.store.verify.report import Report
 from tests.store.foreign_go import logcheck
 from tests.store.mutants.base import NOW, Base
 from tests.store.mutants.mutant import Mutant

@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from sandtrail.store.report import Finding
+from sandtrail.store.verify.report import Finding
 from tests.store.mutants.base import Base
 from tests.store.mutants.edit import Copy
 

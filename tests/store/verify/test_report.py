@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sandtrail.store import verify as module
-from sandtrail.store.report import STEPS, Affected, Report
+from sandtrail.store.verify import procedure as module
+from sandtrail.store.verify.report import STEPS, Affected, Report
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 DOCUMENT = (ROOT / "docs" / "verification.md").read_text()
-SOURCES = [path.read_text() for path in (ROOT / "sandtrail" / "store").glob("verify*.py")]
+SOURCES = [path.read_text() for path in (ROOT / "sandtrail" / "store" / "verify").glob("*.py")]
 
 
 def documented() -> set[tuple[int, str]]:

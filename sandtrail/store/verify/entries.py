@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from sandtrail.errors import DamagedError
 from sandtrail.store.manifest import Entry, decode_entry
 from sandtrail.store.note import Verifier
-from sandtrail.store.report import Affected, Report
 from sandtrail.store.schema import check_entry
-from sandtrail.store.verify_epochs import EpochChain
-from sandtrail.store.verify_time import Times
-from sandtrail.store.verify_tree import SignedTree
+from sandtrail.store.verify.epochs import EpochChain
+from sandtrail.store.verify.report import Affected, Report
+from sandtrail.store.verify.time import Times
+from sandtrail.store.verify.tree import SignedTree
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from sandtrail.store.layout import Layout
-from sandtrail.store.report import Report
 from sandtrail.store.verify import Mode, verify
-from sandtrail.store.verify_segment import Outcome
-from sandtrail.store.verify_state import State
-from tests.store.test_verify import FRAMES, SEGMENTS, make_store
+from sandtrail.store.verify.report import Report
+from sandtrail.store.verify.segment import Outcome
+from sandtrail.store.verify.state import State
+from tests.store.verify.test_procedure import FRAMES, SEGMENTS, make_store
 
 
 @pytest.fixture(scope="module")

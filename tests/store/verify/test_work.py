@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from sandtrail.errors import StoreError
-from sandtrail.store import verify_work as module
 from sandtrail.store.layout import Layout
 from sandtrail.store.sealer import Sealer
 from sandtrail.store.spool import SpoolWriter
 from sandtrail.store.verify import Mode, verify
-from sandtrail.store.verify_work import Work
+from sandtrail.store.verify import work as module
+from sandtrail.store.verify.work import Work
 from tests.store.recording import entries, step_until_idle
 
 SEGMENTS = 12

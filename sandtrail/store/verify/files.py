@@ -13,9 +13,9 @@ from pathlib import Path
 from sandtrail.errors import DamagedError
 from sandtrail.store.layout import Layout, is_temporary
 from sandtrail.store.merkle import leaf_hash
-from sandtrail.store.report import Report
 from sandtrail.store.tiles import WIDTH, bundle_path, decode_bundle, parse_tile_index, tile_path
-from sandtrail.store.verify_tree import SignedTree, cut_hashes
+from sandtrail.store.verify.report import Report
+from sandtrail.store.verify.tree import SignedTree, cut_hashes
 
 __all__ = ["check_files"]
 

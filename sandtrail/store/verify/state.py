@@ -20,8 +20,8 @@ from typing import Self
 
 from sandtrail.store.heads import heads_folder
 from sandtrail.store.merkle import tree_root
-from sandtrail.store.report import Report
-from sandtrail.store.verify_segment import Outcome
+from sandtrail.store.verify.report import Report
+from sandtrail.store.verify.segment import Outcome
 
 __all__ = ["State"]
 

@@ -19,13 +19,13 @@ from sandtrail.store.datakeys import DataKeys
 from sandtrail.store.layout import Layout
 from sandtrail.store.manifest import Entry
 from sandtrail.store.reader import open_log
-from sandtrail.store.report import Affected, Report
-from sandtrail.store.verify_segment import Outcome
-from sandtrail.store.verify_state import State
-from sandtrail.store.verify_work import Done
+from sandtrail.store.verify.report import Affected, Report
+from sandtrail.store.verify.segment import Outcome
+from sandtrail.store.verify.state import State
+from sandtrail.store.verify.work import Done
 
 if TYPE_CHECKING:
-    from sandtrail.store.verify_entries import History
+    from sandtrail.store.verify.entries import History
 
 __all__ = ["Stored"]
 

@@ -36,16 +36,16 @@ from sandtrail.store.layout import Layout
 from sandtrail.store.log import read_checkpoint
 from sandtrail.store.merkle import leaf_hash
 from sandtrail.store.position import spools
-from sandtrail.store.report import Affected, Finding, Report
 from sandtrail.store.tiles import WIDTH, bundle_path
-from sandtrail.store.verify_entries import History
-from sandtrail.store.verify_files import check_files
-from sandtrail.store.verify_keys import Trust, check_checkpoint, check_head, find_keys, parse_keys
-from sandtrail.store.verify_state import State
-from sandtrail.store.verify_stored import Stored
-from sandtrail.store.verify_tree import SignedTree, cut_entries
-from sandtrail.store.verify_witness import check_witnesses
-from sandtrail.store.verify_work import Work
+from sandtrail.store.verify.entries import History
+from sandtrail.store.verify.files import check_files
+from sandtrail.store.verify.keys import Trust, check_checkpoint, check_head, find_keys, parse_keys
+from sandtrail.store.verify.report import Affected, Finding, Report
+from sandtrail.store.verify.state import State
+from sandtrail.store.verify.stored import Stored
+from sandtrail.store.verify.tree import SignedTree, cut_entries
+from sandtrail.store.verify.witness import check_witnesses
+from sandtrail.store.verify.work import Work
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate

@@ -12,8 +12,8 @@ from sandtrail.store.heads import Head
 from sandtrail.store.keys import load_pins
 from sandtrail.store.layout import Layout
 from sandtrail.store.note import Checkpoint, Verifier, open_checkpoint
-from sandtrail.store.report import Affected, Report
-from sandtrail.store.verify_tree import SignedTree
+from sandtrail.store.verify.report import Affected, Report
+from sandtrail.store.verify.tree import SignedTree
 
 __all__ = ["Trust", "check_checkpoint", "check_head", "find_keys", "parse_keys"]
 

@@ -10,9 +10,9 @@ import pytest
 from sandtrail.store.log import Log, read_checkpoint
 from sandtrail.store.merkle import leaf_hash
 from sandtrail.store.note import Signer, open_checkpoint
-from sandtrail.store.report import Report
 from sandtrail.store.tiles import WIDTH, bundle_path, tile_path
-from sandtrail.store.verify_tree import SignedTree, cut_entries, reconcile
+from sandtrail.store.verify.report import Report
+from sandtrail.store.verify.tree import SignedTree, cut_entries, reconcile
 from tests.store import naive
 
 SIGNER = Signer("test/log", bytes(32))

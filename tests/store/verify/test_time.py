@@ -14,9 +14,9 @@ import pytest
 from sandtrail.store.frames import stamp
 from sandtrail.store.log import read_checkpoint
 from sandtrail.store.note import parse_checkpoint, parse_note
-from sandtrail.store.report import Report
 from sandtrail.store.sealer import Sealer
 from sandtrail.store.verify import verify
+from sandtrail.store.verify.report import Report
 from tests.store.authority import Authority, certify
 from tests.store.recording import kinds
 

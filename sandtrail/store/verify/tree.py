@@ -15,8 +15,8 @@ from pathlib import Path
 from sandtrail.errors import DamagedError
 from sandtrail.store.merkle import EMPTY, leaf_hash, node_hash, tree_root
 from sandtrail.store.note import Checkpoint
-from sandtrail.store.report import Affected, Report
 from sandtrail.store.tiles import WIDTH, bundle_path, partial_widths, tile_path
+from sandtrail.store.verify.report import Affected, Report
 
 __all__ = ["SignedTree", "cut_entries", "cut_hashes"]
 

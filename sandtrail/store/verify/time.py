@@ -10,8 +10,8 @@ from sandtrail.errors import DamagedError
 from sandtrail.store.clocks import TimeCheck, TimeFinding
 from sandtrail.store.manifest import Entry
 from sandtrail.store.note import Verifier, parse_checkpoint, parse_note, signed_by
-from sandtrail.store.report import Report
-from sandtrail.store.verify_tree import SignedTree
+from sandtrail.store.verify.report import Report
+from sandtrail.store.verify.tree import SignedTree
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate

@@ -17,11 +17,11 @@ from sandtrail.store.log import Log, read_checkpoint
 from sandtrail.store.merkle import EMPTY, leaf_hash
 from sandtrail.store.note import Checkpoint, Signer
 from sandtrail.store.reader import open_log
-from sandtrail.store.report import Finding, Report
 from sandtrail.store.sealer import Sealer
 from sandtrail.store.spool import SpoolWriter
 from sandtrail.store.tiles import decode_bundle, encode_bundle
 from sandtrail.store.verify import verify
+from sandtrail.store.verify.report import Finding, Report
 from tests.store.recording import killed, step_until_idle
 
 SEGMENTS, FRAMES = 4, 10

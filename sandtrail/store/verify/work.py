@@ -1,7 +1,7 @@
 """Spreads the segments of a verification over the cores.
 
 Hashing stored bytes lets go of the interpreter's lock, so threads will do. Rebuilding frames does not: each thread then
-talks to a process of its own, `python -m sandtrail.store.verify_work HOME`, over its standard input and output. A
+talks to a process of its own, `python -m sandtrail.store.verify.work HOME`, over its standard input and output. A
 process that is killed is started again; a batch that three of them do not survive ends the verification with an error.
 """
 
@@ -24,7 +24,7 @@ import cbor2
 
 from sandtrail.errors import StoreError
 from sandtrail.store.datakeys import DataKeys
-from sandtrail.store.verify_segment import Outcome, check_segment
+from sandtrail.store.verify.segment import Outcome, check_segment
 
 __all__ = ["Done", "Work", "cores"]
 
@@ -147,7 +147,7 @@ class _Helper:
 
     def __init__(self, home: Path) -> None:
         # -P: a folder that we happen to stand in must not bring modules of its own.
-        self._command = [sys.executable, "-P", "-m", "sandtrail.store.verify_work", str(home)]
+        self._command = [sys.executable, "-P", "-m", "sandtrail.store.verify.work", str(home)]
         self._process = self._begin()
 
     def _begin(self) -> subprocess.Popen[bytes]:

@@ -7,8 +7,8 @@ from sandtrail.errors import DamagedError
 from sandtrail.store.epochs import Certificate, parse_certificate
 from sandtrail.store.manifest import Entry
 from sandtrail.store.note import Verifier, signed_by
-from sandtrail.store.report import Affected, Report
-from sandtrail.store.verify_tree import SignedTree
+from sandtrail.store.verify.report import Affected, Report
+from sandtrail.store.verify.tree import SignedTree
 
 __all__ = ["EpochChain"]
 

@@ -24,7 +24,7 @@ from sandtrail.store.sealer import Sealer
 from sandtrail.store.spool import SpoolWriter
 from sandtrail.store.tiles import decode_bundle, encode_bundle
 from sandtrail.store.verify import verify
-from tests.store.test_verify import make_store, only, types
+from tests.store.verify.test_procedure import make_store, only, types
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +200,7 @@ def test_an_epochs_lost_certificate_is_missed(boxes: Path) -> None:
 
 
 def test_a_store_of_the_first_format_is_good_and_may_go_on_in_the_second(tmp_path: Path) -> None:
-    fixture = Path(__file__).parent / "formats" / "1"
+    fixture = Path(__file__).parents[1] / "formats" / "1"
     report = verify(fixture)
     assert (report.ok, report.segments, report.frames, report.epoch) == (True, 1, 28, None)
     assert 7 in report.skipped

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from sandtrail.errors import DamagedError
 from sandtrail.store.layout import Layout
 from sandtrail.store.note import Checkpoint, Verifier, open_checkpoint
-from sandtrail.store.report import Affected, Report
-from sandtrail.store.verify_tree import SignedTree
+from sandtrail.store.verify.report import Affected, Report
+from sandtrail.store.verify.tree import SignedTree
 
 if TYPE_CHECKING:
     from sandtrail.store.policy import Policy
