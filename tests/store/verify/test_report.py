@@ -10,7 +10,8 @@ from sandtrail.store.verify.report import STEPS, Affected, Report
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCUMENT = (ROOT / "docs" / "verification.md").read_text()
-SOURCES = [path.read_text() for path in (ROOT / "sandtrail" / "store" / "verify").glob("*.py")]
+STORE = ROOT / "sandtrail" / "store"
+SOURCES = [path.read_text() for path in (*STORE.glob("verify/*.py"), STORE / "clocks.py")]
 
 
 def documented() -> set[tuple[int, str]]:
