@@ -59,8 +59,10 @@ def run(options: argparse.Namespace, _folder: Path) -> Outcome:
         if one["frames"] < frames
     ]
     targets = [
-        Target("stored bytes: speed, of plain SHA-256", lines["stored"]["to_floor"], ">=", 0.5, ".2f"),
-        Target("every frame: speed, of leaves and trees in memory", lines["full"]["to_floor"], ">=", 0.6, ".2f"),
+        Target("stored bytes: speed, of plain SHA-256", lines["stored"]["to_floor"], ">=", 0.5, ".2f", possible=1),
+        Target(
+            "every frame: speed, of leaves and trees in memory", lines["full"]["to_floor"], ">=", 0.6, ".2f", possible=1
+        ),
     ]
     figures = {"frames": frames, "bytes": size, "lines": lines, "rounds": results}
     return Outcome(_table(lines, frames, size), figures, targets, problems)

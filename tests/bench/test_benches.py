@@ -104,6 +104,13 @@ def test_a_target_is_met_at_its_limit() -> None:
     assert not Target("size", 0.21, "<=", 0.2).met
 
 
+def test_what_is_faster_than_its_floor_keeps_no_promise() -> None:
+    assert Target("speed", 1.0, ">=", 0.6, possible=1).met
+    impossible = Target("speed", 1.08, ">=", 0.6, possible=1)
+    assert not impossible.met
+    assert "measure again" in str(impossible)
+
+
 def test_every_variant_has_every_place_in_turn() -> None:
     turns = list(rotated(["a", "b", "c"], 4))
     assert turns == [["a", "b", "c"], ["b", "c", "a"], ["c", "a", "b"], ["a", "b", "c"]]
