@@ -49,9 +49,13 @@ def test_no_byte_of_a_key_file_can_be_changed(store: Path) -> None:
         path.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
         with pytest.raises(DamagedError):
             DataKeys(store).get(key.id)
-    for data in (b"", good[:-1], good + b"\0", bytes(70_000)):
+    for data in (good[:-1], good + b"\0", b"x" * 70_000):
         path.write_bytes(data)
         with pytest.raises(DamagedError):
+            DataKeys(store).get(key.id)
+    for data in (b"", bytes(len(good))):  # what a power cut leaves of a key that was being destroyed
+        path.write_bytes(data)
+        with pytest.raises(ErasedError):
             DataKeys(store).get(key.id)
 
 
