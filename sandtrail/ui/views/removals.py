@@ -77,7 +77,7 @@ def gone_panel(problem: Mapping[str, Any]) -> Markup:
         ("log's root", proof.get("root")),
     ]
     facts = tag("table", [tag("tr", tag("th", name), tag("td", as_text(value))) for name, value in rows], cls="facts")
-    after = "A proof of this frame that was handed out before still leads to the segment's root above."
+    after = "A proof of this frame that was handed out before still leads to the segment's root below."
     return join(
         tag("section", tag("h3", "Erased" if erased else "Removed"), tag("p", said), tag("p", after), cls="trouble"),
         tag("section", tag("h3", "What still holds"), facts),
