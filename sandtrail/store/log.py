@@ -17,13 +17,14 @@ from typing import Protocol
 
 from sandtrail.errors import DamagedError, StoreError, UsageError
 from sandtrail.store.layout import Layout, publish, sweep, sync_folder
-from sandtrail.store.merkle import EMPTY, leaf_hash, node_hash, tree_root
+from sandtrail.store.merkle import EMPTY, leaf_hash, tree_root
 from sandtrail.store.note import Checkpoint, Verifier, open_checkpoint
 from sandtrail.store.tiles import (
     MAX_ENTRY,
     WIDTH,
     TileReader,
     bundle_path,
+    edge_root,
     encode_bundle,
     partial_widths,
     tile_index,
@@ -184,16 +185,7 @@ class Log:
 
     def root(self) -> bytes:
         """The root over everything appended so far."""
-        root: bytes | None = None
-        for tile in self._levels:
-            # Each level's partial tile lies to the left of everything below it; its full subtrees are its set bits.
-            at = len(tile)
-            for bit in range(8):
-                if len(tile) >> bit & 1:
-                    part = tree_root(tile[at - (1 << bit) : at])
-                    at -= 1 << bit
-                    root = part if root is None else node_hash(part, root)
-        return EMPTY if root is None else root
+        return edge_root(self._levels)
 
     def publish(self) -> Checkpoint:
         """Make everything appended durable, then sign for it; returns the new checkpoint.

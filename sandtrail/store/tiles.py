@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from struct import pack, unpack_from
 
@@ -15,6 +15,7 @@ __all__ = [
     "TileReader",
     "bundle_path",
     "decode_bundle",
+    "edge_root",
     "encode_bundle",
     "parse_tile_index",
     "partial_widths",
@@ -86,6 +87,20 @@ def partial_widths(size: int) -> Iterator[tuple[int, int, int]]:
         if width:
             yield level, size, width
         level += 1
+
+
+def edge_root(tiles: Iterable[list[bytes]]) -> bytes:
+    """The root over the partial tiles of a log, the lowest level first."""
+    root: bytes | None = None
+    for tile in tiles:
+        # Each level's partial tile lies to the left of everything below it; its full subtrees are its set bits.
+        at = len(tile)
+        for bit in range(8):
+            if len(tile) >> bit & 1:
+                part = tree_root(tile[at - (1 << bit) : at])
+                at -= 1 << bit
+                root = part if root is None else node_hash(part, root)
+    return EMPTY if root is None else root
 
 
 class TileReader:

@@ -7,15 +7,15 @@ damaged file costs no more than what nothing else vouches for. Memory: the tiles
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
 from sandtrail.errors import DamagedError
-from sandtrail.store.merkle import EMPTY, leaf_hash, node_hash, tree_root
+from sandtrail.store.merkle import leaf_hash, tree_root
 from sandtrail.store.note import Checkpoint
-from sandtrail.store.tiles import WIDTH, bundle_path, partial_widths, tile_path
+from sandtrail.store.tiles import WIDTH, bundle_path, edge_root, partial_widths, tile_path
 from sandtrail.store.verify.report import Affected, Report
 
 __all__ = ["SignedTree", "cut_entries", "cut_hashes"]
@@ -107,7 +107,7 @@ class SignedTree:
         widths = [width for _, _, width in self.partials]
 
         def fits(flat: list[bytes]) -> bool:
-            return _fold(_split(flat, widths)) == self.checkpoint.root
+            return edge_root(_split(flat, widths)) == self.checkpoint.root
 
         files = [self._file(level, number) for level, number, _ in self.partials]
         found = reconcile(_flat(files), lambda: _flat(self._edge_made(files)), fits)
@@ -221,7 +221,7 @@ class SignedTree:
             if tile is None or len(tile) < width:
                 return None
             parts.append(tile[:width])
-        return _fold(parts)
+        return edge_root(parts)
 
 
 def _read(path: Path) -> bytes | None:
@@ -244,20 +244,6 @@ def _split(flat: list[bytes], widths: list[int]) -> Iterator[list[bytes]]:
     for width in widths:
         yield flat[at : at + width]
         at += width
-
-
-def _fold(tiles: Iterable[list[bytes]]) -> bytes:
-    """The root over the partial tiles of a log, the lowest level first."""
-    root: bytes | None = None
-    for tile in tiles:
-        # Each level's partial tile lies to the left of everything below it; its full subtrees are its set bits.
-        at = len(tile)
-        for bit in range(8):
-            if len(tile) >> bit & 1:
-                part = tree_root(tile[at - (1 << bit) : at])
-                at -= 1 << bit
-                root = part if root is None else node_hash(part, root)
-    return EMPTY if root is None else root
 
 
 def reconcile(
