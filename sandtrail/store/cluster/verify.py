@@ -33,8 +33,9 @@ from sandtrail.store.layout import Layout
 from sandtrail.store.log import read_checkpoint
 from sandtrail.store.merkle import leaf_hash
 from sandtrail.store.notary import Snapshot
-from sandtrail.store.note import Checkpoint, Verifier, open_checkpoint, parse_checkpoint, parse_note, signed_by
+from sandtrail.store.note import Verifier, open_checkpoint, parse_checkpoint, parse_note, signed_by
 from sandtrail.store.policy import Policy
+from sandtrail.store.verify.keys import check_checkpoint, check_head
 from sandtrail.store.verify.report import Affected, Report
 from sandtrail.store.verify.tree import SignedTree, cut_entries
 from sandtrail.store.verify.witness import check_witnesses
@@ -58,18 +59,10 @@ _LIVE_TRIES = 50
 class ClusterReport(Report):
     """What `verify_cluster` found. `nodes` says what is known of each, by its origin."""
 
+    step_names = STEPS
+
     nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
     registry: Registry = field(default_factory=Registry, repr=False)
-
-    def steps(self) -> list[dict[str, Any]]:
-        """Each step with what became of it."""
-        failed = {finding.step for finding in self.findings}
-        states = []
-        for step, name in STEPS.items():
-            state = "failed" if step in failed else "not checked" if step in self.skipped else "passed"
-            why = {"why": self.skipped[step]} if step in self.skipped else {}
-            states.append({"step": step, "name": name, "state": state, **why})
-        return states
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain data, for `--json`."""
@@ -110,7 +103,7 @@ def verify_cluster(
         note = read_checkpoint(log)
         report = ClusterReport(str(home), mode="cluster", note=note or b"")
         verifier = _key(report, home, key, remembered.identity if remembered else None)
-        checkpoint = _checkpoint(report, log, note, verifier) if verifier else None
+        checkpoint = check_checkpoint(report, log / "checkpoint", note, verifier) if verifier else None
         tree = SignedTree(log, checkpoint) if checkpoint else None
         whole = tree is not None and _entries(report, tree)
         # One that is being written to replaces partial tiles as it signs: look again at one and the same state.
@@ -120,7 +113,10 @@ def verify_cluster(
         for step in (3, 4, 6, 12, 14, 15):
             report.skip(step, "the log is not signed")
         return report
-    _head(report, tree, remembered.checkpoint if remembered else None)
+    if remembered:
+        check_head(report, remembered, tree)
+    else:
+        report.skip(3, "none was remembered")
     check_witnesses(report, Layout(home), tree, verifier, _witnessed(home), policy, max_age, now)
     if whole:
         _nodes(report, now, silence)
@@ -147,41 +143,6 @@ def _key(report: Report, home: Path, key: str | None, remembered: Verifier | Non
         report.find(1, "key-replaced", Layout(home).vkey, "the key beside the log is not the trusted one")
     report.key = trusted.vkey
     return trusted
-
-
-def _checkpoint(report: Report, log: Path, note: bytes | None, verifier: Verifier) -> Checkpoint | None:
-    """Step 2."""
-    place, everything = log / "checkpoint", Affected(everything=True)
-    if note is None:
-        report.find(2, "checkpoint-missing", place, "nothing here is signed, so nothing can be trusted", everything)
-        return None
-    try:
-        found = open_checkpoint(note, verifier)
-    except DamagedError as error:
-        report.find(2, "checkpoint-unsigned", place, f"nothing in this log can be trusted: {error}", everything)
-        return None
-    report.origin, report.size, report.root = found.origin, found.size, found.root.hex()
-    return found
-
-
-def _head(report: Report, tree: SignedTree, old: Checkpoint | None) -> None:
-    """Step 3."""
-    if old is None:
-        report.skip(3, "none was remembered")
-        return
-    new = tree.checkpoint
-    report.head = f"{old.size} entries"
-    everything = Affected(everything=True)
-    if old.origin != new.origin:
-        report.find(3, "other-log", old.origin, f"the remembered head is of {old.origin}", everything)
-    elif old.size > new.size:
-        lost = f"entries {new.size} to {old.size - 1} were signed once and are gone"
-        report.find(3, "rolled-back", f"log entry {new.size}", lost, Affected(entries=(new.size, old.size - 1)))
-    elif (root := tree.root_at(old.size)) is None:
-        report.skip(3, "the hashes that lead to the remembered head are damaged, see step 4")
-    elif root != old.root:
-        what = "they are not the ones that were signed earlier"
-        report.find(3, "history-rewritten", f"log entries 0 to {old.size - 1}", what, everything)
 
 
 def _entries(report: ClusterReport, tree: SignedTree) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 __all__ = ["STEPS", "Affected", "Finding", "Report"]
 
@@ -79,6 +79,9 @@ class Report:
     data key or blob a signed entry says has been removed. `note` is the checkpoint as it was read.
     """
 
+    # What the steps are called; another procedure has others.
+    step_names: ClassVar[dict[int, str]] = STEPS
+
     home: str
     mode: str = "full"
     origin: str = ""
@@ -148,7 +151,7 @@ class Report:
         """Each step with what became of it: passed, failed, or not checked (then why)."""
         failed = {finding.step for finding in self.findings}
         states = []
-        for step, name in STEPS.items():
+        for step, name in self.step_names.items():
             state = "failed" if step in failed else "not checked" if step in self.skipped else "passed"
             why = {"why": self.skipped[step]} if step in self.skipped else {}
             states.append({"step": step, "name": name, "state": state, **why})
