@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sandtrail.commands.options import Home, Json, home_folder, log_as_json, print_json
+from sandtrail.commands.options import Home, Json, home_folder, print_json
 from sandtrail.commands.verify import MaxAge, PolicyFile, read_policy, seconds
 from sandtrail.errors import UsageError
 
@@ -43,6 +43,7 @@ def serve(
     """Take the nodes' checkpoints and serve the log until Ctrl-C."""
     import threading
 
+    from sandtrail.logs import log_as_json
     from sandtrail.store.cluster.log import ClusterLog
     from sandtrail.store.cluster.server import ClusterServer
     from sandtrail.store.notary import Notary

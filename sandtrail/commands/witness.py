@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sandtrail.commands.options import Home, Json, home_folder, log_as_json, print_json
+from sandtrail.commands.options import Home, Json, home_folder, print_json
 
 __all__ = ["register"]
 
@@ -37,6 +37,7 @@ def serve(
     monitor: Annotated[str, typer.Option(help="Monitoring prefix: a path before /<origin hash>/checkpoint.")] = "",
 ) -> None:
     """Answer add-checkpoint requests until Ctrl-C, for the logs of HOME/witness/logs (a verifier key a line)."""
+    from sandtrail.logs import log_as_json
     from sandtrail.store.cosignature import parse_key
     from sandtrail.store.witness.folder import WitnessFolder
     from sandtrail.store.witness.http import serve as run

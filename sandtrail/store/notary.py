@@ -14,7 +14,6 @@ import contextlib
 import os
 import select
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from pathlib import Path
 import structlog
 
 from sandtrail.errors import DamagedError, NotFoundError, SandtrailError, StoreError
+from sandtrail.logs import log_as_json
 from sandtrail.store.acts import order
 from sandtrail.store.keys import load_verifier
 from sandtrail.store.layout import Layout, publish
@@ -228,14 +228,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--control-fd", type=int)
     options = parser.parse_args(argv)
     settings = load_settings()
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    log_as_json()
     with contextlib.suppress(OSError):
         os.nice(5)
     told = threading.Event()
