@@ -3,14 +3,19 @@ cosigned without a recorder."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sandtrail.commands.options import Home, Json, home_folder, print_json
+from sandtrail.commands.judgement import print_report
+from sandtrail.commands.options import Home, Json, home_folder, safe
 from sandtrail.commands.verify import MaxAge, PolicyFile, read_policy, seconds
 from sandtrail.errors import UsageError
+
+if TYPE_CHECKING:
+    from sandtrail.store.cluster.verify import ClusterReport
 
 __all__ = ["register"]
 
@@ -157,36 +162,13 @@ def verify(
     )
     if report.ok:
         remember_head(folder, report.note)
-    if as_json:
-        print_json(report.as_dict())
-    else:
-        _print(report)
-    raise typer.Exit(0 if report.ok else 1)
+    raise typer.Exit(print_report(report, _facts(report), as_json=as_json))
 
 
-def _print(report: Any) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-
-    out = Console(soft_wrap=True, highlight=False)
-
-    def safe(text: object) -> str:
-        return escape(ascii(str(text))[1:-1])
-
-    out.print(f"log       {safe(report.origin) or '-'}: {report.size} entries, root {report.root[:16] or '-'}…")
-    out.print(f"key       {safe(report.key) or '-'} ({report.key_from or 'none'})")
-    out.print(f"head      {'grew from the remembered ' + report.head if report.head else 'none remembered before'}")
-    out.print(f"witnessed {report.witnessed or 'not checked, or not'}")
+def _facts(report: ClusterReport) -> Iterator[str]:
     for origin, facts in report.nodes.items():
         retired = ", retired" if facts["retired"] else ""
-        out.print(f"node      {safe(origin)}: {facts['size']} entries, {facts['checkpoints']} checkpoints{retired}")
-    for remark in report.remarks:
-        out.print(f"          {safe(remark)}")
-    for finding in report.findings:
-        out.print(f"[bold red]✗ step {finding.step}: {finding.type}[/] at {safe(finding.place)}")
-        out.print(f"    {safe(finding.consequence)}")
-    verdict = "[bold green]verified[/]" if report.ok else f"[bold red]NOT verified[/]: {len(report.findings)} findings"
-    out.print(verdict)
+        yield f"node      {safe(origin)}: {facts['size']} entries, {facts['checkpoints']} checkpoints{retired}"
 
 
 def run_notary(home: Home = None) -> None:

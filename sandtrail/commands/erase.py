@@ -12,9 +12,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
-from sandtrail.commands.options import Home, Json, home_folder, print_json
+from sandtrail.commands.options import Home, Json, home_folder, print_json, safe
 from sandtrail.commands.subject import (
     Subject,
     find_subject,
@@ -77,7 +76,7 @@ def erase(
     out.print(f"index     {index}")
     if result["spool_bytes_left"]:
         out.print(f"spool     {result['spool_bytes_left']} bytes stay until the recorder that holds them has ended")
-    out.print(f"signed    log entry {result['entry']}: {escape(reason)}")
+    out.print(f"signed    log entry {result['entry']}: {safe(reason)}")
     out.print(_AFTERWARDS)
 
 
@@ -168,7 +167,6 @@ def _age(text: str) -> int:
 
 
 def _print_holds(home: Path, *, as_json: bool) -> None:
-    from sandtrail.replay.escape import visible
     from sandtrail.store.custody import held
     from sandtrail.store.datakeys import DataKeys
     from sandtrail.store.reader import open_log
@@ -181,6 +179,6 @@ def _print_holds(home: Path, *, as_json: bool) -> None:
         return
     out = Console(soft_wrap=True, highlight=False)
     for row in rows:
-        out.print(f"{escape(visible(row['session']) or row['key'])}  {escape(visible(row['case']))}")
+        out.print(f"{safe(row['session'] or row['key'])}  {safe(row['case'])}")
     if not rows:
         out.print("nothing is under legal hold")

@@ -10,7 +10,7 @@ import typer
 
 from sandtrail.settings import load_settings
 
-__all__ = ["Home", "Json", "home_folder", "print_json"]
+__all__ = ["Home", "Json", "home_folder", "print_json", "safe"]
 
 Home = Annotated[Path | None, typer.Option("--home", help="The evidence store; default $SANDTRAIL_HOME.")]
 Json = Annotated[bool, typer.Option("--json", help="Print data instead of text.")]
@@ -24,3 +24,12 @@ def home_folder(home: Path | None) -> Path:
 def print_json(data: Any) -> None:
     """Print data for programs; plain ASCII, so that nothing in it reaches a terminal as a command."""
     print(json.dumps(data, indent=2, ensure_ascii=True))
+
+
+def safe(text: str) -> str:
+    """What others wrote, so that a terminal shows it and does nothing else; for rich's markup."""
+    from rich.markup import escape
+
+    from sandtrail.replay.escape import visible
+
+    return escape(visible(text))

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from sandtrail.commands.options import Home, home_folder, print_json
-from sandtrail.commands.verify import read_keys, read_policy, safe, seconds
+from sandtrail.commands.options import Home, home_folder, print_json, safe
+from sandtrail.commands.verify import read_keys, read_policy, seconds
 from sandtrail.errors import DamagedError, NotFoundError, UsageError
 
 if TYPE_CHECKING:

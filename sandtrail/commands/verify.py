@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
-from sandtrail.commands.options import Home, Json, home_folder, print_json
+from sandtrail.commands.judgement import print_report
+from sandtrail.commands.options import Home, Json, home_folder
 from sandtrail.errors import UsageError
 
 if TYPE_CHECKING:
     from sandtrail.store.policy import Policy
     from sandtrail.store.verify.report import Report
 
-__all__ = ["Keys", "MaxAge", "PolicyFile", "read_keys", "read_policy", "register", "safe", "seconds"]
+__all__ = ["Keys", "MaxAge", "PolicyFile", "read_keys", "read_policy", "register", "seconds"]
 
 Keys = Annotated[
     list[str] | None,
@@ -114,23 +115,11 @@ def _verify_store(
         )
     if report.ok:
         remember_head(home, report.note)
-    if as_json:
-        print_json(report.as_dict())
-    else:
-        _print(report)
-    return 0 if report.ok else 1
+    return print_report(report, _facts(report), as_json=as_json)
 
 
-def _print(report: Report) -> None:
-    out = Console(soft_wrap=True, highlight=False)
-    out.print(f"log       {safe(report.origin) or '-'}: {report.size} entries, root {report.root[:16] or '-'}…")
-    out.print(f"key       {safe(report.key) or '-'} ({report.key_from or 'none'})")
-    if report.epoch is not None:
-        out.print(f"epoch     {report.epoch}, from {safe(report.epoch_key) or 'a first one that nobody knows'}")
-    out.print(f"head      {'grew from the remembered ' + report.head if report.head else 'none remembered before'}")
-    if report.witnessed:
-        out.print(f"witnessed {report.witnessed}")
-    out.print(f"evidence  {report.frames} frames in {report.segments} segments, {report.gaps} recorded gaps")
+def _facts(report: Report) -> Iterator[str]:
+    yield f"evidence  {report.frames} frames in {report.segments} segments, {report.gaps} recorded gaps"
     for count, what in (
         (report.erased, "segments are erased: a signed entry says so, their digests were checked"),
         (report.retained, "segments are past their retention: a signed entry says so"),
@@ -140,28 +129,7 @@ def _print(report: Report) -> None:
         (report.unsigned_files, "files that a recorder had not signed for yet"),
     ):
         if count:
-            out.print(f"          {count} {what}")
-    for remark in report.remarks:
-        out.print(f"note      {safe(remark)}")
-    for finding in report.findings:
-        out.print(f"[bold red]✗ step {finding.step}: {safe(finding.type)}[/] at {safe(finding.place)}")
-        out.print(f"    {safe(finding.consequence)}")
-    for kind, count in report.more.items():
-        out.print(f"[bold red]✗ {safe(kind)}[/]: {count} more")
-    for step in report.steps():
-        if step["state"] == "not checked":
-            out.print(f"[yellow]not checked[/]: step {step['step']}, {step['name']}: {safe(step['why'])}")
-    if report.ok:
-        out.print("[bold green]verified[/]")
-    else:
-        out.print(f"[bold red]NOT verified[/]: {len(report.findings)} findings; {report.standing}")
-
-
-def safe(text: str) -> str:
-    """What others wrote, so that a terminal shows it and does nothing else."""
-    from sandtrail.replay.escape import visible
-
-    return escape(visible(text))
+            yield f"          {count} {what}"
 
 
 def read_keys(given: list[str]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sandtrail.commands.options import Home, Json, home_folder, print_json
+from sandtrail.commands.options import Home, Json, home_folder, print_json, safe
 
 __all__ = ["register"]
 
@@ -79,7 +79,6 @@ def evidence(
 ) -> None:
     """List what logs have signed that they should not have, and check it. Exit status: 0 nothing, 1 something."""
     from rich.console import Console
-    from rich.markup import escape
 
     from sandtrail.store.cosignature import parse_key
     from sandtrail.store.witness.evidence import read_evidence
@@ -93,9 +92,8 @@ def evidence(
     out = Console(soft_wrap=True, highlight=False, quiet=as_json)
     for one, holds in found:
         colour = "red" if one.proven else "yellow"
-        origin, path = (escape(ascii(text)[1:-1]) for text in (one.origin, str(one.path)))
-        out.print(f"[bold {colour}]{one.kind.value}[/] {origin}  {path}")
-        out.print(f"    {escape(one.meaning)}")
+        out.print(f"[bold {colour}]{one.kind.value}[/] {safe(one.origin)}  {safe(str(one.path))}")
+        out.print(f"    {safe(one.meaning)}")
         if not holds:
             out.print("    [bold]not checked[/]: no key that is known has signed both; name the log's with --log")
     if not found:

@@ -64,9 +64,26 @@ class ClusterReport(Report):
     nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
     registry: Registry = field(default_factory=Registry, repr=False)
 
+    def _untouched(self) -> str:
+        if 14 in self.skipped:
+            return "what this log says of the nodes was not judged, since not all of it can be trusted"
+        return "every entry of this log is what was signed, and what it says of its nodes can be trusted"
+
     def as_dict(self) -> dict[str, Any]:
         """The report as plain data, for `--json`."""
-        names = ("home", "origin", "size", "root", "key", "key_from", "head", "witnessed", "remarks", "nodes")
+        names = (
+            "home",
+            "origin",
+            "size",
+            "root",
+            "key",
+            "key_from",
+            "head",
+            "witnessed",
+            "standing",
+            "remarks",
+            "nodes",
+        )
         facts = {name: getattr(self, name) for name in names}
         findings = [finding.as_dict() for finding in self.findings]
         return {"ok": self.ok, **facts, "steps": self.steps(), "more": dict(self.more), "findings": findings}

@@ -141,6 +141,9 @@ class Report:
             return "everything that was checked can be trusted"
         if any(finding.affected.everything for finding in self.findings):
             return "nothing in this log can be trusted"
+        return self._untouched()
+
+    def _untouched(self) -> str:
         touched = [finding.affected for finding in self.findings if finding.affected.as_dict()]
         if not touched:
             return "no frame is affected: all evidence that was checked can still be trusted"

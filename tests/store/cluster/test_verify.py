@@ -90,7 +90,9 @@ def test_a_log_that_has_no_entries_yet_is_verified(cluster: ClusterLog) -> None:
 def test_a_node_log_that_is_gone_as_a_whole_is_found(cluster: ClusterLog, nodes: list[Node]) -> None:
     shutil.rmtree(nodes[1].home)
     assert found(verify(cluster, homes=[nodes[0].home, nodes[2].home])) == [(15, "node-log-missing")]
-    assert found(verify(cluster, homes=homes(nodes))) == [(15, "node-log-missing")] * 2
+    report = verify(cluster, homes=homes(nodes))
+    assert found(report) == [(15, "node-log-missing")] * 2
+    assert report.standing.startswith("every entry of this log is what was signed")
     cluster.retire(nodes[1].origin)
     assert verify(cluster, homes=[nodes[0].home, nodes[2].home]).ok
 
@@ -276,6 +278,15 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], list[tuple[int, str]]]] = {
     "tile gone": (lambda home: (home / "log/tile/0/000.p/9").unlink(), [(4, "tile-missing")]),
     "key gone": (lambda home: (home / "keys/log.vkey").unlink(), [(1, "key-damaged")]),
 }
+STANDING = {
+    "checkpoint-missing": "nothing in this log can be trusted",
+    "checkpoint-unsigned": "nothing in this log can be trusted",
+    "entry-changed": "what this log says of the nodes was not judged",
+    "bundle-damaged": "what this log says of the nodes was not judged",
+    "tile-damaged": "every entry of this log is what was signed",
+    "tile-missing": "every entry of this log is what was signed",
+    "key-damaged": "every entry of this log is what was signed",
+}
 
 
 @pytest.mark.usefixtures("nodes")
@@ -283,7 +294,9 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], list[tuple[int, str]]]] = {
 def test_damage_is_found_where_it_is(cluster: ClusterLog, what: str) -> None:
     damage, kinds = DAMAGE[what]
     damage(cluster.home)
-    assert found(verify(cluster, key=cluster.verifier.vkey)) == kinds
+    report = verify(cluster, key=cluster.verifier.vkey)
+    assert found(report) == kinds
+    assert report.standing.startswith(STANDING[kinds[0][1]])
 
 
 @pytest.mark.usefixtures("nodes")
