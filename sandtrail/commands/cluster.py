@@ -11,7 +11,7 @@ import typer
 
 from sandtrail.commands.judgement import print_report
 from sandtrail.commands.options import Home, Json, home_folder, safe
-from sandtrail.commands.verify import MaxAge, PolicyFile, read_policy, seconds
+from sandtrail.commands.verify import MaxAge, PolicyFile, parse_max_age, read_policy
 from sandtrail.errors import UsageError
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def verify(
         key=key,
         head=head,
         policy=read_policy(policy),
-        max_age=seconds(max_age),
+        max_age=parse_max_age(max_age),
         silence=silence or None,
         homes=[path.absolute() for path in node or []],
         checkpoints=[path.absolute() for path in checkpoint or []],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import re
 import sys
 import time
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from sandtrail.commands.options import Home, Json, home_folder, print_json, safe
+from sandtrail.commands.options import Home, Json, home_folder, parse_duration, print_json, safe
 from sandtrail.commands.subject import (
     Subject,
     find_subject,
@@ -26,7 +25,8 @@ from sandtrail.errors import UsageError
 
 __all__ = ["register"]
 
-_UNITS = {"h": 3600, "d": 86_400, "w": 7 * 86_400, "y": 365 * 86_400}
+# No minutes: whoever wrote 3m may have meant months, and what is removed does not come back.
+_AGES = "hdwy"
 _AFTERWARDS = (
     "Manifests, digests and tree stay, and every proof made before still verifies; what a proof shows is in whoever's "
     "hands it was given to. Copies of the home made earlier still hold keys and payloads: docs/erasure.md."
@@ -124,7 +124,7 @@ def retain(
 
     where = home_folder(home)
     load_verifier(where)  # an order to a home without a log would begin one
-    before = time.time_ns() - _age(older_than) * 10**9
+    before = time.time_ns() - parse_duration(older_than, "--older-than", units=_AGES) * 10**9
     because = reason or f"older than {older_than}"
     if dry_run:
         plan = plan_retention(where, open_log(where), before)
@@ -156,14 +156,6 @@ def _by() -> str:
     except KeyError:
         own = f"uid {os.getuid()}"
     return os.environ.get("SUDO_USER") or own
-
-
-def _age(text: str) -> int:
-    """Seconds. Raises UsageError."""
-    found = re.fullmatch(r"(\d{1,6})([hdwy])", text)
-    if found is None or not int(found[1]):
-        raise UsageError(f"--older-than {text}: write a number and h, d, w or y, for example 90d")
-    return int(found[1]) * _UNITS[found[2]]
 
 
 def _print_holds(home: Path, *, as_json: bool) -> None:

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from sandtrail.commands.options import Home, home_folder, print_json, safe
-from sandtrail.commands.verify import read_keys, read_policy, seconds
+from sandtrail.commands.verify import parse_max_age, read_keys, read_policy
 from sandtrail.errors import DamagedError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def verify_file(path: Path, keys: list[str], policy: Path | None, max_age: str, 
     if trusted is None and (rules is None or not rules.logs):
         raise UsageError("a proof is worth as much as the key that it is checked with: give the log's with --key VKEY")
     identity, epoch = trusted or (None, None)
-    age = seconds(max_age)
+    age = parse_max_age(max_age)
     try:
         if is_bundle(path):
             return _say_bundle(path, check_bundle(path, identity, epoch, rules, max_age=age), as_json)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,14 +10,14 @@ import typer
 from rich.console import Console
 
 from sandtrail.commands.judgement import print_report
-from sandtrail.commands.options import Home, Json, home_folder
+from sandtrail.commands.options import Home, Json, home_folder, parse_duration
 from sandtrail.errors import UsageError
 
 if TYPE_CHECKING:
     from sandtrail.store.policy import Policy
     from sandtrail.store.verify.report import Report
 
-__all__ = ["Keys", "MaxAge", "PolicyFile", "read_keys", "read_policy", "register", "seconds"]
+__all__ = ["Keys", "MaxAge", "PolicyFile", "parse_max_age", "read_keys", "read_policy", "register"]
 
 Keys = Annotated[
     list[str] | None,
@@ -27,9 +26,8 @@ Keys = Annotated[
     ),
 ]
 PolicyFile = Annotated[Path | None, typer.Option("--policy", help="A tlog-policy: which witnesses must have cosigned.")]
-MaxAge = Annotated[str, typer.Option("--max-age", help="How old cosignatures may be: seconds, or 90m, 24h, 7d.")]
+MaxAge = Annotated[str, typer.Option("--max-age", help="How old cosignatures may be: 90s, 90m, 24h, 7d.")]
 
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _MAX_KEYS = 64 * 1024
 
 
@@ -69,7 +67,7 @@ def verify(
             read_keys(key or []),
             head,
             read_policy(policy),
-            seconds(max_age),
+            parse_max_age(max_age),
             roots,
             "quick" if quick else "stored" if stored else "full",
             jobs,
@@ -159,11 +157,6 @@ def read_policy(path: Path | None) -> Policy | None:
     return load_policy(path) if path else None
 
 
-def seconds(text: str) -> float | None:
-    """`90`, `90m`, `24h` or `7d` in seconds; None for an empty text. Raises UsageError for any other."""
-    if not text:
-        return None
-    found = re.fullmatch("([0-9]{1,9})([smhd]?)", text)
-    if found is None:
-        raise UsageError(f"--max-age {text}: write seconds, or a number with s, m, h or d, for example 24h")
-    return float(int(found[1]) * _UNITS[found[2]])
+def parse_max_age(text: str) -> float | None:
+    """What `--max-age` says, in seconds; None where it was not given. Raises UsageError."""
+    return parse_duration(text, "--max-age") if text else None

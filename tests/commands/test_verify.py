@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sandtrail.commands.verify import read_keys, seconds
+from sandtrail.commands.verify import read_keys
 from sandtrail.errors import UsageError
 from sandtrail.store.cosignature import Ed25519Cosigner
 from sandtrail.store.keys import load_pins
@@ -173,10 +173,3 @@ def test_keys_come_as_they_are_or_in_files(home: Path, tmp_path: Path) -> None:
     for wrong in (str(tmp_path / "empty"), str(tmp_path / "none"), ""):
         with pytest.raises(UsageError):
             read_keys([wrong])
-
-
-def test_an_age_has_a_unit_or_is_in_seconds() -> None:
-    assert [seconds(text) for text in ("90", "90s", "2m", "24h", "7d", "")] == [90, 90, 120, 86400, 604800, None]
-    for wrong in ("-1", "1w", "h", "1.5h", "٣h"):
-        with pytest.raises(UsageError):
-            seconds(wrong)
