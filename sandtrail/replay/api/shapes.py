@@ -137,6 +137,7 @@ class Message(Shape):
     role: str = Field(description="Who said it: system, user, assistant, tool …")
     text: str = Field(description="The words; long ones are cut and say so")
     tool_call_id: str | None = Field(description="Which tool call this is the result of")
+    is_error: bool | None = Field(description="Whether it says that the tool failed; null where it does not say")
 
 
 class Input(Shape):
@@ -144,6 +145,7 @@ class Input(Shape):
 
     ref: Ref
     time_ns: Ns
+    api: str = Field(description="The API that the call went through: openai.chat, anthropic.messages …")
     model: str = Field(description="The model that was asked for")
     messages_total: int = Field(description="How many messages the request carried in all")
     new_messages: list[Message] = Field(description="Those that are new since the turn before")
@@ -156,6 +158,7 @@ class ToolCall(Shape):
     id: str = Field(description="The call's id, by which its result is found")
     name: str = Field(description="The tool")
     arguments: str = Field(description="As the model wrote them")
+    server: bool = Field(description="It ran at the provider's side, where nothing of it can be seen")
 
 
 class Decision(Shape):
@@ -164,6 +167,7 @@ class Decision(Shape):
     ref: Ref
     time_ns: Ns
     text: str = Field(description="The model's words")
+    reasoning: str = Field(description="What it thought before them, as far as the API shows it")
     refusal: str | None = Field(description="What it refused with")
     tool_calls: list[ToolCall] = Field(description="Tools that it asked for")
     commands: list[str] = Field(description="Commands that these ask to be run")

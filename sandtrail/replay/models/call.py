@@ -20,15 +20,24 @@ class ToolCall:
     """As the model wrote them; often JSON, sometimes cut off, never to be trusted."""
     parsed: Any = None
     """The arguments as JSON; None where they are not JSON."""
+    server: bool = False
+    """It ran at the provider's side (web search, hosted MCP …): nothing of it is to be seen in the sandbox."""
 
 
 @dataclass(slots=True)
 class Message:
-    """One message of the conversation that the model was shown."""
+    """One message of the conversation that the model was shown.
+
+    A result of a tool is a message of its own, of the role `tool`, also where the API packs several into one message;
+    what stands outside of the conversation (a system prompt, instructions) is its first, of the role `system`.
+    """
 
     role: str
     text: str
     tool_call_id: str | None = None
+    """The call that this is the result of; its name where the API gives calls no ids."""
+    is_error: bool | None = None
+    """Whether the result says that the tool failed; None where it says nothing."""
     tool_calls: list[ToolCall] = field(default_factory=list)
     raw: dict[str, Any] = field(default_factory=dict)
     """The message as it was sent, unknown fields included."""
@@ -40,6 +49,8 @@ class Choice:
 
     index: int
     text: str = ""
+    reasoning: str = ""
+    """What the model thought before it answered, as far as the API shows it."""
     refusal: str | None = None
     tool_calls: list[ToolCall] = field(default_factory=list)
     finish_reason: str | None = None
@@ -60,6 +71,10 @@ class ModelCall:
     """Names of the tools that were offered."""
     choices: list[Choice] = field(default_factory=list)
     usage: dict[str, Any] | None = None
+    conversation: str = ""
+    """The conversation's id, where the API has one."""
+    previous: str = ""
+    """The id of the response that this call continues, where the request carries it in place of the history."""
     response_id: str = ""
     response_model: str = ""
     streamed: bool = False
@@ -80,6 +95,11 @@ class ModelCall:
             self.problems.append(scrub(text)[:300])
 
     @property
+    def finished(self) -> bool:
+        """Whether each answer says why it ended."""
+        return bool(self.choices) and all(choice.finish_reason for choice in self.choices)
+
+    @property
     def text(self) -> str:
         """The first choice's words."""
         return self.choices[0].text if self.choices else ""
@@ -93,6 +113,11 @@ class ModelCall:
     def finish_reason(self) -> str | None:
         """Why the first choice ended; None while it is not known."""
         return self.choices[0].finish_reason if self.choices else None
+
+    @property
+    def reasoning(self) -> str:
+        """What the model thought before its first choice."""
+        return self.choices[0].reasoning if self.choices else ""
 
     @property
     def refusal(self) -> str | None:

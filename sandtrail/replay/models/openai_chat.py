@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from sandtrail.replay.models import sse
-from sandtrail.replay.models.body import content_type, load_json
+from sandtrail.replay.models.answer import as_objects, as_text, is_event_stream, settle
+from sandtrail.replay.models.body import load_json
 from sandtrail.replay.models.call import Choice, Message, ModelCall, ToolCall, scrub
 from sandtrail.replay.models.deltas import joined, merge
 from sandtrail.replay.models.exchange import Exchange
@@ -35,34 +36,12 @@ def decode(exchange: Exchange, request: Any, response: bytes) -> ModelCall:
     """Read the call, however much of it is there. Never raises."""
     call = ModelCall(api="openai.chat")
     _read_request(call, request)
-    media = content_type(exchange.response_headers)
-    head = response.lstrip()[:6]
-    # What the body looks like wins over what the header says of it; servers get the header wrong.
-    call.streamed = head.startswith((b"data:", b"event:", b": ", b":", b"id:")) or (
-        media == "text/event-stream" and not head.startswith((b"{", b"["))
-    )
-    if call.streamed and response and media not in ("text/event-stream", ""):
-        call.problem(f"a stream of events, sent as {media[:60]}")
+    call.streamed = is_event_stream(call, exchange, response)
     if call.streamed:
         _read_stream(call, response)
     elif response:
         _read_whole(call, response)
-    if exchange.status is not None and exchange.status >= 400 and call.error is None:
-        call.error = scrub(response[:2000].decode("utf-8", "replace")) or f"HTTP {exchange.status}"
-    if exchange.error and call.error is None and not call.choices:
-        call.error = exchange.error
-    if not call.choices and call.error is None:
-        call.cut = True
-        if not response:
-            call.problem("no answer was seen")
-    call.cut = (
-        call.cut or (exchange.response_cut and not _finished(call)) or bool(exchange.error and not _finished(call))
-    )
-    return call
-
-
-def _finished(call: ModelCall) -> bool:
-    return bool(call.choices) and all(choice.finish_reason for choice in call.choices)
+    return settle(call, exchange, response)
 
 
 def _read_request(call: ModelCall, request: Any) -> None:
@@ -70,31 +49,23 @@ def _read_request(call: ModelCall, request: Any) -> None:
         if request is not None:
             call.problem("the request is not a JSON object")
         return
-    call.model = _str(request.get("model"))
+    call.model = as_text(request.get("model"))
     call.streamed = request.get("stream") is True
-    messages = request.get("messages")
-    if not isinstance(messages, list):
+    call.messages = [_message(raw) for raw in as_objects(request.get("messages"), MAX_MESSAGES, call, "messages")]
+    if not isinstance(request.get("messages"), list):
         call.problem("the request has no list of messages")
-        messages = []
-    for raw in messages[:MAX_MESSAGES]:
-        if isinstance(raw, dict):
-            call.messages.append(_message(raw))
-        else:
-            call.problem(f"a message that is no object: {_str(raw)[:80]}")
-    if len(messages) > MAX_MESSAGES:
-        call.problem(f"{len(messages) - MAX_MESSAGES} messages left out")
     tools = request.get("tools") or request.get("functions")
     for tool in tools if isinstance(tools, list) else []:
         inner = tool.get("function") or tool.get("custom") or tool if isinstance(tool, dict) else None
         if isinstance(inner, dict) and len(call.tools) < 1000:
-            call.tools.append(_str(inner.get("name") or inner.get("type")))
+            call.tools.append(as_text(inner.get("name") or inner.get("type")))
 
 
 def _message(raw: dict[str, Any]) -> Message:
     return Message(
-        role=_str(raw.get("role")),
+        role=as_text(raw.get("role")),
         text=content_text(raw.get("content")),
-        tool_call_id=_str(raw["tool_call_id"]) if raw.get("tool_call_id") is not None else None,
+        tool_call_id=as_text(raw["tool_call_id"]) if raw.get("tool_call_id") is not None else None,
         tool_calls=_tool_calls(raw),
         raw=raw,
     )
@@ -105,14 +76,14 @@ def content_text(content: Any) -> str:
     if isinstance(content, str):
         return scrub(content)
     if not isinstance(content, list):
-        return "" if content is None else _str(content)
+        return "" if content is None else as_text(content)
     out = []
     for part in content[:1000]:
         if isinstance(part, str):
             out.append(part)
         elif isinstance(part, dict):
             text = part.get("text", part.get("refusal"))
-            out.append(text if isinstance(text, str) else f"[{_str(part.get('type')) or 'part'}]")
+            out.append(text if isinstance(text, str) else f"[{as_text(part.get('type')) or 'part'}]")
     return scrub("\n".join(out))
 
 
@@ -127,7 +98,7 @@ def _tool_calls(message: dict[str, Any]) -> list[ToolCall]:
         if not isinstance(inner, dict):
             inner = raw.get("custom")
         if isinstance(inner, dict):
-            out.append(_tool_call(_str(raw.get("id")), inner))
+            out.append(_tool_call(as_text(raw.get("id")), inner))
     legacy = message.get("function_call")
     if isinstance(legacy, dict):
         out.append(_tool_call("", legacy))
@@ -137,9 +108,9 @@ def _tool_calls(message: dict[str, Any]) -> list[ToolCall]:
 def _tool_call(ident: str, inner: dict[str, Any]) -> ToolCall:
     arguments = inner.get("arguments", inner.get("input"))
     if isinstance(arguments, dict | list):  # not what the API says, but some servers do it
-        return ToolCall(ident, _str(inner.get("name")), _str(arguments), arguments)
-    text = _str(arguments)
-    return ToolCall(ident, _str(inner.get("name")), text, load_json(text)[0] if text else None)
+        return ToolCall(ident, as_text(inner.get("name")), as_text(arguments), arguments)
+    text = as_text(arguments)
+    return ToolCall(ident, as_text(inner.get("name")), text, load_json(text)[0] if text else None)
 
 
 def _read_whole(call: ModelCall, response: bytes) -> None:
@@ -185,24 +156,24 @@ def _read_stream(call: ModelCall, response: bytes) -> None:
             reason = raw.get("finish_reason")
             merge(beside, {k: v for k, v in raw.items() if k not in ("delta", "index", "finish_reason")})
             if reason is not None:
-                beside["finish_reason"] = _str(reason)
+                beside["finish_reason"] = as_text(reason)
     for index in sorted(choices):
         message, beside = (joined(part) for part in choices[index])
         if isinstance(calls := message.get("tool_calls"), list):
             calls.sort(key=lambda c: _index(c, 0) if isinstance(c, dict) else 0)
         call.choices.append(_choice(index, beside, message))
-    call.cut = call.error is None and not done and not _finished(call)
+    call.cut = call.error is None and not done and not call.finished
 
 
 def _read_top(call: ModelCall, answer: dict[str, Any]) -> None:
     """Fields beside the choices; of those that come again the last stands."""
-    call.response_id = _str(answer.get("id")) or call.response_id
-    call.response_model = _str(answer.get("model")) or call.response_model
+    call.response_id = as_text(answer.get("id")) or call.response_id
+    call.response_model = as_text(answer.get("model")) or call.response_model
     if isinstance(answer.get("usage"), dict):
         call.usage = answer["usage"]
     error = answer.get("error")
     if error is not None:
-        call.error = scrub(_str(error.get("message") or error) if isinstance(error, dict) else _str(error))[:2000]
+        call.error = scrub(as_text(error.get("message") or error) if isinstance(error, dict) else as_text(error))[:2000]
     for key, value in answer.items():
         known = key in ("id", "model", "usage", "error", "choices", "object")
         if not known and value is not None and len(call.extra) < 100:
@@ -216,9 +187,9 @@ def _choice(index: int, raw: dict[str, Any], message: Any) -> Choice:
     return Choice(
         index=index,
         text=content_text(message.get("content")),
-        refusal=_str(refusal) if refusal is not None else None,
+        refusal=as_text(refusal) if refusal is not None else None,
         tool_calls=_tool_calls(message),
-        finish_reason=_str(reason) if reason is not None else None,
+        finish_reason=as_text(reason) if reason is not None else None,
         message=message,
         extra={k: v for k, v in raw.items() if k not in ("index", "message", "finish_reason") and v is not None},
     )
@@ -227,13 +198,3 @@ def _choice(index: int, raw: dict[str, Any], message: Any) -> Choice:
 def _index(raw: dict[str, Any], place: int) -> int:
     index = raw.get("index")
     return index if isinstance(index, int) and not isinstance(index, bool) and 0 <= index < 1 << 31 else place
-
-
-def _str(value: Any) -> str:
-    """A string as it is, anything else as Python shows it, capped; nothing as an empty string."""
-    if isinstance(value, str):
-        return scrub(value)
-    try:
-        return "" if value is None else scrub(str(value)[:10_000])
-    except RecursionError:
-        return "[nested too deeply to show]"

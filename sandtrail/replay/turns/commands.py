@@ -104,7 +104,8 @@ def commands_of(call: ModelCall) -> list[Command]:
     """The commands that an answer asks to be run; fenced blocks count only where there are no tool calls."""
     found: list[Command] = []
     for tool in call.tool_calls:
-        found += _of_tool(tool)
+        if not tool.server:
+            found += _of_tool(tool)
     if not call.tool_calls:
         found += [Command(m["body"].strip("\n")) for m in _FENCE.finditer(call.text[:MAX_TEXT])]
     return [command for command in found if command.text.strip()][:MAX_COMMANDS]

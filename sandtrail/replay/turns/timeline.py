@@ -101,10 +101,12 @@ def _input(turn: Turn) -> dict[str, Any] | None:
     return {
         "ref": exchange.request_ref,
         "time_ns": exchange.request_ns,
+        "api": call.api,
         "model": call.model,
         "messages_total": len(call.messages),
         "new_messages": [
-            {"role": m.role, "text": _cut(m.text), "tool_call_id": m.tool_call_id} for m in new[-MAX_MESSAGES:]
+            {"role": m.role, "text": _cut(m.text), "tool_call_id": m.tool_call_id, "is_error": m.is_error}
+            for m in new[-MAX_MESSAGES:]
         ],
         "cut": call.input_cut or len(new) > MAX_MESSAGES or any(len(m.text) > MAX_TEXT for m in new),
     }
@@ -118,9 +120,11 @@ def _decision(turn: Turn) -> dict[str, Any] | None:
         "ref": exchange.response_ref or (exchange.refs[-1] if exchange.refs else ""),
         "time_ns": exchange.first_ns or exchange.end_ns,
         "text": _cut(call.text),
+        "reasoning": _cut(call.reasoning),
         "refusal": call.refusal,
         "tool_calls": [
-            {"id": c.id, "name": c.name, "arguments": _cut(c.arguments)} for c in call.tool_calls[:MAX_MESSAGES]
+            {"id": c.id, "name": c.name, "arguments": _cut(c.arguments), "server": c.server}
+            for c in call.tool_calls[:MAX_MESSAGES]
         ],
         "commands": [_cut(scrub(c.text)) for c in turn.commands],
         "finish_reason": call.finish_reason,

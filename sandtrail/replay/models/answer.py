@@ -1,0 +1,66 @@
+"""What the decoders share: values that are never trusted, and how an answer's state follows from its exchange."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sandtrail.replay.models.body import content_type
+from sandtrail.replay.models.call import ModelCall, scrub
+from sandtrail.replay.models.exchange import Exchange
+
+__all__ = ["as_objects", "as_text", "is_event_stream", "settle"]
+
+MAX_TEXT = 10_000
+
+
+def as_text(value: Any) -> str:
+    """A string as it is, anything else as Python shows it, capped; nothing as an empty string."""
+    if isinstance(value, str):
+        return scrub(value)
+    try:
+        return "" if value is None else scrub(str(value)[:MAX_TEXT])
+    except RecursionError:
+        return "[nested too deeply to show]"
+
+
+def as_objects(value: Any, limit: int, call: ModelCall, what: str) -> list[dict[str, Any]]:
+    """The objects of a list, none where it is no list.
+
+    Entries that are none, and those beyond `limit`, are told as problems of the call.
+    """
+    if not isinstance(value, list):
+        return []
+    found = []
+    for entry in value[:limit]:
+        if isinstance(entry, dict):
+            found.append(entry)
+        else:
+            call.problem(f"{what}: an entry that is no object: {as_text(entry)[:80]}")
+    if len(value) > limit:
+        call.problem(f"{what}: {len(value) - limit} entries left out")
+    return found
+
+
+def is_event_stream(call: ModelCall, exchange: Exchange, response: bytes) -> bool:
+    """Whether the answer is a stream of server-sent events. What it looks like wins over what its header says."""
+    media, head = content_type(exchange.response_headers), response.lstrip()[:6]
+    streamed = head.startswith((b"data:", b"event:", b": ", b":", b"id:")) or (
+        media == "text/event-stream" and not head.startswith((b"{", b"["))
+    )
+    if streamed and response and media not in ("text/event-stream", ""):
+        call.problem(f"a stream of events, sent as {media[:60]}")
+    return streamed
+
+
+def settle(call: ModelCall, exchange: Exchange, response: bytes) -> ModelCall:
+    """After all was read: errors of HTTP and of the connection, and whether the answer was cut off."""
+    if exchange.status is not None and exchange.status >= 400 and call.error is None:
+        call.error = scrub(response[:2000].decode("utf-8", "replace")) or f"HTTP {exchange.status}"
+    if exchange.error and call.error is None and not call.choices:
+        call.error = exchange.error
+    if not call.choices and call.error is None:
+        call.cut = True
+        if not response:
+            call.problem("no answer was seen")
+    call.cut = call.cut or (bool(exchange.response_cut or exchange.error) and not call.finished)
+    return call
