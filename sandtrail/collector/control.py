@@ -137,9 +137,10 @@ class Keeper:
         """Have every datagram of the socket `fd` recorded; the caller closes its own copy."""
         self.call({"op": "adopt", "session": session, "descriptor": dict(descriptor)}, [fd])
 
-    def listen(self, session: str, fd: int, descriptor: Mapping[str, Any]) -> None:
-        """Have the gateway serve the listening socket `fd`; returns when it does."""
-        self.call({"op": "listen", "session": session, "descriptor": dict(descriptor)}, [fd])
+    def listen(self, session: str, fds: Sequence[int], descriptor: Mapping[str, Any], service: str = "gateway") -> None:
+        """Have a service ("gateway" or "claims") serve listening sockets; returns when it does."""
+        request = {"op": "listen", "session": session, "service": service, "descriptor": dict(descriptor)}
+        self.call(request, fds)
 
     def end(self, session: str) -> list[dict[str, Any]]:
         """End a session whose sandbox is gone; returns its streams with their counts once all are in the spool."""

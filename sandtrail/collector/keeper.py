@@ -38,6 +38,8 @@ _MAX_DESCRIPTOR = 64 * 1024
 _FILES = 65_536
 _STREAMS = 100
 _TICK = 0.25
+# The processes that serve listening sockets of sandboxes' links, by the word in a request.
+_SERVICES = {"gateway": "sandtrail.collector.gateway", "claims": "sandtrail.collector.claims"}
 # Where the notary's settings can come from; it decides itself whether there is anything to do.
 _NOTARY_SETTINGS = ("SANDTRAIL_WITNESS_POLICY", "SANDTRAIL_TSA_URL")
 _SETTINGS_FILE = Path("/etc/sandtrail/sandtrail.toml")
@@ -60,6 +62,16 @@ class _Held:
 
 
 @dataclass(slots=True)
+class _Listening:
+    """Listening sockets of a session that one service serves, and that we hold for its successor."""
+
+    fds: tuple[int, ...]
+    descriptor: Message
+    # Whoever waits for the service to listen.
+    asker: socket.socket | None
+
+
+@dataclass(slots=True)
 class _Session:
     name: str
     sandbox: str
@@ -67,11 +79,9 @@ class _Session:
     descriptor: Message
     endpoint: socket.socket | None
     path: Path
-    listening: int | None = None
-    listens: Message = field(default_factory=dict)
-    # Whoever waits for the gateway to listen.
-    listener: socket.socket | None = None
-    unlistening: bool = False
+    # By service.
+    listening: dict[str, _Listening] = field(default_factory=dict)
+    unlistening: set[str] = field(default_factory=set)
     closed: list[Message] = field(default_factory=list)
     askers: list[socket.socket] = field(default_factory=list)
     # Zero until the session is to end.
@@ -146,12 +156,12 @@ class Keeper:
                 self._children.start(name, "sandtrail.store.notary")
             else:
                 self._children.forget(name)
-        elif any(session.listening is not None for session in self._sessions.values()):
-            gateway = self._children.start(name, "sandtrail.collector.gateway")
-            gateway.waiting.append(lambda _ready: None)
+        elif any(name in session.listening for session in self._sessions.values()):
+            service = self._children.start(name, _SERVICES[name])
+            service.waiting.append(lambda _ready: None)
             for session in self._sessions.values():
-                if session.listening is not None:
-                    self._gateway_listen(gateway, session)
+                if name in session.listening:
+                    self._serve(service, session)
         else:
             self._children.forget(name)
 
@@ -292,27 +302,30 @@ class Keeper:
 
     def _op_listen(self, connection: socket.socket, message: Message, fds: list[int]) -> None:
         session = self._session(message)
-        listens = {**_descriptor(message), "session": session.name, "sandbox": session.sandbox}
-        if not fds or session.deadline or session.listening is not None:
-            raise ValueError("listen needs a socket, and a session that is not ending and has no listener yet")
-        session.listening, session.listens = fds.pop(0), listens
-        session.listener = connection
-        gateway = self._children.get("gateway")
-        if gateway is None:
-            self._start("gateway")
+        name = message.get("service", "gateway")
+        if not isinstance(name, str) or name not in _SERVICES:
+            raise ValueError(f"there is no service {name!r:.100}")
+        descriptor = {**_descriptor(message), "session": session.name, "sandbox": session.sandbox}
+        if not fds or session.deadline or name in session.listening:
+            raise ValueError("listen needs a socket, and a session that is not ending and is not served yet")
+        session.listening[name] = _Listening(tuple(fds), descriptor, connection)
+        fds.clear()
+        service = self._children.get(name)
+        if service is None:
+            self._start(name)
         else:
-            self._gateway_listen(gateway, session)
+            self._serve(service, session)
 
-    def _gateway_listen(self, gateway: Child, session: _Session) -> None:
-        assert session.listening is not None
-        message = {"op": "listen", "session": session.name, "descriptor": session.listens}
-        gateway.ask(message, lambda said: self._listens(session, said), (session.listening,))
+    def _serve(self, service: Child, session: _Session) -> None:
+        listening = session.listening[service.name]
+        message = {"op": "listen", "session": session.name, "descriptor": listening.descriptor}
+        service.ask(message, lambda said: self._served(listening, said), listening.fds)
 
-    def _listens(self, session: _Session, said: Message) -> None:
-        """Tell whoever asked for the listener; after a restart of the gateway nobody waits for this."""
-        if session.listener is not None:
-            answer(session.listener, said)
-            session.listener = None
+    def _served(self, listening: _Listening, said: Message) -> None:
+        """Tell whoever asked for the service; after a restart of its process nobody waits for this."""
+        if listening.asker is not None:
+            answer(listening.asker, said)
+            listening.asker = None
 
     # -- the end of a session ------------------------------------------------------------------------------------------
 
@@ -343,14 +356,8 @@ class Keeper:
             session.endpoint.close()
             session.endpoint = None
             session.path.unlink(missing_ok=True)
-        if session.listening is not None:
-            os.close(session.listening)
-            session.listening = None
-            gateway = self._children.get("gateway")
-            if gateway is not None:
-                session.unlistening = True
-                message = {"op": "unlisten", "session": session.name}
-                gateway.ask(message, lambda said: self._unlistened(session, said))
+        for name in list(session.listening):
+            self._unlisten(session, name)
         for held in self._of(session):
             if not held.gvisor:
                 self._drop(held, "session ended")
@@ -359,9 +366,18 @@ class Keeper:
     def _of(self, session: _Session) -> list[_Held]:
         return [held for held in self._held.values() if held.session == session.name]
 
-    def _unlistened(self, session: _Session, said: Message) -> None:
-        session.unlistening = False
-        session.closed.append({"source": "gateway", **{key: said.get(key) for key in ("stream", "frames", "error")}})
+    def _unlisten(self, session: _Session, name: str) -> None:
+        for fd in session.listening.pop(name).fds:
+            os.close(fd)
+        service = self._children.get(name)
+        if service is not None:
+            session.unlistening.add(name)
+            message = {"op": "unlisten", "session": session.name}
+            service.ask(message, lambda said: self._unlistened(session, name, said))
+
+    def _unlistened(self, session: _Session, name: str, said: Message) -> None:
+        session.unlistening.discard(name)
+        session.closed.append({"source": name, **{key: said.get(key) for key in ("stream", "frames", "error")}})
         self._try_end(session)
 
     def _try_end(self, session: _Session) -> None:
@@ -417,7 +433,7 @@ class Keeper:
         for session in list(self._sessions.values()):
             if session.deadline and now > session.deadline:
                 session.deadline = now + END_TIMEOUT
-                session.unlistening = False
+                session.unlistening.clear()
                 for held in self._of(session):
                     self._drop(held, "still open when its session ended")
                 self._try_end(session)
@@ -426,7 +442,8 @@ class Keeper:
         """End the writers first and the sealer last, so that everything that was received is signed."""
         for path in ("keeper.sock", "trace.sock"):
             (self.run_folder / path).unlink(missing_ok=True)
-        end(self._children.get("gateway"), 20)
+        for name in _SERVICES:
+            end(self._children.get(name), 20)
         if self._held and self._children.get("receiver") is None:
             self._start("receiver")  # it has just died, and the sockets may still hold something
         receiver = self._children.get("receiver")

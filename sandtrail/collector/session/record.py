@@ -160,7 +160,7 @@ class _Recording:
                 self._keeper.adopt(name, link.conntrack.fileno(), {**flows, "blind": ["refused flows"]})
             gateway = {"source": "gateway", "upstream": self._options.upstream, "rules": self._options.rules, **common}
             given = {key: value for key, value in gateway.items() if value is not None}
-            self._keeper.listen(name, link.listener.fileno(), given)
+            self._keeper.listen(name, [link.listener.fileno()], given)
 
     def _create(self, acts: Lifecycle, endpoint: str) -> None:
         state, options = self._state, self._options
