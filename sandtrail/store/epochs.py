@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import base64
 import binascii
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from sandtrail.errors import DamagedError, StoreError, UsageError
-from sandtrail.store.layout import Layout, listed, present, publish, shred, sweep
+from sandtrail.store.keyfile import ensure_private, read_private
+from sandtrail.store.layout import Layout, listed, publish, shred, sweep
 from sandtrail.store.note import Signer, Verifier, signed_by
 
-__all__ = ["Certificate", "NodeSigner", "epoch_name", "parse_certificate", "read_private"]
+__all__ = ["Certificate", "NodeSigner", "epoch_name", "parse_certificate"]
 
 _HEADER = "sandtrail/epoch/v1"
 _MAX_CERTIFICATE = 4096
@@ -95,7 +95,8 @@ class NodeSigner:
 
         Raises StoreError when its key is missing.
         """
-        sweep(Layout(self.home).epochs)
+        for folder in (Layout(self.home).keys, Layout(self.home).epochs):
+            sweep(folder)
         try:
             self._use(epoch)
         except FileNotFoundError:
@@ -120,9 +121,7 @@ class NodeSigner:
         """
         epoch = self.epoch + 1
         path = self._path(epoch)
-        if not present(path):
-            publish(path, os.urandom(32))
-        verifier = Signer(epoch_name(self.verifier.name), read_private(path)).verifier
+        verifier = Signer(epoch_name(self.verifier.name), ensure_private(path)).verifier
         if not epoch:
             pins = f"{self.verifier.vkey}\n{verifier.vkey}\n"
             publish(Layout(self.home).vkey, pins.encode(), mode=0o644)
@@ -138,16 +137,3 @@ class NodeSigner:
         for path in listed(Layout(self.home).epochs, ".key"):
             if path.stem.isdecimal() and int(path.stem) < self.epoch:
                 shred(path)
-
-
-def read_private(path: Path) -> bytes:
-    """A private key's 32 bytes. Raises StoreError when others than its owner can read the file, DamagedError when it
-    holds something else, FileNotFoundError when there is none."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with os.fdopen(fd, "rb") as file:
-        if os.fstat(file.fileno()).st_mode & 0o077:
-            raise StoreError(f"{path} can be read by others; run: chmod 600 {path}")
-        key = file.read(33)
-    if len(key) != 32:
-        raise DamagedError(f"{path} is not a 32-byte Ed25519 key; restore it from a copy")
-    return key

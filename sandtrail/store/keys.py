@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 from pathlib import Path
 
 from sandtrail.errors import DamagedError, NotFoundError, StoreError
 from sandtrail.settings import load_settings
-from sandtrail.store.epochs import NodeSigner, epoch_name, read_private
+from sandtrail.store.epochs import NodeSigner, epoch_name
+from sandtrail.store.keyfile import ensure_private
 from sandtrail.store.layout import Layout, present, publish
 from sandtrail.store.note import PrivateKey, Signer, Verifier
 from sandtrail.store.pkcs11 import open_private_key
@@ -51,15 +51,9 @@ def node_signer(home: Path) -> NodeSigner:
 
 def _file_key(layout: Layout) -> bytes:
     path = layout.keys / "log.key"
-    try:
-        return read_private(path)
-    except FileNotFoundError:
-        if present(layout.checkpoint):
-            raise StoreError(
-                f"the log under {layout.home} has no key at {path}; restore it, or start a new home"
-            ) from None
-        publish(path, key := os.urandom(32))
-        return key
+    if not present(path) and present(layout.checkpoint):
+        raise StoreError(f"the log under {layout.home} has no key at {path}; restore it, or start a new home")
+    return ensure_private(path)
 
 
 def load_pins(home: Path) -> tuple[Verifier, Verifier | None]:

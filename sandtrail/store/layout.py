@@ -104,9 +104,10 @@ class Layout:
                 sync_folder(Path(path))
 
 
-def publish(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+def publish(path: Path, data: bytes, *, mode: int = 0o600, new: bool = False) -> None:
     """Put `data` at `path` so that a reader or a crash sees the old file or the new one, whole.
 
+    `new`: only where nothing is yet; else FileExistsError, and what is there stays as it is.
     Durable when it returns: the file's bytes and its name are on disk. After an error nobody knows which of the two is
     there, or what the disk holds of it: the caller must not go on, and must not sync again as if that told (Rebello
     et al., "Can Applications Recover from fsync Failures?", ATC 2020); whoever comes next writes the file anew. Killed
@@ -124,7 +125,12 @@ def publish(path: Path, data: bytes, *, mode: int = 0o600) -> None:
             os.fsync(fd)
         finally:
             os.close(fd)
-        temporary.rename(path)
+        if new:
+            os.link(temporary, path)
+            with contextlib.suppress(OSError):  # the file is there; a second name of it is left to `sweep`
+                temporary.unlink()
+        else:
+            temporary.rename(path)
     except OSError:
         with contextlib.suppress(OSError):
             temporary.unlink()

@@ -35,14 +35,17 @@ _LEFT = f"{_DIES} removes what nobody has signed for, and writes it anew"
 _ORDERED = "whoever gives the order is told that it was not given"
 
 
-def _published(what: str, folder: str, name: str, not_there: str, there: str) -> list[Step]:
-    """The steps of publishing a file; that of syncing its folder is a row of its own."""
+def _published(what: str, folder: str, name: str, not_there: str, there: str, *, new: bool = False) -> list[Step]:
+    """The steps of publishing a file; that of syncing its folder is a row of its own, and so is that of removing the
+    temporary name of one that is not to take the place of another."""
     temporary = rf"{folder}/\.{name}\.\d+\.tmp"
     return [
         Step(
             f"{what}: temporary file made, written, synced", rf"(create|write|fsync) {temporary}", not_there, not_there
         ),
-        Step(f"{what}: renamed into its place", rf"rename {temporary}", not_there, there),
+        Step(f"{what}: linked, where nothing may be yet", rf"link {temporary}", not_there, there)
+        if new
+        else Step(f"{what}: renamed into its place", rf"rename {temporary}", not_there, there),
     ]
 
 
@@ -98,6 +101,7 @@ STEPS = (
         r"log\.key",
         "the sealer does not start; nothing was signed, and the next start makes another",
         "the next start uses it",
+        new=True,
     ),
     *_published(
         "public keys",
@@ -112,6 +116,7 @@ STEPS = (
         r"\d+\.key",
         f"{_DIES} makes another; the old epoch goes on until a signed checkpoint ends it",
         f"{_DIES} certifies this one",
+        new=True,
     ),
     *_published(
         "data key",

@@ -18,8 +18,8 @@ from sandtrail.errors import StoreError, UsageError
 from sandtrail.store.cluster.entries import MAX_NOTE, decode_entry, encode_entry
 from sandtrail.store.cluster.registry import Node, Registry
 from sandtrail.store.cosignature import Cosigner
-from sandtrail.store.epochs import read_private
 from sandtrail.store.frames import stamp
+from sandtrail.store.keyfile import ensure_private
 from sandtrail.store.keys import load_verifier
 from sandtrail.store.layout import Layout, present, publish
 from sandtrail.store.log import Log, read_checkpoint
@@ -257,9 +257,7 @@ def _load_key(home: Path, origin: str) -> tuple[str, bytes]:
     name = load_verifier(home).name if present(layout.vkey) else origin or DEFAULT_ORIGIN
     if origin and origin != name:
         raise UsageError(f"the log under {home} is {name}, not {origin}")
-    if not present(path):
-        publish(path, os.urandom(32))
-    signer = Signer(name, key := read_private(path))
+    signer = Signer(name, key := ensure_private(path))
     if not present(layout.vkey):
         publish(layout.vkey, f"{signer.verifier.vkey}\n".encode(), mode=0o644)
     elif load_verifier(home) != signer.verifier:

@@ -30,7 +30,7 @@ from sandtrail.store.cosignature import (
     cosigned_at,
     parse_key,
 )
-from sandtrail.store.epochs import read_private
+from sandtrail.store.keyfile import ensure_private, read_private
 from sandtrail.store.layout import listed, present, publish, sweep
 from sandtrail.store.note import MAX_NOTE, Checkpoint, VerifierKey, parse_checkpoint, parse_note
 from sandtrail.store.witness.evidence import Evidence, read_evidence
@@ -98,11 +98,7 @@ class WitnessFolder:
         unknown = set(types) - set(_TYPES)
         if unknown:
             raise UsageError(f"{unknown.pop()!r} is no type of key; there are {' and '.join(_TYPES)}")
-        made: list[Cosigner] = []
-        for kind in types or _TYPES:
-            private = os.urandom(32)
-            made.append(_TYPES[kind](name, private))
-            publish(self._key(kind), private)
+        made: list[Cosigner] = [_TYPES[kind](name, ensure_private(self._key(kind))) for kind in types or _TYPES]
         publish(path, "".join(f"{cosigner.verifier.vkey}\n" for cosigner in made).encode(), mode=0o644)
         return made
 

@@ -21,7 +21,7 @@ from sandtrail.store.cluster.log import ClusterLog
 from sandtrail.store.cluster.mirror import mirror
 from sandtrail.store.cluster.server import ClusterServer
 from sandtrail.store.cluster.verify import verify_cluster
-from sandtrail.store.epochs import read_private
+from sandtrail.store.keyfile import read_private
 from sandtrail.store.layout import Layout, publish
 from sandtrail.store.log import Log, read_checkpoint
 from sandtrail.store.notary import Notary

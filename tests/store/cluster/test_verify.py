@@ -15,8 +15,8 @@ from sandtrail.store.cluster.entries import encode_entry
 from sandtrail.store.cluster.log import ClusterLog
 from sandtrail.store.cluster.verify import ClusterReport, verify_cluster
 from sandtrail.store.cosignature import Ed25519Cosigner
-from sandtrail.store.epochs import read_private
 from sandtrail.store.heads import remember_head
+from sandtrail.store.keyfile import read_private
 from sandtrail.store.layout import Layout, publish
 from sandtrail.store.log import Log, read_checkpoint
 from sandtrail.store.merkle import tree_root
