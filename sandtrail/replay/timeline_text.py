@@ -114,7 +114,8 @@ def _turn(turn: Mapping[str, Any], judged: Mapping[str, str], width: int, begin:
         yield Text(f"  {visible(turn['note'])}", "yellow")
     if shown:
         for message in shown["new_messages"]:
-            yield from _said(f"told {visible(message['role'])}", message["text"], shown["ref"], width, "dim", 4)
+            failed = " failed" if message.get("is_error") else ""
+            yield from _said(f"told {visible(message['role'])}{failed}", message["text"], shown["ref"], width, "dim", 4)
         if shown["cut"]:
             yield _line("  … the input is cut here", shown["ref"], width, "yellow")
     if decided:
@@ -122,6 +123,11 @@ def _turn(turn: Mapping[str, Any], judged: Mapping[str, str], width: int, begin:
         for command in decided["commands"]:
             for place, line in enumerate(command.split("\n")[:8]):
                 yield _line(f"  {'$' if place == 0 else '>'} {visible(line)}", decided["ref"], width, "bold green")
+        if not decided["commands"]:
+            for call in decided["tool_calls"]:
+                where = "  (at the provider's)" if call.get("server") else ""
+                said = f"  → {visible(call['name'])}({visible(call['arguments'])}){where}"
+                yield _line(said, decided["ref"], width, "bold green")
         if decided.get("error"):
             yield _line(f"  error: {visible(decided['error'])}", decided["ref"], width, "red")
         if decided["cut"]:

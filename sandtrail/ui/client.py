@@ -81,14 +81,16 @@ class Message(TypedDict):
     role: str
     text: str
     tool_call_id: NotRequired[str | None]
+    is_error: NotRequired[bool | None]
 
 
 class ToolCall(TypedDict):
-    """One call that the model asked for; `arguments` as the model wrote them."""
+    """One call that the model asked for; `arguments` as the model wrote them, `server` where the provider ran it."""
 
     id: str
     name: str
     arguments: Any
+    server: NotRequired[bool]
 
 
 class Input(TypedDict):
@@ -96,6 +98,7 @@ class Input(TypedDict):
 
     ref: str
     time_ns: int
+    api: NotRequired[str]
     model: str
     messages_total: int
     new_messages: list[Message]
@@ -108,6 +111,7 @@ class Decision(TypedDict):
     ref: str
     time_ns: int
     text: str
+    reasoning: NotRequired[str]
     tool_calls: list[ToolCall]
     commands: list[str]
     finish_reason: str | None

@@ -66,6 +66,16 @@ def test_every_act_finding_and_gap_carries_its_evidence() -> None:
         assert any(finding["verdict"] in line and finding["refs"][0] in line for line in lines)
 
 
+def test_a_tool_call_that_is_no_command_is_printed_with_where_it_ran() -> None:
+    timeline = story()
+    decision = next(turn["decision"] for turn in timeline["turns"] if turn["decision"])
+    called = {"id": "c", "name": "web_search", "arguments": '{"query": "\x1b[2J"}'}
+    decision |= {"commands": [], "tool_calls": [{**called, "server": True}, {**called, "name": "weather"}]}
+    text = printed(timeline, 120)
+    assert '→ web_search({"query": "\\x1b[2J"})  (at the provider\'s)' in text
+    assert '→ weather({"query": "\\x1b[2J"}) ' in text
+
+
 def test_findings_come_first_and_their_lines_are_marked() -> None:
     text = printed(story())
     assert text.index("findings") < text.index("turn 0")

@@ -291,10 +291,14 @@ def hostile() -> dict[str, Any]:
         for n, text in enumerate(HOSTILE)
     ]
     only = turn(1, list(HOSTILE), lines, 1.0)
-    only["input"]["new_messages"] = [{"role": text[:20], "text": text} for text in HOSTILE]
-    only["input"]["model"] = HOSTILE[0]
-    only["decision"] |= {"text": "\n".join(HOSTILE), "finish_reason": HOSTILE[1]}
-    only["decision"]["tool_calls"] = [{"id": text, "name": text, "arguments": {text: [text]}} for text in HOSTILE]
+    only["input"]["new_messages"] = [
+        {"role": text[:20], "text": text, "tool_call_id": text, "is_error": True} for text in HOSTILE
+    ]
+    only["input"] |= {"model": HOSTILE[0], "api": HOSTILE[0]}
+    only["decision"] |= {"text": "\n".join(HOSTILE), "reasoning": "\n".join(HOSTILE), "finish_reason": HOSTILE[1]}
+    only["decision"]["tool_calls"] = [
+        {"id": text, "name": text, "arguments": {text: [text]}, "server": True} for text in HOSTILE
+    ]
     finding = {
         "id": "h",
         "verdict": HOSTILE[0],

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from sandtrail.ui.address import UNEXPLAINED
 from sandtrail.ui.choose import began, grave, shorten
-from sandtrail.ui.client import Decision, Gap, Input, Output, ToolCall, Turn
+from sandtrail.ui.client import Decision, Gap, Input, Message, Output, ToolCall, Turn
 from sandtrail.ui.markup import Child, Markup, block, disclosure, join, link, tag
 from sandtrail.ui.text import as_text, json_lines, plain
 from sandtrail.ui.views.lines import Scene, gap_line, lines, verdicts
@@ -100,8 +100,9 @@ def _input(shown: Input | None, scene: Scene) -> Markup:
         return _part("Input", "not recorded", None, "input")
     new = shown["new_messages"]
     hint = f"what {plain(shown['model'], 60)} was shown: {len(new)} new of {shown['messages_total']} messages"
+    hint += f" · {plain(shown['api'], 40)}" if shown.get("api") else ""
     messages = [
-        tag("div", tag("b", message["role"]), _message(message["text"]), cls=f"message {_role(message['role'])}")
+        tag("div", tag("b", _who(message)), _message(message["text"]), cls=f"message {_role(message['role'])}")
         for message in new
     ]
     return _part("Input", hint, join(messages, _cut(shown["cut"])), "input", _open(scene, shown["ref"]))
@@ -122,6 +123,12 @@ def _message(said: str) -> Markup:
     return tag("div", rows, cls="object")
 
 
+def _who(message: Message) -> str:
+    role = plain(message["role"], 40)
+    call = f" · {plain(message['tool_call_id'] or '', 60)}" if message.get("tool_call_id") else ""
+    return role + call + (" · failed" if message.get("is_error") else "")
+
+
 def _role(role: str) -> str:
     return role if role in {"system", "user", "assistant", "tool"} else "other"
 
@@ -130,7 +137,9 @@ def _decision(answer: Decision | None, scene: Scene) -> Markup:
     if answer is None:
         return _part("Decision", "no answer was recorded", None, "decision")
     ended = f"what it answered · {plain(answer['finish_reason'] or 'no finish reason', 40)}"
+    thought = as_text(answer.get("reasoning", "")).strip()
     body = join(
+        disclosure("what it thought first", block(thought, "say"), cls="call", opened=False) if thought else None,
         block(answer["text"], "say") if as_text(answer["text"]).strip() else None,
         [tag("div", block(command, "command"), cls="run") for command in answer["commands"]],
         [_call(call, folded=bool(answer["commands"])) for call in answer["tool_calls"]],
@@ -145,7 +154,8 @@ def _call(call: ToolCall, folded: bool) -> Markup:
     name = join(tag("b", call["name"]), tag("span", call["id"], cls="dim"))
     arguments = call["arguments"]
     body = block(arguments if isinstance(arguments, str) else json_lines(arguments), "say")
-    return disclosure(join("tool call ", name), body, cls="call", opened=not folded)
+    kind = "tool call at the provider's " if call.get("server") else "tool call "
+    return disclosure(join(kind, name), body, cls="call", opened=not folded)
 
 
 def _happened(outputs: Sequence[Output], scene: Scene, turn: int | str, gaps: Sequence[Gap]) -> Markup:
