@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import time
 from collections.abc import Mapping
-from typing import Any, Protocol
-
-import structlog
+from typing import Any
 
 from sandtrail import __version__
+from sandtrail.collector.frames import Frames, Spool
 from sandtrail.collector.gateway.egress import Resolver
 from sandtrail.collector.gateway.fingerprint import Fingerprinter
 from sandtrail.collector.gateway.policy import Policy
 from sandtrail.collector.gateway.redact import Redactor
 from sandtrail.errors import StoreError
 
-__all__ = ["Session", "Stream", "UnrecordedError"]
+__all__ = ["Session", "UnrecordedError"]
 
 SEES = [
     "HTTP/1.1, HTTP/2 and WebSocket through the proxy, whole, up to the recorded limits",
@@ -28,31 +24,6 @@ BLIND = [
     "content of connections whose client does not trust the gateway's certificate: name and byte counts only",
     "credentials: replaced by keyed fingerprints before anything is written",
 ]
-
-_log = structlog.get_logger(__name__)
-
-
-class Stream(Protocol):
-    """What the gateway asks of the store's streams."""
-
-    id: int
-    seq: int
-
-    def write(self, payload: bytes, *, urgent: bool = False) -> int:
-        """Record a frame."""
-
-    def note(self, note: Mapping[str, Any], *, urgent: bool = True) -> None:
-        """Record an act of the collector."""
-
-    def close(self, reason: str, **facts: Any) -> None:
-        """Record the stream's end."""
-
-
-class Spool(Protocol):
-    """Where streams are opened."""
-
-    def open(self, descriptor: Mapping[str, Any]) -> Stream:
-        """Begin a stream."""
 
 
 class UnrecordedError(Exception):
@@ -72,34 +43,20 @@ class Session:
         self.memory = self.policy.limits.memory
         self.counts = {"connections": 0, "refused": 0, "exchanges": 0, "up_bytes": 0, "down_bytes": 0}
         self.closed = False
-        self._lost = 0
-        self._lost_from_ns = 0
         own = {"source": "gateway", "version": __version__, "sees": SEES, "blind": BLIND, **self.policy.described()}
         self.stream = spool.open({**descriptor, **own, "session": name})
+        self._frames = Frames(self.stream, name)
 
     def write(self, frame: Mapping[str, Any], *, urgent: bool = False) -> None:
         """Record a frame, its bytes in base64: it is in the spool when this returns. Raises UnrecordedError where it is
         not and the policy is to stop then; otherwise the loss becomes a gap record as soon as one can be written."""
         if self.closed:
             raise UnrecordedError("the session has ended")
-        payload = _encode(frame)
         try:
-            if self._lost:
-                self._note_gap()
-            self.stream.write(payload, urgent=urgent)
+            self._frames.write(frame, urgent=urgent)
         except StoreError as error:
-            if not self._lost:
-                self._lost_from_ns = time.time_ns()
-                _log.error("cannot record", session=self.name, error=str(error), policy=self.policy.on_failure)
-            self._lost += 1
             if self.policy.on_failure == "stop":
                 raise UnrecordedError(str(error)) from error
-
-    def _note_gap(self) -> None:
-        at = self.stream.seq
-        bounds = {"after_seq": at - 1, "before_seq": at, "from_ns": self._lost_from_ns, "to_ns": time.time_ns()}
-        self.stream.note({"note": "gap", "cause": "the spool could not be written", "count": self._lost, **bounds})
-        self._lost = 0
 
     def reserve(self, size: int) -> bool:
         """Take `size` bytes of the session's memory for a body that is kept whole; `release` gives them back."""
@@ -115,17 +72,5 @@ class Session:
     def close(self, reason: str) -> None:
         """End the stream. Raises StoreError when its end can't be recorded."""
         if not self.closed:
-            if self._lost:
-                self._note_gap()
-            self.stream.close(reason, **self.counts)
+            self._frames.close(reason, **self.counts)
             self.closed = True
-
-
-def _encode(frame: Mapping[str, Any]) -> bytes:
-    """Compact JSON. Base64 needs no escaping, and a body is long: it is put in as it is."""
-    text = {name: value for name, value in frame.items() if not isinstance(value, bytes)}
-    parts = [json.dumps(text, separators=(",", ":")).encode()[:-1]]
-    for name, value in frame.items():
-        if isinstance(value, bytes):
-            parts += [b',"', name.encode(), b'":"', base64.b64encode(value), b'"']
-    return b"".join([*parts, b"}"])
