@@ -1,0 +1,79 @@
+"""What a fuzzer calls: `TARGETS`, name -> function. Each takes any bytes; none may raise, hang or grow without bound.
+
+A target for a decoder of model calls takes bytes as `exchange_of` reads them. To add one: write a function of bytes,
+put it into `TARGETS`, and give it a line in `SEEDS` from which a fuzzer finds its way into the format.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, Final
+
+from sandtrail.replay.models import Exchange, ModelCall, decode_exchange
+
+__all__ = ["SEEDS", "TARGETS", "decoded", "exchange_of"]
+
+_CODINGS = ("", "gzip", "br", "zstd", "deflate", "identity, gzip", "gzip, gzip", "x-unknown")
+_MEDIA = ("application/json", "text/event-stream", "", "text/html", "application/vnd.amazon.eventstream")
+
+
+def exchange_of(data: bytes, url: str, method: str = "POST") -> Exchange:
+    """Bytes -> an exchange: one byte each for coding, media type, and flags; then request NUL response.
+
+    Without the NUL all of it is the request. Flags: 1 the response was cut, 2 the request was, 4 it broke off, 8 its
+    status is an error's, 16 the bodies came as chunks.
+    """
+    head, rest = data[:3].ljust(3, b"\0"), data[3:]
+    asked, _, answered = rest.partition(b"\0")
+    flags = head[2]
+    media = _MEDIA[head[1] % len(_MEDIA)]
+    headers = [("Content-Type", media), ("Content-Encoding", _CODINGS[head[0] % len(_CODINGS)])]
+    exchange = Exchange("f", "1", method=method, url=url, response_headers=headers, status=500 if flags & 8 else 200)
+    exchange.response_cut, exchange.request_cut = bool(flags & 1), bool(flags & 2)
+    exchange.error = "broke off" if flags & 4 else None
+    if flags & 16:
+        exchange.request_chunks, exchange.chunks = bytearray(asked), bytearray(answered)
+    else:
+        exchange.request_body, exchange.response_body = asked, answered
+    return exchange
+
+
+def decoded(url: str, data: bytes, method: str = "POST") -> None:
+    """Decode an exchange at this URL, and see that what comes out can be written down."""
+    call = decode_exchange(exchange_of(data, url, method))
+    if call is not None:
+        json.dumps([*_words(call), call.problems], ensure_ascii=False).encode()
+        assert len(call.problems) <= 50
+        assert call.problems_total >= len(call.problems)
+
+
+def _words(call: ModelCall) -> Iterator[Any]:
+    """All of a call that a timeline may show."""
+    yield from (call.model, call.conversation, call.previous, call.response_id, call.response_model, call.error)
+    yield from call.tools
+    for message in call.messages:
+        yield from (message.role, message.text, message.tool_call_id)
+        yield from ((tool.id, tool.name, tool.arguments) for tool in message.tool_calls)
+    for choice in call.choices:
+        yield from (choice.text, choice.reasoning, choice.refusal, choice.finish_reason)
+        yield from ((tool.id, tool.name, tool.arguments) for tool in choice.tool_calls)
+
+
+TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
+    "openai_chat": partial(decoded, "https://h/v1/chat/completions"),
+    "any_path": partial(decoded, "https://h/"),
+}
+
+SEEDS: Final[Mapping[str, tuple[bytes, ...]]] = {
+    "openai_chat": (
+        b'\0\0\0{"model":"m","messages":[{"role":"user","content":"x"}],"tools":[{"type":"function"}]}\0'
+        b'{"choices":[{"index":0,"message":{"content":"x","tool_calls":[{"id":"1","function":{"name":"f",'
+        b'"arguments":"{}"}}]},"finish_reason":"stop"}],"usage":{}}',
+        b'\0\1\0{"messages":[]}\0data: {"choices":[{"index":0,"delta":{"content":"x","tool_calls":[{"index":0,'
+        b'"function":{"arguments":"{"}}]}}]}\n\ndata: [DONE]\n\n',
+    ),
+    "any_path": (b'\0\0\0{"messages":[]}\0{"object":"chat.completion","choices":[]}',),
+}
+"""Where to begin: inputs of the shape that a target reads."""
