@@ -8,7 +8,7 @@ and not a word: an agent could otherwise blot out any word of the record by nami
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
@@ -70,9 +70,13 @@ class Redactor:
         """What stands in place of `secret`."""
         return self._fingerprints.mark(name, secret).encode()
 
-    def scan(self) -> Scan:
-        """A text that will come in pieces."""
-        return Scan(self._patterns, self._literals, self.mark)
+    def scan(self, mark: Callable[[str, bytes], bytes] | None = None) -> Scan:
+        """A text that will come in pieces; `mark` says what stands for a secret where the usual mark does not fit."""
+        return Scan(self._patterns, self._literals, mark or self.mark)
+
+    def names_secret(self, name: str) -> bool:
+        """Whether the value under a header's or an attribute's name is a secret."""
+        return name in self._headers or (_SECRET_HEADER.fullmatch(name) is not None and name not in _PLAIN_HEADERS)
 
     def text(self, data: bytes) -> tuple[bytes, int]:
         """A text that is all there."""
@@ -100,8 +104,7 @@ class Redactor:
     def _header(self, name: str, value: bytes) -> tuple[bytes, int]:
         if name in _COOKIE_HEADERS:
             return self._cookies(name, value)
-        secret = name in self._headers or (_SECRET_HEADER.fullmatch(name) and name not in _PLAIN_HEADERS)
-        if not secret or not value.strip():
+        if not self.names_secret(name) or not value.strip():
             return self.text(value)
         scheme = _SCHEME.fullmatch(value.strip()) if name.endswith("authorization") else None
         if scheme is None:
