@@ -25,6 +25,7 @@ BENCHES = {
     "size": "bytes on disk of a real recording",
     "memory": "ten million frames appended and verified: memory, and whether cost per frame grows",
     "verify": "verification on all cores, beside plain hashing",
+    "gateway": "a streamed model call through the gateway, beside direct and beside bare mitmproxy",
     "proof": "one proof made, and checked",
 }
 
@@ -58,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _options(argv: list[str] | None) -> argparse.Namespace:
-    text = "\n".join(f"  {name:8}{what}" for name, what in BENCHES.items())
+    text = "\n".join(f"  {name:9}{what}" for name, what in BENCHES.items())
     parser = argparse.ArgumentParser(
         prog="bench",
         description=f"What Sandtrail costs. The benches, all of them by default:\n{text}",

@@ -1,0 +1,1 @@
+"""The parts of the gateway's bench: a model that streams, bare mitmproxy, Sandtrail's gateway, and a client."""
