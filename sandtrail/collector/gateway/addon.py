@@ -10,15 +10,15 @@ from mitmproxy.proxy import layer, layers, server_hooks
 
 from sandtrail.collector.gateway.connection import Connection
 from sandtrail.collector.gateway.exchange import Exchange
-from sandtrail.collector.gateway.policy import Upstream
 from sandtrail.collector.gateway.redact import printable
+from sandtrail.collector.gateway.route import Refusal, route
 from sandtrail.collector.gateway.session import UnrecordedError
 from sandtrail.collector.gateway.tunnel import Tunnel, record_message, record_websocket_end
 
 __all__ = ["Recorder"]
 
 _DNS_PORTS = frozenset({53, 5353})
-_UNRECORDED = "the gateway cannot record this traffic now, and its policy is to let nothing pass unrecorded"
+_UNRECORDED = Refusal(503, "unrecorded", "nothing may pass that cannot be recorded, and now it cannot")
 
 
 class Recorder:
@@ -50,9 +50,10 @@ class Recorder:
         """The connection's task asks once more whether it may: see `egress`."""
         assert data.server.address is not None
         link = self._link(data.client)
-        denial = link.session.policy.rules.denial([data.server.address[0]])
-        if denial and data.server.address not in link.mapped:
-            data.server.error = denial
+        rules, host = link.session.policy.rules, data.server.address[0]
+        decision = rules.judge_tunnel(host) if link.tunnelled else rules.judge_host(host)
+        if decision.denial and data.server.address not in link.mapped:
+            data.server.error = decision.denial
 
     def http_connect(self, flow: http.HTTPFlow) -> None:
         """A CONNECT; what it is for is decided by what comes through it."""
@@ -62,7 +63,7 @@ class Recorder:
         try:
             link.record_connect(flow.request.host, flow.request.port, method="CONNECT", headers=headers)
         except UnrecordedError:
-            flow.response = _answer(503, _UNRECORDED)
+            flow.response = _answer(_UNRECORDED)
 
     def next_layer(self, nextlayer: layer.NextLayer) -> None:
         """mitmproxy takes whatever goes to port 53 for DNS, which nothing here records; as bytes it is recorded."""
@@ -93,7 +94,7 @@ class Recorder:
         try:
             if not link.connected:
                 link.record_connect(flow.request.host, flow.request.port)
-            refusal = await self._route(link, flow, exchange)
+            refusal = await route(link, flow, exchange)
             if exchange.ended:
                 _kill(flow)  # the client has gone while its name was looked up
             elif refusal is not None:
@@ -103,7 +104,7 @@ class Recorder:
                 exchange.stream_request()
                 _keep_ours(flow.request)
         except UnrecordedError:
-            flow.metadata["refusal"] = (503, "unrecorded", _UNRECORDED)
+            flow.metadata["refusal"] = _UNRECORDED
 
     async def request(self, flow: http.HTTPFlow) -> None:
         """All of the request is there, or all of it has passed."""
@@ -119,35 +120,18 @@ class Recorder:
             await exchange.record_request()
             _keep_ours(flow.request)
             if refusal is not None:
-                status, reason, message = refusal
-                digest = {"rules": link.session.policy.rules.digest} if reason == "denied" else {}
-                exchange.fail(message, by="gateway", reason=reason, status=status, **digest)
-                flow.response = _answer(status, message)
+                exchange.fail(
+                    refusal.message, by="gateway", reason=refusal.reason, status=refusal.status, **refusal.facts
+                )
+                flow.response = _answer(refusal)
         except UnrecordedError as error:
             if streamed:
                 link.abort(str(error))
             else:
-                flow.metadata["refusal"] = (503, "unrecorded", _UNRECORDED)
-                flow.response = _answer(503, _UNRECORDED)
+                flow.metadata["refusal"] = _UNRECORDED
+                flow.response = _answer(_UNRECORDED)
         if exchange.done and flow.response is not None:
             link.exchanges.pop(flow.id, None)
-
-    async def _route(self, link: Connection, flow: http.HTTPFlow, exchange: Exchange) -> tuple[int, str, str] | None:
-        """Send the request where the policy says; the status, reason and text of the refusal where it may not go."""
-        request, policy = flow.request, link.session.policy
-        names = [request.host, request.host_header or "", flow.client_conn.sni or ""]
-        if reason := policy.rules.denial(_without_port(name) for name in names):
-            return 403, "denied", f"Sandtrail's gateway: {reason}\n"
-        if upstream := policy.upstream(request.host):
-            exchange.upstream = str(upstream)
-            link.mapped.add((upstream.host, upstream.port))
-            _redirect(request, upstream)
-            return None
-        try:
-            reason = await link.session.resolver.refusal(request.host)
-        except OSError as error:
-            return 502, "unresolved", f"Sandtrail's gateway: cannot resolve {printable(request.host)[:255]}: {error}\n"
-        return (403, "refused", f"Sandtrail's gateway: {reason}\n") if reason else None
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         """An upstream's response begins, or one of ours."""
@@ -247,28 +231,12 @@ def _kill(flow: http.HTTPFlow) -> None:
         flow.kill()  # type: ignore[no-untyped-call]
 
 
-def _answer(status: int, text: str) -> http.Response:
+def _answer(refusal: Refusal) -> http.Response:
     headers = {"content-type": "text/plain; charset=utf-8", "server": "sandtrail-gateway"}
-    return http.Response.make(status, text.encode("utf-8", "replace"), headers)
+    return http.Response.make(refusal.status, refusal.text.encode("utf-8", "replace"), headers)
 
 
 def _keep_ours(request: http.Request) -> None:
     """Take out what the client said to its proxy, and to nobody else."""
     for name in ("proxy-authorization", "proxy-connection"):
         request.headers.pop(name, None)
-
-
-def _without_port(name: str) -> str:
-    if name.startswith("["):
-        return name[1:].partition("]")[0]
-    return name.rpartition(":")[0] if name.count(":") == 1 else name
-
-
-def _redirect(request: http.Request, upstream: Upstream) -> None:
-    """Like curl's --connect-to: a mapped name keeps its Host header, unless the upstream is itself a name."""
-    path = upstream.path.encode() + request.data.path if request.data.path.startswith(b"/") else request.data.path
-    if not upstream.is_address:
-        request.host = upstream.host  # sets the Host header too
-    request.data.host, request.data.port = upstream.host, upstream.port
-    request.data.scheme = upstream.scheme.encode()
-    request.data.path = path

@@ -12,6 +12,7 @@ from mitmproxy.net.http.url import hostport
 
 from sandtrail.collector.gateway.passage import Passage, Whole
 from sandtrail.collector.gateway.redact import printable
+from sandtrail.collector.gateway.rules import Decision
 from sandtrail.collector.gateway.session import Session
 from sandtrail.collector.gateway.tap import Tap
 
@@ -55,6 +56,7 @@ class Exchange:
         self._request_recorded = False
         self._request_ended = False
         self._reserved = 0
+        self._decision: dict[str, Any] = {}
         self.upstream = ""
         """The base address that this request went to instead of its own."""
         self.ended = False
@@ -64,6 +66,12 @@ class Exchange:
     def done(self) -> bool:
         """Whether nothing of it is to come any more."""
         return self.ended and self._request_ended
+
+    def decided(self, decision: Decision) -> None:
+        """By which rule the request may leave, if it may."""
+        rules = self._session.policy.rules
+        if rules and not decision.denial:
+            self._decision = {"rules": rules.digest, "rule": decision.rule}
 
     # -- the request ---------------------------------------------------------------------------------------------------
 
@@ -129,6 +137,7 @@ class Exchange:
             "http_version": printable(request.data.http_version)[:16],
             "headers": headers,
             "start_ns": _ns(request.timestamp_start),
+            **self._decision,
         }
         return frame | ({"upstream": self.upstream} if self.upstream else {})
 

@@ -2,24 +2,22 @@
 descriptor.
 
     {"upstream": {"api.openai.com": "http://127.0.0.1:8089"},     requests for this name go to that base address
-     "rules": {"allow": ["*.example.org"], "deny": ["bad.*"]},    globs of names; deny wins; no "allow" allows the rest
+     "rules": {"allow": ["*.example.org"], "deny": ["bad.*"]},    see `rules`
      "redact": {…}, "limits": {…}, "on_failure": "stop" | "pass"}
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
-from fnmatch import translate
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from sandtrail.collector.gateway.rules import Rules, canonical
 from sandtrail.errors import UsageError
 
-__all__ = ["Limits", "Policy", "Rules", "Upstream", "canonical"]
+__all__ = ["Limits", "Policy", "Upstream"]
 
 MIB = 1 << 20
 
@@ -67,61 +65,6 @@ class Upstream:
         return f"{self.scheme}://{host}:{self.port}{self.path}"
 
 
-def canonical(host: str) -> str:
-    """A host name as it is compared: lower case, no final dot, internationalized labels encoded."""
-    name = host.strip().rstrip(".").lower()
-    try:
-        return name if name.isascii() else name.encode("idna").decode()
-    except UnicodeError:
-        return name
-
-
-def _globs(rules: Mapping[str, Any], key: str) -> list[str] | None:
-    globs = rules.get(key)
-    if globs is None:
-        return None
-    if not isinstance(globs, list) or not all(isinstance(glob, str) and 0 < len(glob) <= 255 for glob in globs):
-        raise UsageError(f'rules: {key!r} is a list of names such as "*.example.org"')
-    return [canonical(glob) for glob in globs]
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """Which names may be asked for."""
-
-    allow: tuple[str, ...] | None = None
-    deny: tuple[str, ...] = ()
-    _patterns: dict[str, re.Pattern[str]] = field(default_factory=dict, compare=False, repr=False)
-
-    @classmethod
-    def parse(cls, rules: Any) -> Rules:
-        """Read the descriptor's part. Raises UsageError."""
-        if rules is None:
-            return cls()
-        if not isinstance(rules, Mapping) or not set(rules) <= {"allow", "deny"}:
-            raise UsageError('rules are {"allow": [names], "deny": [names]}')
-        allow, deny = _globs(rules, "allow"), _globs(rules, "deny") or []
-        made = cls(None if allow is None else tuple(allow), tuple(deny))
-        made._patterns.update((glob, re.compile(translate(glob))) for glob in [*(allow or ()), *deny])
-        return made
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the rules as canonical JSON: which rules a decision was made by."""
-        text = json.dumps({"allow": self.allow, "deny": self.deny}, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
-
-    def denial(self, names: Iterable[str]) -> str | None:
-        """Why one of these names may not be asked for; None when all may."""
-        for name in {canonical(name) for name in names if name}:
-            for glob in self.deny:
-                if self._patterns[glob].fullmatch(name):
-                    return f"{name} is denied by the rule {glob}"
-            if self.allow is not None and not any(self._patterns[glob].fullmatch(name) for glob in self.allow):
-                return f"{name} is not among the names that the rules allow"
-        return None
-
-
 @dataclass(frozen=True, slots=True)
 class Policy:
     """All of it."""
@@ -153,7 +96,7 @@ class Policy:
         """For the stream's first frame."""
         return {
             "upstream": {name: str(upstream) for name, upstream in self.upstreams.items()},
-            "rules": {"allow": self.rules.allow, "deny": self.rules.deny, "sha256": self.rules.digest},
+            "rules": {**self.rules.described(), "sha256": self.rules.digest},
             "limits": asdict(self.limits),
             "on_failure": self.on_failure,
         }

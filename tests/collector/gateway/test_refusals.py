@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from sandtrail.collector.gateway.policy import Rules
+from sandtrail.collector.gateway.rules import Rules
 from tests.collector.gateway.harness import Gateway, body, wait_for
 from tests.collector.gateway.upstream import Server
 

@@ -1,0 +1,82 @@
+"""Where a request goes, and whether it may: the rules first, then the operator's upstreams, then addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mitmproxy import http
+
+from sandtrail.collector.gateway.connection import Connection
+from sandtrail.collector.gateway.exchange import Exchange
+from sandtrail.collector.gateway.policy import Upstream
+from sandtrail.collector.gateway.redact import printable
+
+__all__ = ["Refusal", "route"]
+
+# Servers and frameworks that take one of these take it for the method.
+_OVERRIDES = ("x-http-method-override", "x-http-method", "x-method-override")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What the client is told instead of an answer from elsewhere; `facts` are the error frame's."""
+
+    status: int
+    reason: str
+    message: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """The body of the answer."""
+        return f"Sandtrail's gateway: {self.message}\n"
+
+
+async def route(link: Connection, flow: http.HTTPFlow, exchange: Exchange) -> Refusal | None:
+    """Send the request where the policy says; the refusal where it may not go."""
+    request, policy = flow.request, link.session.policy
+    decision = policy.rules.judge(names_of(flow), _methods(request), request.path)
+    exchange.decided(decision)
+    if decision.denial:
+        facts = {"rules": policy.rules.digest, "rule": decision.rule}
+        return Refusal(403, "denied", decision.denial, facts)
+    if upstream := policy.upstream(request.host):
+        exchange.upstream = str(upstream)
+        link.mapped.add((upstream.host, upstream.port))
+        _redirect(request, upstream)
+        return None
+    try:
+        reason = await link.session.resolver.refusal(request.host)
+    except OSError as error:
+        return Refusal(502, "unresolved", f"cannot resolve {printable(request.host)[:255]}: {error}")
+    return Refusal(403, "refused", reason) if reason else None
+
+
+def names_of(flow: http.HTTPFlow) -> list[str]:
+    """Every host that somebody on the way may take for the one that is meant."""
+    request = flow.request
+    names = [request.host, request.host_header or "", request.authority, flow.client_conn.sni or ""]
+    return list(dict.fromkeys(filter(None, map(_without_port, names))))
+
+
+def _methods(request: http.Request) -> list[str]:
+    named = [value for name in _OVERRIDES for value in request.headers.get_all(name)]
+    return [request.method, *(value.strip() for value in named)]
+
+
+def _without_port(name: str) -> str:
+    if name.startswith("["):
+        return name[1:].partition("]")[0]
+    return name.rpartition(":")[0] if name.count(":") == 1 else name
+
+
+def _redirect(request: http.Request, upstream: Upstream) -> None:
+    """Like curl's --connect-to: a mapped name keeps its Host header, unless the upstream is itself a name."""
+    path = upstream.path.encode() + request.data.path if request.data.path.startswith(b"/") else request.data.path
+    if not upstream.is_address:
+        request.host = upstream.host  # sets the Host header too
+    request.data.host, request.data.port = upstream.host, upstream.port
+    request.data.scheme = upstream.scheme.encode()
+    request.data.path = path
