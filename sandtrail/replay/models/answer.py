@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from typing import Any
 
-from sandtrail.replay.models.body import content_type
-from sandtrail.replay.models.call import ModelCall, scrub
+from sandtrail.replay.models.body import content_type, load_json
+from sandtrail.replay.models.call import ModelCall, ToolCall, scrub
 from sandtrail.replay.models.exchange import Exchange
 
-__all__ = ["as_objects", "as_text", "is_event_stream", "settle"]
+__all__ = ["as_json", "as_objects", "as_text", "flowing", "is_event_stream", "once", "settle", "tool_call"]
 
 MAX_TEXT = 10_000
 
@@ -21,6 +23,42 @@ def as_text(value: Any) -> str:
         return "" if value is None else scrub(str(value)[:MAX_TEXT])
     except RecursionError:
         return "[nested too deeply to show]"
+
+
+def as_json(value: Any) -> str:
+    """A value that came as JSON, as JSON again; a string as it is, nothing as an empty string."""
+    if isinstance(value, str):
+        return scrub(value)
+    try:
+        return "" if value is None else scrub(json.dumps(value, ensure_ascii=False))
+    except (RecursionError, TypeError, ValueError):
+        return as_text(value)
+
+
+def tool_call(ident: str, name: str, arguments: Any, server: bool = False) -> ToolCall:
+    """A tool call whose arguments are text as the model wrote it or, where the API reads it, a value of JSON."""
+    text = as_json(arguments)
+    parsed = arguments if not isinstance(arguments, str) else load_json(text)[0] if text else None
+    return ToolCall(ident, name, text, parsed, server)
+
+
+def flowing(pieces: Iterable[str | None]) -> str:
+    """The words of an answer's blocks: those that follow each other run on, what stands between (None) parts them."""
+    out: list[str] = []
+    parted = False
+    for piece in pieces:
+        if piece is None:
+            parted = bool(out)
+        elif piece:
+            out.append(f"\n{piece}" if parted else piece)
+            parted = False
+    return scrub("".join(out))
+
+
+def once(call: ModelCall, text: str) -> None:
+    """Name a problem that may come again many times."""
+    if scrub(text)[:300] not in call.problems:
+        call.problem(text)
 
 
 def as_objects(value: Any, limit: int, call: ModelCall, what: str) -> list[dict[str, Any]]:

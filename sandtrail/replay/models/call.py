@@ -53,6 +53,8 @@ class Choice:
     """What the model thought before it answered, as far as the API shows it."""
     refusal: str | None = None
     tool_calls: list[ToolCall] = field(default_factory=list)
+    results: list[Message] = field(default_factory=list)
+    """Results of tools that ran at the provider, where they came with the answer."""
     finish_reason: str | None = None
     message: dict[str, Any] = field(default_factory=dict)
     """The answer's message with every field that came, known or not."""
