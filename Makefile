@@ -11,7 +11,8 @@ setup: system .venv/.ready  ## get what is needed: packages of the distribution 
 system:
 	@tools/system
 
-.venv/.ready: requirements/dev.lock requirements/bootstrap.lock pyproject.toml .python-version tools/environment
+.venv/.ready: requirements/dev.lock requirements/bootstrap.lock pyproject.toml .python-version tools/environment \
+		hatch_build.py sandtrail/store/_hashing.c
 	@tools/environment
 
 run: need-root setup  ## record the demonstration, then leave the API and the page up

@@ -237,8 +237,10 @@ def ui(
 
 @app.command(name="version")
 def version() -> None:
-    """Print the version."""
-    print(__version__)
+    """Print the version, and whether hashing was compiled."""
+    from sandtrail.store import native
+
+    print(f"{__version__}\n{native.said}")
 
 
 def main() -> None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from sandtrail.store import native
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 # Where `make runsc` and `make runsc-all` leave what they build: outside of the checkout, so that clones share it.
 CACHE = Path(os.environ.get("SANDTRAIL_CACHE") or Path("~/.cache/sandtrail").expanduser())
@@ -111,6 +113,10 @@ PARTS: dict[str, Part] = {
     "conntrack": _apt("conntrack"),
     "chromium": _apt("chromium", "chromium", "chromium-browser"),
     "cc": _apt("gcc libc6-dev", "cc"),
+    "hashing-in-c": Part(
+        lambda: native.hashing is not None,
+        "apt-get install gcc libc6-dev python3-dev, then tools/environment",
+    ),
     "go": Part(_program("go"), "install Go 1.21 or later (see README.md, section Settings)"),
     "git": _apt("git"),
     "make": _apt("make"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -162,6 +163,27 @@ def test_wheel_carries_every_file_of_the_package_and_nothing_else(wheel: Path) -
     assert set(tracked.stdout.split()) <= carried
     assert all(name.startswith("sandtrail/") for name in carried)
     assert not any(name.endswith(".pyc") for name in carried)
+
+
+@pytest.mark.needs("hashing-in-c")
+def test_wheel_with_c_in_it_names_its_platform_and_serves_every_python(wheel: Path) -> None:
+    assert "-cp312-abi3-linux_" in wheel.name
+    assert "sandtrail/store/_hashing.abi3.so" in zipfile.ZipFile(wheel).namelist()
+
+
+def test_without_a_compiler_the_wheel_is_for_every_machine_and_it_is_said_why(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=CHECKOUT,
+        env={**os.environ, "CC": "/nowhere/cc"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    [made] = tmp_path.glob("*.whl")
+    assert made.name.endswith("-py3-none-any.whl")
+    assert not any(name.endswith(".so") for name in zipfile.ZipFile(made).namelist())
+    assert "_hashing.c was not compiled; Python goes on without it" in done.stdout + done.stderr
 
 
 @pytest.mark.needs("index")

@@ -8,10 +8,11 @@ from typing import Any
 import cbor2
 
 from sandtrail.errors import DamagedError, ErasedError, NotFoundError, StoreError
-from sandtrail.store.frames import SALT_SIZE, Frame, Kind, Ref
+from sandtrail.store.frames import Frame, Kind, Ref
+from sandtrail.store.leaves import SALT_SIZE
 from sandtrail.store.log import read_checkpoint
 from sandtrail.store.manifest import decode_entry
-from sandtrail.store.merkle import inclusion_path, leaf_hash, root_from_path
+from sandtrail.store.merkle import hash_at, inclusion_path, leaf_hash, root_from_path
 from sandtrail.store.note import open_checkpoint
 from sandtrail.store.reader import LogReader
 from sandtrail.store.segments import open_segment
@@ -53,7 +54,7 @@ class Proof:
     checkpoint: str = ""
     manifest: dict[str, Any] = field(default_factory=dict)
     checks: list[Check] = field(default_factory=list)
-    leaves: list[bytes] = field(default_factory=list, repr=False)
+    leaves: bytearray = field(default_factory=bytearray, repr=False)
 
     @property
     def verified(self) -> bool:
@@ -140,11 +141,12 @@ def _check_blob(reader: LogReader, proof: Proof) -> str:
 
 def _check_frame(reader: LogReader, proof: Proof) -> str:
     """The frame is a leaf of the segment's tree."""
-    place, leaves = proof.ref.place, proof.leaves
-    proof.leaf, proof.inner, proof.inner_root = leaves[place], inclusion_path(leaves, place), proof.manifest["root"]
-    if root_from_path(proof.leaf, place, len(leaves), proof.inner) != proof.inner_root:
+    place, count, leaves = proof.ref.place, proof.frames_in_segment, proof.leaves
+    proof.leaf, proof.inner = hash_at(leaves, place), inclusion_path(leaves, place)
+    proof.inner_root = proof.manifest["root"]
+    if root_from_path(proof.leaf, place, count, proof.inner) != proof.inner_root:
         raise DamagedError(f"frame {proof.ref} does not lead to the root in its segment's manifest")
-    return f"leaf {place} of {len(leaves)}, {len(proof.inner)} hashes to the segment's root"
+    return f"leaf {place} of {count}, {len(proof.inner)} hashes to the segment's root"
 
 
 def _check_place(_reader: LogReader, proof: Proof) -> str:

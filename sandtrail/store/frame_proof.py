@@ -23,11 +23,12 @@ import cbor2
 
 from sandtrail.errors import DamagedError, NotFoundError, StoreError
 from sandtrail.store.epochs import parse_certificate
-from sandtrail.store.frames import SALT_SIZE, Ref, frame_leaf
+from sandtrail.store.frames import Ref
 from sandtrail.store.layout import Layout
+from sandtrail.store.leaves import SALT_SIZE, frame_leaf
 from sandtrail.store.log import read_checkpoint
 from sandtrail.store.manifest import decode_entry
-from sandtrail.store.merkle import inclusion_paths, leaf_hash, root_from_path
+from sandtrail.store.merkle import hash_at, inclusion_paths, leaf_hash, root_from_path
 from sandtrail.store.note import Checkpoint, Verifier, open_checkpoint, parse_note, signed_by
 from sandtrail.store.reader import LogReader, open_log
 from sandtrail.store.schema import check_entry
@@ -116,12 +117,12 @@ def _make(home: Path, number: int, places: Sequence[int]) -> list[bytes]:
     entry = tiles.entry(index)
     manifest = decode_entry(index, entry).map
     segment = open_segment(home, manifest)
-    leaves, salts = segment.leaves(), segment.salts()
-    outside = next((place for place in places if not 0 <= place < len(leaves)), None)
+    leaves, salts, count = segment.leaves(), segment.salts(), segment.count
+    outside = next((place for place in places if not 0 <= place < count), None)
     if outside is not None:
-        raise NotFoundError(f"segment {number} has {len(leaves)} frames, so there is no {number}.{outside}")
+        raise NotFoundError(f"segment {number} has {count} frames, so there is no {number}.{outside}")
     paths = inclusion_paths(leaves, places)
-    if root_from_path(leaves[places[0]], places[0], manifest["frames"], paths[0]) != manifest["root"]:
+    if root_from_path(hash_at(leaves, places[0]), places[0], manifest["frames"], paths[0]) != manifest["root"]:
         raise DamagedError(f"the frames of segment {number} do not lead to its root; run: sandtrail verify")
     outer = tiles.inclusion(index)
     if root_from_path(leaf_hash(entry), index, checkpoint.size, outer) != checkpoint.root:

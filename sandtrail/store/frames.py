@@ -1,20 +1,14 @@
-"""What a frame is, how it is named, and the Merkle leaf that commits to it."""
+"""What a frame is and how it is named."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from enum import IntEnum
-from hashlib import sha256
-from struct import Struct
 from typing import NamedTuple
 
 from sandtrail.errors import UsageError
 
-__all__ = ["SALT_SIZE", "Frame", "Kind", "Ref", "Stamp", "frame_leaf", "frame_leaves", "stamp"]
-
-SALT_SIZE = 32
-_HEADS = {0: Struct("<c0sQQBQQQ"), SALT_SIZE: Struct(f"<c{SALT_SIZE}sQQBQQQ")}
+__all__ = ["Frame", "Kind", "Ref", "Stamp", "stamp"]
 
 
 class Kind(IntEnum):
@@ -79,40 +73,3 @@ class Frame(NamedTuple):
     def ref(self) -> str:
         """The frame's name, `12.345`."""
         return f"{self.segment}.{self.place}"
-
-
-def frame_leaf(
-    stream: int, seq: int, kind: int, when: tuple[int, int, int], payload: bytes, salt: bytes = b""
-) -> bytes:
-    """The RFC 6962 leaf hash of a frame: SHA-256(00 || salt || stream || seq || kind || three clocks || payload).
-
-    All integers are little-endian, 64 bits wide but for the kind (8). Place, source, order and times are inside the
-    leaf, so none of them can be changed without changing the segment's root; the salt (32 bytes, none in format 1)
-    keeps a guessed payload from being confirmed once the data key is gone.
-    """
-    return frame_leaves(stream, seq, kind, when, (len(payload),), payload, salt)[0]
-
-
-def frame_leaves(
-    stream: int,
-    seq: int,
-    kind: int,
-    when: tuple[int, int, int],
-    lengths: Sequence[int],
-    payloads: bytes,
-    salts: bytes = b"",
-) -> list[bytes]:
-    """The leaves of frames that were received together, the first of which is `seq`; see `frame_leaf`.
-
-    `payloads` and `salts` are the frames' own, one after the other. (By far the hottest loop of sealing and verifying:
-    all that is the same for the frames is taken out of it, and hashing goes apart from asking for the digests.)
-    """
-    width = SALT_SIZE if salts else 0
-    pack = _HEADS[width].pack
-    messages = []
-    at = mark = 0
-    for length in lengths:
-        end, past = at + length, mark + width
-        messages.append(pack(b"\0", salts[mark:past], stream, seq, kind, *when) + payloads[at:end])
-        at, mark, seq = end, past, seq + 1
-    return [hashed.digest() for hashed in map(sha256, messages)]

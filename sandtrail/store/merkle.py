@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
+from sandtrail.store import native
+
 __all__ = [
     "EMPTY",
+    "Hashes",
+    "hash_at",
     "inclusion_path",
     "inclusion_paths",
     "is_consistent",
@@ -15,6 +19,10 @@ __all__ = [
     "root_from_path",
     "tree_root",
 ]
+
+_SIZE = 32
+type Hashes = bytes | bytearray | Sequence[bytes]
+"""Hashes in one piece, one after the other, or in a list."""
 
 EMPTY = sha256(b"").digest()
 
@@ -29,37 +37,53 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return sha256(b"\1" + left + right).digest()
 
 
-def _levels(leaves: Sequence[bytes]) -> list[list[bytes]]:
-    """All levels from the leaves up; a lone last node moves up unchanged, which gives RFC 6962's shape."""
-    levels = [list(leaves)]
-    while len(levels[-1]) > 1:
-        below = levels[-1]
-        pairs = zip(below[0::2], below[1::2], strict=False)
-        level = [sha256(b"\1" + left + right).digest() for left, right in pairs]
-        if len(below) % 2:
-            level.append(below[-1])
-        levels.append(level)
-    return levels
+def hash_at(hashes: bytes | bytearray, index: int) -> bytes:
+    """The hash number `index` of hashes in one piece; empty when there are not so many."""
+    return bytes(hashes[_SIZE * index : _SIZE * (index + 1)])
 
 
-def tree_root(leaves: Sequence[bytes]) -> bytes:
-    """The Merkle tree hash of a list of leaf hashes; of none, SHA-256 of nothing."""
-    return _levels(leaves)[-1][0] if leaves else EMPTY
+def _packed(hashes: Hashes) -> bytes | bytearray:
+    packed = hashes if isinstance(hashes, bytes | bytearray) else b"".join(hashes)
+    if len(packed) % _SIZE:
+        raise ValueError(f"{len(packed)} bytes are no hashes of {_SIZE} bytes each")
+    return packed
 
 
-def inclusion_path(leaves: Sequence[bytes], index: int) -> list[bytes]:
+def _above(level: bytes | bytearray) -> bytes:
+    """The level above one of several nodes; a lone last node moves up unchanged, which gives RFC 6962's shape."""
+    if native.hashing is not None:
+        return native.hashing.nodes(level)
+    alone = len(level) // _SIZE % 2 * _SIZE
+    pairs = range(0, len(level) - alone, 2 * _SIZE)
+    nodes = [sha256(b"\1" + level[at : at + 2 * _SIZE]).digest() for at in pairs]
+    return b"".join([*nodes, level[len(level) - alone :]])
+
+
+def tree_root(leaves: Hashes) -> bytes:
+    """The Merkle tree hash of leaf hashes; of none, SHA-256 of nothing."""
+    level = _packed(leaves)
+    while len(level) > _SIZE:
+        level = _above(level)
+    return bytes(level) or EMPTY
+
+
+def inclusion_path(leaves: Hashes, index: int) -> list[bytes]:
     """The audit path of leaf `index`, from the bottom up. Raises IndexError when there is no such leaf."""
     return inclusion_paths(leaves, [index])[0]
 
 
-def inclusion_paths(leaves: Sequence[bytes], indexes: Iterable[int]) -> list[list[bytes]]:
+def inclusion_paths(leaves: Hashes, indexes: Iterable[int]) -> list[list[bytes]]:
     """The audit paths of several leaves of one tree. Raises IndexError when there is no such leaf."""
-    levels = _levels(leaves)[:-1]
-    paths = []
-    for index in indexes:
-        if not 0 <= index < len(leaves):
+    wanted, level, depth = list(indexes), _packed(leaves), 0
+    for index in wanted:
+        if not 0 <= index < len(level) // _SIZE:
             raise IndexError(index)
-        paths.append([level[at ^ 1] for depth, level in enumerate(levels) if (at := index >> depth) ^ 1 < len(level)])
+    paths: list[list[bytes]] = [[] for _ in wanted]
+    while len(level) > _SIZE:
+        for path, index in zip(paths, wanted, strict=True):
+            # A lone last node has no sibling at this level.
+            path += filter(None, [hash_at(level, index >> depth ^ 1)])
+        level, depth = _above(level), depth + 1
     return paths
 
 

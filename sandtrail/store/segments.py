@@ -14,8 +14,9 @@ import zstandard
 from sandtrail.errors import DamagedError, NotFoundError, StoreError
 from sandtrail.store.cipher import SEGMENT, Salts, new_nonce, salts, seal, unseal
 from sandtrail.store.datakeys import DataKey, DataKeys
-from sandtrail.store.frames import SALT_SIZE, Frame, Ref, Stamp, frame_leaves
+from sandtrail.store.frames import Frame, Ref, Stamp
 from sandtrail.store.layout import Layout, listed
+from sandtrail.store.leaves import SALT_SIZE, frame_leaves
 from sandtrail.store.merkle import tree_root
 from sandtrail.store.spool import MAX_BODY, Record, parse_records
 
@@ -51,7 +52,8 @@ class SegmentBuilder:
     """Collects records until the segment is full, then seals the blob and says what the manifest must say."""
 
     key: DataKey
-    leaves: list[bytes] = field(default_factory=list)
+    leaves: bytearray = field(default_factory=bytearray)
+    frames: int = 0
     streams: dict[int, _StreamCount] = field(default_factory=dict)
     first: Stamp | None = None
     last: Stamp | None = None
@@ -65,12 +67,13 @@ class SegmentBuilder:
 
     def add(self, record: Record, data: bytes) -> None:
         """Take one record and the bytes that it was parsed from."""
-        self.leaves += record_leaves(record, self._salts.update(bytes(SALT_SIZE * len(record.lengths))))
-        when = record.when
+        frames, when = len(record.lengths), record.when
+        self.leaves += record_leaves(record, self._salts.update(bytes(SALT_SIZE * frames)))
+        self.frames += frames
         count = self.streams.get(record.stream)
         if count is None:
             count = self.streams[record.stream] = _StreamCount(record.seq)
-        count.frames += len(record.lengths)
+        count.frames += frames
         count.bytes += len(record.payloads)
         self.first = self.first or when
         self.last = when
@@ -80,7 +83,7 @@ class SegmentBuilder:
     @property
     def full(self) -> bool:
         """Whether the segment must be closed before it takes more."""
-        return len(self.leaves) >= MAX_FRAMES or self.raw >= MAX_RAW or len(self.streams) >= MAX_STREAMS
+        return self.frames >= MAX_FRAMES or self.raw >= MAX_RAW or len(self.streams) >= MAX_STREAMS
 
     def build(self, number: int) -> tuple[bytes, dict[str, Any]]:
         """The blob, and the manifest's fields about it."""
@@ -91,7 +94,7 @@ class SegmentBuilder:
         return blob, {
             "segment": number,
             "key": self.key.id,
-            "frames": len(self.leaves),
+            "frames": self.frames,
             "root": tree_root(self.leaves),
             "blob": sha256(blob).digest(),
             "size": len(blob),
@@ -105,10 +108,10 @@ class SegmentBuilder:
         }
 
 
-def record_leaves(record: Record, salts: bytes) -> list[bytes]:
+def record_leaves(record: Record, salts: bytes) -> bytes:
     """The leaves of a record's frames; `salts`: theirs, one after the other, or none in format 1."""
-    _, _, stream, seq, when, lengths, payloads = record
-    return frame_leaves(stream, seq, record.kind, when, lengths, bytes(payloads), salts)
+    kind, _, stream, seq, when, lengths, payloads = record
+    return frame_leaves(stream, seq, kind, when, lengths, payloads, salts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +144,10 @@ class Segment:
             return b""
         return salts(self.key, self.nonce).update(bytes(SALT_SIZE * self.count))
 
-    def leaves(self) -> list[bytes]:
-        """The leaves of the inner tree, in the order of the frames."""
+    def leaves(self) -> bytearray:
+        """The leaves of the inner tree in one piece, in the order of the frames."""
         drawn, at = self.salts(), 0
-        leaves: list[bytes] = []
+        leaves = bytearray()
         for record in self.records:
             end = at + SALT_SIZE * len(record.lengths)
             leaves += record_leaves(record, drawn[at:end])

@@ -32,7 +32,7 @@ from sandtrail.store import acts, custody
 from sandtrail.store.acts import Orders, order
 from sandtrail.store.datakeys import DataKeys
 from sandtrail.store.evidence import Proof, prove
-from sandtrail.store.frames import frame_leaf
+from sandtrail.store.leaves import frame_leaf
 from sandtrail.store.merkle import root_from_path, tree_root
 from sandtrail.store.reader import open_log
 from sandtrail.store.sealer import Sealer

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from sandtrail.store import native
+
 
 @pytest.fixture(autouse=True)
 def _own_heads(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,3 +28,12 @@ def memory() -> Iterator[Path]:
     shared = Path("/dev/shm")
     with tempfile.TemporaryDirectory(prefix="st-", dir=shared if shared.is_dir() else None) as folder:
         yield Path(folder)
+
+
+@pytest.fixture(params=["in Python", pytest.param("in C", marks=pytest.mark.needs("hashing-in-c"))], scope="module")
+def each_way_of_hashing(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Leaves and trees hashed by Python alone, then by what was compiled: nothing else may differ."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "in Python":
+            patch.setattr(native, "hashing", None)
+        yield

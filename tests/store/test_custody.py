@@ -15,8 +15,9 @@ from sandtrail.store.acts import order
 from sandtrail.store.custody import held, plan_retention
 from sandtrail.store.datakeys import DataKeys
 from sandtrail.store.evidence import prove
-from sandtrail.store.frames import Frame, frame_leaf
+from sandtrail.store.frames import Frame
 from sandtrail.store.layout import Layout
+from sandtrail.store.leaves import frame_leaf
 from sandtrail.store.merkle import root_from_path
 from sandtrail.store.position import spools
 from sandtrail.store.reader import open_log
@@ -90,7 +91,7 @@ def test_what_is_erased_can_not_be_read_and_everything_still_verifies(two: Path)
         prove(open_log(two), frame.ref)
     assert found(two, b"one-pod") == []
     others = [one for one in manifests(two) if one["key"] != key]
-    assert sum(len(open_segment(two, one).leaves()) for one in others) == 5
+    assert sum(open_segment(two, one).count for one in others) == 5
     (entry,) = [fields for kind, fields in entries(two) if kind == "erase"]
     assert (entry["keys"], entry["reason"], entry["by"]) == ([key], "asked to", "tester")
 

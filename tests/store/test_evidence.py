@@ -9,8 +9,8 @@ import pytest
 from sandtrail.errors import NotFoundError, UsageError
 from sandtrail.store import sealer as module
 from sandtrail.store.evidence import prove, stream_descriptor
-from sandtrail.store.frames import frame_leaf
 from sandtrail.store.layout import Layout
+from sandtrail.store.leaves import frame_leaf
 from sandtrail.store.log import read_checkpoint
 from sandtrail.store.merkle import leaf_hash, root_from_path
 from sandtrail.store.note import open_checkpoint

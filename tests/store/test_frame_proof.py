@@ -18,9 +18,10 @@ from sandtrail.store.acts import order
 from sandtrail.store.cosignature import Ed25519Cosigner
 from sandtrail.store.datakeys import DataKeys
 from sandtrail.store.frame_proof import check_proof_file, make_proof
-from sandtrail.store.frames import Ref, frame_leaf
+from sandtrail.store.frames import Ref
 from sandtrail.store.keys import load_pins, load_signer
 from sandtrail.store.layout import Layout
+from sandtrail.store.leaves import frame_leaf
 from sandtrail.store.log import read_checkpoint
 from sandtrail.store.manifest import decode_entry
 from sandtrail.store.merkle import inclusion_path, leaf_hash, root_from_path, tree_root

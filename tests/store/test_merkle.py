@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from sandtrail.store.merkle import (
     EMPTY,
+    hash_at,
     inclusion_path,
+    inclusion_paths,
     is_consistent,
     leaf_hash,
     node_hash,
@@ -17,6 +19,8 @@ from sandtrail.store.merkle import (
     tree_root,
 )
 from tests.store import naive
+
+pytestmark = pytest.mark.usefixtures("each_way_of_hashing")
 
 ENTRIES = st.lists(st.binary(max_size=4), max_size=80)
 
@@ -50,6 +54,24 @@ def test_the_empty_tree_is_the_hash_of_nothing() -> None:
 @given(ENTRIES)
 def test_a_root_is_the_one_that_the_rfc_defines(entries: list[bytes]) -> None:
     assert tree_root([leaf_hash(entry) for entry in entries]) == naive.root(entries)
+
+
+@given(ENTRIES)
+def test_hashes_in_one_piece_are_those_of_a_list(entries: list[bytes]) -> None:
+    leaves = [leaf_hash(entry) for entry in entries]
+    packed = b"".join(leaves)
+    assert tree_root(packed) == tree_root(bytearray(packed)) == tree_root(leaves)
+    assert inclusion_paths(packed, range(len(leaves))) == [inclusion_path(leaves, at) for at in range(len(leaves))]
+    assert [hash_at(packed, at) for at in range(len(leaves) + 1)] == [*leaves, b""]
+
+
+@pytest.mark.parametrize("size", [1, 31, 33, 95])
+def test_what_is_no_whole_number_of_hashes_has_no_tree(size: int) -> None:
+    for hashes in (bytes(size), bytearray(size), [bytes(size)]):
+        with pytest.raises(ValueError):
+            tree_root(hashes)
+        with pytest.raises(ValueError):
+            inclusion_path(hashes, 0)
 
 
 @given(ENTRIES.filter(bool), st.data())

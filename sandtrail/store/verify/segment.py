@@ -74,6 +74,5 @@ def _check_frames(segment: Segment, manifest: dict[str, Any]) -> None:
     ends = [list(segment.records[0].when), list(segment.records[-1].when)]
     if found != manifest["streams"] or ends != [manifest["first"], manifest["last"]]:
         raise DamagedError("its streams or times are not those that the manifest commits to")
-    leaves = segment.leaves()
-    if len(leaves) != manifest["frames"] or tree_root(leaves) != manifest["root"]:
+    if segment.count != manifest["frames"] or tree_root(segment.leaves()) != manifest["root"]:
         raise DamagedError("its frames are not those that the manifest commits to")

@@ -13,7 +13,8 @@ import cbor2
 
 from sandtrail.errors import DamagedError
 from sandtrail.store.frame_proof import check_proof_file, make_proof
-from sandtrail.store.frames import Ref, frame_leaf
+from sandtrail.store.frames import Ref
+from sandtrail.store.leaves import frame_leaf
 from sandtrail.store.merkle import inclusion_path, leaf_hash, tree_root
 from sandtrail.store.policy import parse_policy
 from sandtrail.store.tlog_proof import TlogProof, encode_proof, parse_proof
