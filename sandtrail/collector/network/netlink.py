@@ -26,6 +26,7 @@ MAX_DATAGRAM: Final = 128 << 10
 COPY_RANGE: Final = 4096
 
 _SO_RCVBUFFORCE = 33
+_SOL_NETLINK, _NETLINK_BROADCAST_ERROR = 270, 4
 _REQUEST, _ACK, _ERROR = 1, 4, 2
 _ULOG, _CTNETLINK = 4, 1
 _ULOG_CONFIG = 1
@@ -88,7 +89,10 @@ def open_conntrack() -> socket.socket:
     """A socket that gets the beginning and the end (with counters) of every flow that passes in the calling thread's
     network namespace. Raises EnvironmentRefusedError."""
     try:
-        return _socket(_GROUP_NEW | _GROUP_DESTROY)
+        sock = _socket(_GROUP_NEW | _GROUP_DESTROY)
+        # The end of a flow that finds the buffer full is kept by the kernel and told again later.
+        sock.setsockopt(_SOL_NETLINK, _NETLINK_BROADCAST_ERROR, 1)
+        return sock
     except OSError as error:
         raise EnvironmentRefusedError(
             f"the kernel refuses flow events ({error.strerror}): they need CONFIG_NF_CT_NETLINK"

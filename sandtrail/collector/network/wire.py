@@ -8,20 +8,26 @@ use the same addresses, and deleting the two namespaces removes everything. The 
 
 from __future__ import annotations
 
-import json
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from sandtrail.collector.network import namespaces, netlink, rules
+from sandtrail.collector.network import account, namespaces, netlink, rules
+from sandtrail.collector.network.account import Account
+from sandtrail.collector.network.rules import EgressMode
 from sandtrail.errors import EnvironmentRefusedError
 
-__all__ = ["GATEWAY_PORT", "SANDBOX_ADDRESS", "WIRE_ADDRESS", "Wire", "namespace_names", "remove"]
+__all__ = [
+    *("DNS_PORT", "GATEWAY_PORT", "SANDBOX_ADDRESS", "WIRE_ADDRESS", "Wire", "finish", "namespace_names", "remove"),
+    "running",
+]
 
 WIRE_ADDRESS: Final = "10.219.0.1"
 SANDBOX_ADDRESS: Final = "10.219.0.2"
 GATEWAY_PORT: Final = 3128
+DNS_PORT: Final = 53
 _PREFIX: Final = 30
 _LINK: Final = "wire0"
 
@@ -33,9 +39,10 @@ def namespace_names(session: str) -> tuple[str, str]:
 
 @dataclass
 class Wire:
-    """A link that stands. The caller hands the three sockets on and closes its own copies.
+    """A link that stands. The caller hands the sockets on and closes its own copies.
 
-    `sees` and `blind` say in plain words what the two netlink sockets can and cannot report.
+    `names` is where names are asked for, in a transparent mode. `sees` and `blind` say in plain words what the two
+    netlink sockets can and cannot report.
     """
 
     sandbox: str
@@ -43,13 +50,14 @@ class Wire:
     nflog: socket.socket
     conntrack: socket.socket | None
     listener: socket.socket
+    names: socket.socket | None = None
     sees: list[str] = field(default_factory=list)
     blind: list[str] = field(default_factory=list)
 
     @classmethod
-    def create(cls, session: str) -> Wire:
-        """Build the link of `session`. Raises EnvironmentRefusedError or MissingPartError; what had been made until
-        then is removed by `remove(session)`."""
+    def create(cls, session: str, mode: EgressMode = "proxy", services: Sequence[int] = ()) -> Wire:
+        """Build the link of `session`; `services` are ports of listeners on it besides the gateway's. Raises
+        EnvironmentRefusedError or MissingPartError; what had been made until then is removed by `remove(session)`."""
         sandbox, wire = namespace_names(session)
         for name in (sandbox, wire):
             namespaces.create(name)
@@ -57,16 +65,18 @@ class Wire:
         namespaces.tool(
             *("ip", "link", "add", "eth0", "netns", sandbox, "type", "veth"), *("peer", "name", _LINK, "netns", wire)
         )
+        script = rules.ruleset(_LINK, WIRE_ADDRESS, SANDBOX_ADDRESS, (GATEWAY_PORT, *services), mode)
+        # Before the link is up: no frame goes uncounted.
+        namespaces.inside(wire, lambda: namespaces.tool("nft", "-f", "-", stdin=script))
         for name, link, address in ((wire, _LINK, WIRE_ADDRESS), (sandbox, "eth0", SANDBOX_ADDRESS)):
             namespaces.tool("ip", "-n", name, "addr", "add", f"{address}/{_PREFIX}", "dev", link)
             namespaces.tool("ip", "-n", name, "link", "set", link, "up")
         namespaces.tool("ip", "-n", sandbox, "route", "add", "default", "via", WIRE_ADDRESS)
-        return namespaces.inside(wire, lambda: cls._inside(sandbox, wire))
+        return namespaces.inside(wire, lambda: cls._inside(sandbox, wire, mode))
 
     @classmethod
-    def _inside(cls, sandbox: str, wire: str) -> Wire:
-        blind = ["payloads of packets beyond 4 KiB", "ARP"]
-        namespaces.tool("nft", "-f", "-", stdin=rules.ruleset(_LINK, WIRE_ADDRESS, GATEWAY_PORT))
+    def _inside(cls, sandbox: str, wire: str, mode: EgressMode) -> Wire:
+        blind = ["payloads of packets beyond 4 KiB", "ARP: counted only"]
         nflog = netlink.open_nflog(rules.GROUP)
         conntrack: socket.socket | None = None
         try:
@@ -75,27 +85,31 @@ class Wire:
         except (OSError, EnvironmentRefusedError) as error:
             blind.append(f"ends and volumes of flows: {error}")
         listener = socket.create_server((WIRE_ADDRESS, GATEWAY_PORT), backlog=512)
-        return cls(sandbox, wire, nflog, conntrack, listener, list(rules.PREFIXES), blind)
+        made = cls(sandbox, wire, nflog, conntrack, listener, sees=list(rules.PREFIXES), blind=blind)
+        if mode != "proxy":
+            made.names = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            made.names.bind((WIRE_ADDRESS, DNS_PORT))
+        return made
 
     def close(self) -> None:
         """Close this process's copies of the sockets; the link itself stays until `remove`."""
-        for sock in (self.nflog, self.conntrack, self.listener):
+        for sock in (self.nflog, self.conntrack, self.listener, self.names):
             if sock is not None:
                 sock.close()
 
 
-def finish(session: str) -> dict[str, Any]:
-    """End the flows that are still open, so that their counters are reported, and return the filter's own counters:
-    `{log prefix: {"packets", "bytes"}}`. For the time when the sandbox has ended and its link still stands."""
+def finish(session: str) -> Account:
+    """Take the link down, end the flows that are still open, so that their counters are reported, and return what all
+    of it came to. For the time when the sandbox has ended and its link still stands."""
     _, wire = namespace_names(session)
+    ended = account.read(wire, _LINK, final=True)
+    namespaces.inside(wire, netlink.flush_flows)
+    return ended
 
-    def act() -> dict[str, Any]:
-        netlink.flush_flows()
-        listed = json.loads(namespaces.tool("nft", "-j", "list", "counters"))
-        counters = (item["counter"] for item in listed["nftables"] if "counter" in item)
-        return {rules.COUNTERS[c["name"]]: {"packets": c["packets"], "bytes": c["bytes"]} for c in counters}
 
-    return namespaces.inside(wire, act)
+def running(session: str) -> Account:
+    """What has left the link so far, and what of it is accounted for."""
+    return account.read(namespace_names(session)[1], _LINK, final=False)
 
 
 def remove(session: str) -> None:

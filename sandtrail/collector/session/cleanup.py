@@ -22,6 +22,7 @@ from sandtrail.collector.network import wire
 from sandtrail.collector.runsc import binary, trace
 from sandtrail.collector.runsc.runtime import Runtime
 from sandtrail.collector.session import cgroup, sendbuffer
+from sandtrail.collector.session.egress import Egress
 from sandtrail.collector.session.lifecycle import Lifecycle
 from sandtrail.collector.session.state import State, sessions
 from sandtrail.errors import EnvironmentRefusedError, NotFoundError, SandtrailError
@@ -84,6 +85,11 @@ def _record_abandoned(state: State) -> None:
                 runtime.run("trace", "delete", "--name=Default", state.sandbox, timeout=_PATIENCE_S)
         except (SandtrailError, OSError) as error:
             acts.act("runtime", event="trace-list", dropped=None, words=str(error))
+        if state.network:
+            try:
+                Egress(acts, state.session).finish("cleanup")
+            except (SandtrailError, OSError) as error:
+                acts.act("runtime", event="egress failed", container=state.sandbox, words=str(error))
         acts.act("detach" if state.kind == "attach" else "delete", container=state.sandbox, **facts)
 
 

@@ -27,6 +27,7 @@ class Lifecycle:
         # Signed entries name spool files, and must not name a session: they outlive its erasure.
         self._spool = SpoolWriter(home, f"lifecycle-{os.urandom(6).hex()}")
         sees = ["create", "start", "exec", "exit", "oom", "checkpoint", "delete", "runtime", "processes", "evicted"]
+        sees.append("egress")
         self._stream = self._spool.open({"source": "lifecycle", **self._common, "part": part, "sees": sees, **facts})
 
     def act(self, act: str, **facts: Any) -> None:
@@ -37,10 +38,10 @@ class Lifecycle:
                 facts[f"{name}_cut"] = len(value)
         self._stream.write(json.dumps({"act": act, **self._common, **facts}).encode(), urgent=True)
 
-    def gap(self, cause: str, count: int | None, from_ns: int, to_ns: int) -> None:
-        """Record that evidence is missing."""
+    def gap(self, cause: str, count: int | None, from_ns: int, to_ns: int, **more: Any) -> None:
+        """Record that evidence is missing; `what` says it in words, `bytes` how much left both ways."""
         span = {"after_seq": self._stream.seq - 1, "before_seq": None, "from_ns": from_ns, "to_ns": to_ns}
-        self._stream.note({"note": "gap", "cause": cause, "count": count, **span})
+        self._stream.note({"note": "gap", "cause": cause, "count": count, **span, **more})
 
     def evicted(self, **facts: Any) -> None:
         """Record that another consumer took the trace session, or that it ended in mid-run."""

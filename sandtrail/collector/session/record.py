@@ -20,6 +20,7 @@ from sandtrail.collector.runsc import binary, trace
 from sandtrail.collector.runsc.runtime import Runtime
 from sandtrail.collector.session import bundle, cgroup, sendbuffer
 from sandtrail.collector.session.cleanup import cleanup, remove
+from sandtrail.collector.session.egress import Egress
 from sandtrail.collector.session.lifecycle import Lifecycle
 from sandtrail.collector.session.options import RecordOptions
 from sandtrail.collector.session.orphans import Orphans, how_it_ended
@@ -111,6 +112,7 @@ class _Recording:
         self._stdio = stdio
         self._runtime = Runtime(runsc, state.root, state.bundle, cgroups=bool(options.memory))
         self._created: list[str] = []  # containers, the newest first
+        self._egress: Egress | None = None
         self._session = trace.session(runsc.metadata, "", profile=options.profile, env=options.record_env)
 
     def run(self) -> int:
@@ -126,6 +128,7 @@ class _Recording:
             try:
                 endpoint = self._keeper.session(state.session, state.sandbox, self._gvisor())
                 self._connect_network()
+                self._egress = Egress(acts, state.session)
                 self._create(acts, endpoint)
                 traced.require()
                 if not (caught := self._signals.pending()):
@@ -219,7 +222,13 @@ class _Recording:
             with contextlib.suppress(RuntimeFailedError):  # it ended in this very moment
                 self._runtime.kill(state.agent, name, everything=name == "KILL")
 
-        watch = Watch(waiting, sentry, self._signals, kill, traced.check)
+        def check() -> None:
+            traced.check()
+            if self._egress is not None:
+                with self._tolerating(acts, "egress", state.sandbox):
+                    self._egress.check()
+
+        watch = Watch(waiting, sentry, self._signals, kill, check)
         alive = watch.run()
         if not alive:
             waiting.kill()
@@ -266,8 +275,9 @@ class _Recording:
                 self._orphans.look()
                 self._runtime.delete(container)
                 acts.act("delete", container=container)
-        with self._tolerating(acts, "filter", state.sandbox):
-            acts.act("runtime", event="filter", counters=network.finish(state.session))
+        with self._tolerating(acts, "egress", state.sandbox):
+            if self._egress is not None:
+                self._egress.finish()
             time.sleep(0.05)  # the kernel holds packets back for at most 20 ms before it reports them
         traced.end(connected=bool(self._created))
 

@@ -51,6 +51,7 @@ def gap(told: dict[str, Any], source: str, stream: str) -> Drafted:
     bounds = {key: told.get(key) for key in ("after_seq", "before_seq", "from_ns", "to_ns")}
     numbers = {key: as_int(value) if value is not None else None for key, value in bounds.items()}
     detail: dict[str, Any] = {"cause": cause, "count": count, **numbers, "stream": stream, "source": source}
+    detail |= fit({key: told[key] for key in ("what", "bytes") if key in told}, 2000)
     return "gap", 0, cause, count, detail
 
 

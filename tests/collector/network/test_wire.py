@@ -115,7 +115,7 @@ def test_frames_that_are_not_ipv4_are_seen_too(link: wire.Wire) -> None:
 
     namespaces.inside(link.sandbox, act)
     assert [prefix for prefix, _ in logged(link.nflog)] == ["ether", "ether"]
-    assert wire.finish(session_of(link))["ether"]["packets"] == 2
+    assert wire.finish(session_of(link)).logged["ether"].packets == 2
 
 
 def test_a_flow_that_passed_is_reported_with_its_volume_even_if_it_never_ended(link: wire.Wire) -> None:
@@ -126,11 +126,11 @@ def test_a_flow_that_passed_is_reported_with_its_volume_even_if_it_never_ended(l
     )
     flows[0].sendall(b"x" * 10_000)
     time.sleep(0.1)
-    counters = wire.finish(session_of(link))
+    account = wire.finish(session_of(link))
     kinds = [struct.unpack_from("<H", message, 4)[0] & 0xFF for message in datagrams(link.conntrack)]
     flows[0].close()
     assert kinds == [0, 2], "the flow's beginning and its end"
-    assert counters["flow:allow"]["packets"] == 1
+    assert account.logged["flow:allow"].packets == 1
 
 
 def test_two_sandboxes_with_the_same_addresses_do_not_meet(link: wire.Wire) -> None:

@@ -132,7 +132,11 @@ def test_what_goes_around_the_gateway_is_refused_at_once_and_recorded(each_recor
     assert b"\xc0\x00\x02\x07" in packets  # … and the address is there
     assert b"\6secret\5exfil\4test" in packets
     assert found.of("conntrack").data
-    assert found.act("runtime", event="filter")["counters"]["flow:reject"]["packets"] >= 1
+    account = found.act("egress", at="end")
+    assert account["logged"]["flow:reject"]["packets"] >= 1
+    assert account["accounted"]["up"]["flows"]["packets"] >= 3
+    nothing = {"packets": 0, "bytes": 0}
+    assert account["difference"] == {"up": nothing, "down": nothing}
 
 
 def test_an_interrupt_is_the_commands_first(recorder: Recorder) -> None:
