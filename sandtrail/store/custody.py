@@ -10,9 +10,10 @@ Each is signed first and done afterwards, so that whatever is missing has an ent
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from sandtrail.store.spool import MAGIC, parse_records
 if TYPE_CHECKING:
     from sandtrail.store.sealer import Sealer
 
-__all__ = ["Retention", "carry_out", "held", "plan_retention", "removed"]
+__all__ = ["Custody", "Retention", "carry_out", "held", "plan_retention", "removed"]
 
 _MAX_TEXT = 2000
 _MAX_KEYS = 1000
@@ -35,22 +36,53 @@ _MAX_RANGES = 2000
 _ZEROS = bytes(1 << 20)
 
 
+@dataclass(slots=True)
+class Custody:
+    """What a log says of custody, gathered entry by entry, from the first to the last.
+
+    `held`: the data keys under legal hold, each with its case. `removed`: the ranges of segments, first and last, whose
+    blobs are removed. `erasures`: index and data keys of each erasure. `kept`: bytes of a spool that were kept because
+    they were no record: until when (REALTIME in ns), and the data key.
+    """
+
+    held: dict[bytes, str] = field(default_factory=dict)
+    removed: list[tuple[int, int]] = field(default_factory=list)
+    erasures: list[tuple[int, list[bytes]]] = field(default_factory=list)
+    kept: list[tuple[int, bytes]] = field(default_factory=list)
+
+    def see(self, entry: Entry) -> None:
+        """Take in the next entry."""
+        said = entry.map
+        match entry.kind:
+            case "hold" if said["on"]:
+                self.held.update(dict.fromkeys(said["keys"], str(said["case"])))
+            case "hold":
+                for key in said["keys"]:
+                    self.held.pop(key, None)
+            case "retain":
+                self.removed += [(first, last) for first, last in said["segments"]]
+            case "erase":
+                self.erasures.append((entry.index, said["keys"]))
+            case "gap" if "key" in said:
+                self.kept.append((said["to"][0], said["key"]))
+
+    @classmethod
+    def of(cls, entries: Iterable[Entry]) -> Custody:
+        """What all these entries say."""
+        found = cls()
+        for entry in entries:
+            found.see(entry)
+        return found
+
+
 def held(entries: Iterable[Entry]) -> dict[bytes, str]:
     """The data keys under legal hold, each with its case."""
-    found: dict[bytes, str] = {}
-    for entry in entries:
-        if entry.kind == "hold":
-            for key in entry.map["keys"]:
-                if entry.map["on"]:
-                    found[key] = str(entry.map["case"])
-                else:
-                    found.pop(key, None)
-    return found
+    return Custody.of(entries).held
 
 
 def removed(entries: Iterable[Entry]) -> list[tuple[int, int]]:
     """The ranges of segments, first and last, whose blobs a signed entry says are removed."""
-    return [(first, last) for entry in entries if entry.kind == "retain" for first, last in entry.map["segments"]]
+    return Custody.of(entries).removed
 
 
 def carry_out(sealer: Sealer, act: dict[str, Any]) -> dict[str, Any]:
@@ -93,19 +125,21 @@ def _hold(sealer: Sealer, act: dict[str, Any]) -> dict[str, Any]:
 
 def _erase(sealer: Sealer, act: dict[str, Any]) -> dict[str, Any]:
     keys = _keys(act)
-    signed = [e for e in sealer.reader.entries() if e.kind == "erase" and set(keys) <= set(e.map["keys"])]
-    if signed:  # we, or who was here before us, died in the middle
-        return _destroy(sealer, signed[-1].index, signed[-1].map["keys"])
-    on_hold = held(sealer.reader.entries())
+    sealer.settle()  # only what is signed can be read
+    said = Custody.of(sealer.reader.entries())
+    for index, erased in reversed(said.erasures):
+        if set(keys) <= set(erased):  # we, or who was here before us, died in the middle
+            return _destroy(sealer, index, erased)
     for key in keys:
-        if key in on_hold:
-            raise UsageError(f"the data key {key.hex()} is under legal hold ({on_hold[key]}); lift the hold first")
-    for key in keys:
-        known = sealer.keys.get(key)
-        if not known.sandbox and not known.session:
-            raise UsageError(f"the data key {key.hex()} keeps what the node says of itself, which is about no sandbox")
-    sealer.settle()
-    keys += [key for key in _kept(sealer, keys) if key not in keys]
+        if key in said.held:
+            raise UsageError(f"the data key {key.hex()} is under legal hold ({said.held[key]}); lift the hold first")
+    known = [sealer.keys.get(key) for key in keys]
+    for one in known:
+        if not one.sandbox and not one.session:
+            raise UsageError(f"the data key {one.name} keeps what the node says of itself, which is about no sandbox")
+    # Nobody can tell whose bytes that are no record are: all kept since the first of these sandboxes began go as well.
+    begun = min(one.created for one in known)
+    keys += [key for until, key in said.kept if until >= begun and key not in keys]
     texts = {"reason": _text(act, "reason"), "by": _text(act, "by")}
     return _destroy(sealer, sealer.record("erase", at=list(stamp()), keys=keys, **texts), keys)
 
@@ -118,53 +152,48 @@ def _destroy(sealer: Sealer, entry: int, keys: list[bytes]) -> dict[str, Any]:
     return {"entry": entry, "keys": keys, "spool_bytes_left": free_spools(sealer.home, sealer.sealed)}
 
 
-def _kept(sealer: Sealer, keys: list[bytes]) -> list[bytes]:
-    """Keys of spool bytes that were kept because they were no record: those that may be about the same sandboxes.
-
-    Nobody can tell whose they are, so all that were kept since the first of these sandboxes began go with it.
-    """
-    begun = min((key.created for key in sealer.keys.all() if key.id in keys), default=0)
-    return [
-        entry.map["key"]
-        for entry in sealer.reader.entries()
-        if entry.kind == "gap" and "key" in entry.map and entry.map["to"][0] >= begun
-    ]
-
-
 @dataclass(frozen=True, slots=True)
 class Retention:
     """What a retention would remove: segments, their size on disk, how many a hold spares.
 
-    `emptied`: data keys under which nothing is left then.
+    `emptied`: data keys under which nothing is left then. `removed`: the ranges that are removed already.
     """
 
     segments: list[int]
     size: int
     held: int
     emptied: set[bytes]
+    removed: list[tuple[int, int]]
 
 
 def plan_retention(home: Path, reader: LogReader, before: int) -> Retention:
-    """Which segments were closed before a moment (REALTIME in ns) and are not on hold or removed already."""
-    on_hold = held(reader.entries())
-    gone = {number for first, last in removed(reader.entries()) for number in range(first, last + 1)}
+    """Which segments were closed before a moment (REALTIME in ns) and are not on hold or removed already.
+
+    Raises OSError where the disk does not say how large they are.
+    """
+    said = Custody()
+    segments: list[tuple[int, bytes, bool]] = []
+    for entry in reader.entries():
+        said.see(entry)
+        if entry.kind == "segment":
+            segments.append((entry.map["segment"], entry.map.get("key", b""), entry.map["last"][0] < before))
+    gone = {number for first, last in said.removed for number in range(first, last + 1)}
     numbers, spared = [], 0
     old: set[bytes] = set()
     left: set[bytes] = set()
-    for entry in reader.entries():
-        if entry.kind != "segment":
-            continue
-        number, key = entry.map["segment"], entry.map.get("key", b"")
-        if number in gone or (entry.map["last"][0] < before and key not in on_hold):
+    for number, key, is_old in segments:
+        if number in gone or (is_old and key not in said.held):
             old.add(key)
             if number not in gone:
                 numbers.append(number)
         else:
             left.add(key)
-            spared += entry.map["last"][0] < before
-    paths = [Layout(home).segment(number) for number in numbers]
-    size = sum(path.stat().st_size for path in paths if path.exists())
-    return Retention(numbers, size, spared, old - left - on_hold.keys() - {b""})
+            spared += is_old
+    size = 0
+    for number in numbers:
+        with contextlib.suppress(FileNotFoundError):
+            size += Layout(home).segment(number).stat().st_size
+    return Retention(numbers, size, spared, old - left - said.held.keys() - {b""}, said.removed)
 
 
 def _retain(sealer: Sealer, act: dict[str, Any]) -> dict[str, Any]:
@@ -176,7 +205,7 @@ def _retain(sealer: Sealer, act: dict[str, Any]) -> dict[str, Any]:
     for at in range(0, len(ranges), _MAX_RANGES):
         part = ranges[at : at + _MAX_RANGES]
         sealer.record("retain", at=list(stamp()), segments=part, before=before, **texts)
-    for first, last in removed(sealer.reader.entries()):  # all of them: the last time we may have been interrupted
+    for first, last in (*plan.removed, *ranges):  # all of them: the last time we may have been interrupted
         _remove_segments(sealer.home, range(first, last + 1))
     for key in sealer.keys.all():
         # It names a sandbox of which nothing is left.
@@ -186,13 +215,15 @@ def _retain(sealer: Sealer, act: dict[str, Any]) -> dict[str, Any]:
 
 
 def _remove_segments(home: Path, numbers: Iterable[int]) -> None:
-    """Remove blobs that a signed entry says are removed. Durable when it returns."""
+    """Remove blobs that a signed entry says are removed. Durable when it returns. Raises OSError as the disk does."""
     folders = set()
     for number in numbers:
         path = Layout(home).segment(number)
-        if path.exists():
+        try:
             path.unlink()
-            folders.add(path.parent)
+        except FileNotFoundError:
+            continue
+        folders.add(path.parent)
     for folder in folders:
         sync_folder(folder)
 

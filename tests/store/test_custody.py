@@ -12,18 +12,20 @@ import pytest
 from sandtrail.errors import ErasedError, NotFoundError, UsageError
 from sandtrail.store import custody
 from sandtrail.store.acts import order
-from sandtrail.store.custody import held, plan_retention
+from sandtrail.store.custody import carry_out, held, plan_retention
 from sandtrail.store.datakeys import DataKeys
 from sandtrail.store.evidence import prove
 from sandtrail.store.frames import Frame
 from sandtrail.store.layout import Layout
 from sandtrail.store.leaves import frame_leaf
+from sandtrail.store.manifest import Entry
 from sandtrail.store.merkle import root_from_path
 from sandtrail.store.position import spools
-from sandtrail.store.reader import open_log
+from sandtrail.store.reader import LogReader, open_log
 from sandtrail.store.sealer import Sealer
 from sandtrail.store.segments import check_blob, open_segment
 from sandtrail.store.spool import SpoolWriter, Stream
+from sandtrail.store.verify import verify
 from tests.store.recording import entries, killed, sealed, step_until_idle
 
 SECRET = b"the patient's name is Ada"
@@ -185,6 +187,28 @@ def test_an_erasure_that_was_interrupted_is_finished(two: Path, moment: str) -> 
     Sealer(two).stop()
     assert not [one for one in DataKeys(two).all() if one.id == key]
     assert any(kind == "erase" and key in fields["keys"] for kind, fields in entries(two))
+
+
+def test_one_look_at_the_log_is_enough_for_an_erasure_and_for_a_retention(
+    two: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sealer = Sealer(two)
+    looks: list[int] = []
+    real = LogReader.entries
+
+    def look(self: LogReader, *args: int) -> Iterator[Entry]:
+        looks.append(len(looks))
+        return real(self, *args)
+
+    monkeypatch.setattr(LogReader, "entries", look)
+    carry_out(sealer, {"act": "erase", "keys": [key_of(two, "one")], "reason": "r"})
+    assert len(looks) == 1
+    looks.clear()
+    assert carry_out(sealer, {"act": "retain", "before": time.time_ns()})["segments"] == 2
+    assert len(looks) == 1
+    monkeypatch.undo()
+    sealer.stop()
+    assert verify(two).ok
 
 
 def test_a_hold_blocks_erasure_and_retention(two: Path) -> None:
