@@ -15,7 +15,7 @@ from typing import Any
 import cbor2
 
 from sandtrail.errors import RecorderError, StoreError, UsageError
-from sandtrail.store.layout import Layout, is_temporary, publish, sync_folder
+from sandtrail.store.layout import Layout, listed, present, publish, sync_folder
 
 __all__ = ["ACTS", "Orders", "order"]
 
@@ -37,7 +37,7 @@ def order(home: Path, act: Mapping[str, Any], *, timeout: float = 60.0) -> dict[
     publish(path, cbor2.dumps(dict(act), canonical=True))
     answer = path.with_suffix(".done")
     deadline = time.monotonic() + timeout
-    while not answer.exists():
+    while not present(answer):
         if time.monotonic() > deadline:
             raise RecorderError(f"the order {path} has not been carried out yet; the recorder will do so: sandtrail up")
         if not _carry_out(home):
@@ -70,10 +70,11 @@ class Orders:
         self._folder = Layout(home).acts
 
     def waiting(self) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """(file, order), the oldest first. One that can't be read is answered with what is wrong."""
-        for path in sorted(self._folder.glob("*.order")):
-            if is_temporary(path):
-                continue
+        """(file, order), the oldest first. One that can't be read is answered with what is wrong.
+
+        Raises OSError where the disk does not say which there are.
+        """
+        for path in listed(self._folder, ".order"):
             try:
                 if path.stat().st_size > _MAX_ORDER:
                     raise ValueError("too long")

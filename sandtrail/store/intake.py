@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from sandtrail.store.layout import Layout, sync_folder
+from sandtrail.store.layout import Layout, listed, sync_folder
 from sandtrail.store.position import has_writer, spools
 from sandtrail.store.spool import Record, parse_records
 from sandtrail.store.tail import Tail
@@ -108,8 +108,8 @@ class Intake:
     def _remove(self, tail: Tail) -> None:
         folder = Layout(self._home).spool
         # A writer that was killed while it began the file leaves a second name of it.
-        for other in folder.glob(".*.new"):
-            if other.exists() and other.samefile(tail.path):
+        for other in listed(folder, ".new", hidden=True):
+            if other.name.startswith(".") and _same(other, tail.path):
                 other.unlink(missing_ok=True)
         tail.path.unlink(missing_ok=True)
         # Before we forget how far it was sealed: should a power cut bring it back, it must not be sealed again.
@@ -122,3 +122,10 @@ class Intake:
         """Let go of the files."""
         for tail in self._tails.values():
             tail.close()
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except FileNotFoundError:  # its writer has just removed it
+        return False

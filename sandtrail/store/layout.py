@@ -169,8 +169,8 @@ def present(path: Path) -> bool:
     return True
 
 
-def listed(folder: Path, suffix: str = "") -> list[Path]:
-    """The paths in `folder` (none if it does not exist) that end in `suffix`, sorted; without hidden ones.
+def listed(folder: Path, suffix: str = "", *, hidden: bool = False) -> list[Path]:
+    """The paths in `folder` (none if it does not exist) that end in `suffix`, sorted; hidden ones only if asked for.
 
     Raises OSError where the disk does not say; `Path.glob` leaves out what it cannot read.
     """
@@ -178,7 +178,7 @@ def listed(folder: Path, suffix: str = "") -> list[Path]:
         found = sorted(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return [path for path in found if path.name.endswith(suffix) and not path.name.startswith(".")]
+    return [path for path in found if path.name.endswith(suffix) and (hidden or not path.name.startswith("."))]
 
 
 def _refuse(error: OSError) -> None:
@@ -193,7 +193,7 @@ def is_temporary(path: Path) -> bool:
 
 def sweep(folder: Path) -> None:
     """Remove what a killed `publish` has left in `folder`. Only for the one who alone publishes there."""
-    for path in folder.glob(".*.tmp"):
+    for path in filter(is_temporary, listed(folder, ".tmp", hidden=True)):
         path.unlink(missing_ok=True)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sandtrail.errors import DamagedError, StoreError, UsageError
-from sandtrail.store.layout import Layout, publish, sweep, sync_folder
+from sandtrail.store.layout import Layout, listed, present, publish, sweep, sync_folder
 from sandtrail.store.merkle import EMPTY, leaf_hash, tree_root
 from sandtrail.store.note import Checkpoint, Verifier, open_checkpoint
 from sandtrail.store.tiles import (
@@ -117,7 +117,7 @@ class Log:
             self.published = checkpoint
 
     def _refuse_what_was_signed(self, home: Path) -> None:
-        if (self._log / "tile").exists() or next(Layout(home).segments.glob("*/*.seg"), None) is not None:
+        if present(self._log / "tile") or any(listed(folder, ".seg") for folder in listed(Layout(home).segments)):
             raise DamagedError(
                 f"{self._log / 'checkpoint'} is missing, but entries were signed here: restore it from a copy, or "
                 "start a new home; nothing is written over what may be evidence"
@@ -126,24 +126,24 @@ class Log:
     def _tidy(self) -> None:
         """Remove what a publish that was cut short has left: temporary files and tiles that nobody signed for."""
         sweep(self._log)
-        for folder in self._log.glob("tile/*"):
+        for folder in listed(self._log / "tile"):
             level = int(folder.name) if folder.name.isdecimal() else 0
             full, width = divmod(self.size >> 8 * level, WIDTH)
             right = folder / tile_index(full)
             needed = right.with_name(f"{right.name}.p") / str(width)
             # Older partial tiles, which a full one has replaced, are left of the right edge and most often next to it.
-            for partial in (*right.parent.glob("*.p/*"), *right.parent.glob("*.p/.*.tmp")):
+            for partial in _partials(right.parent):
                 if partial != needed:
                     _remove(partial)
             # A publish goes from left to right, so the first place where nothing lies is its end. Removal goes the
             # other way: should we be killed here, no hole is left that would hide the rest.
-            first = number = full if needed.exists() or not width else full + 1
-            while (folder / tile_index(number)).exists():
+            first = number = full if not width or present(needed) else full + 1
+            while present(folder / tile_index(number)):
                 number += 1
             for ahead in range(number - 1, first - 1, -1):
                 sweep((folder / tile_index(ahead)).parent)
                 _remove(folder / tile_index(ahead))
-            for partial in (folder / tile_index(number)).parent.glob("*.p/*"):
+            for partial in _partials((folder / tile_index(number)).parent):
                 if partial != needed:
                     _remove(partial)
             sweep(right.parent)
@@ -226,3 +226,8 @@ def _remove(path: Path) -> None:
     path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # others are in it
         path.parent.rmdir()
+
+
+def _partials(folder: Path) -> list[Path]:
+    """The partial tiles of every number that has its place in `folder`, and what publishing them has left."""
+    return [path for partial in listed(folder, ".p") for path in listed(partial, hidden=True)]

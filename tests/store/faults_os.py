@@ -14,6 +14,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +33,21 @@ class Op(NamedTuple):
     node: int = 0
     at: int = 0
     data: bytes = b""
+
+
+@contextmanager
+def unreadable(which: Callable[[Path], bool]) -> Iterator[None]:
+    """A disk that does not say whether these paths are there, nor what is in them."""
+
+    def refuse(real: Callable[..., Any], path: Any = ".", *args: Any, **more: Any) -> Any:
+        if not isinstance(path, int) and which(Path(os.fsdecode(path))):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        return real(path, *args, **more)
+
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("stat", "lstat", "listdir", "scandir"):
+            patched.setattr(os, name, partial(refuse, getattr(os, name)))
+        yield
 
 
 class Trace:

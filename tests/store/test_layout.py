@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from pathlib import Path
 
 import pytest
 
-from sandtrail.store.layout import Layout, listed, present
+from sandtrail.store.layout import Layout, listed, present, sweep
 from sandtrail.store.position import spools
+from tests.store.faults_os import unreadable
 
 
 def test_what_is_there_and_what_is_not(tmp_path: Path) -> None:
@@ -18,20 +17,15 @@ def test_what_is_there_and_what_is_not(tmp_path: Path) -> None:
     assert present(tmp_path / "other")
     assert not present(tmp_path / "nothing")
     assert listed(tmp_path, ".seg") == [tmp_path / "a.seg", tmp_path / "b.seg"]
+    assert listed(tmp_path, ".tmp") == []
+    assert listed(tmp_path, ".tmp", hidden=True) == [tmp_path / ".a.seg.1.tmp"]
     assert listed(tmp_path / "nothing") == listed(tmp_path / "other") == []
 
 
-def test_a_disk_that_does_not_say_is_not_taken_for_an_empty_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_that_does_not_say_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
     home = Layout(tmp_path / "home").make().home
-
-    def refuse(path: object, *_: object, **__: object) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO), path)
-
-    with monkeypatch.context() as patched:
-        for name in ("stat", "listdir", "scandir"):
-            patched.setattr(os, name, refuse)
-        for ask in (lambda: present(home), lambda: listed(home), lambda: spools(home), Layout(home).settle):
+    asks = (lambda: present(home), lambda: listed(home), lambda: spools(home), lambda: sweep(home))
+    with unreadable(lambda _path: True):
+        for ask in (*asks, Layout(home).settle):
             with pytest.raises(OSError, match="Input/output error"):
                 ask()

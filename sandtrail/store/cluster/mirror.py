@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from sandtrail.errors import DamagedError, NotFoundError, StoreError, UsageError
-from sandtrail.store.layout import Layout, publish
+from sandtrail.store.layout import Layout, present, publish
 from sandtrail.store.note import MAX_NOTE, Verifier, parse_checkpoint, parse_note
 from sandtrail.store.tiles import MAX_ENTRY, WIDTH, bundle_path, tile_path
 
@@ -42,7 +42,7 @@ def mirror(url: str, home: Path, key: Verifier, *, timeout: float = 30.0) -> Non
         if size > _MAX_SIZE:
             raise StoreError(f"the log at {url} says that it has {size} entries; no cluster's log has")
         for path in _paths(log, size):
-            if not path.exists():
+            if not _kept(path):
                 data = _get(http, path.relative_to(log).as_posix(), _MAX_TILE)
                 if data is None:
                     raise StoreError(f"the log at {url} lacks {path.relative_to(log)}")
@@ -66,6 +66,13 @@ def _paths(log: Path, size: int) -> Iterator[Path]:
             if level == 0:
                 yield bundle_path(log, number, width)
         level, count = level + 1, count // WIDTH
+
+
+def _kept(path: Path) -> bool:
+    try:
+        return present(path)
+    except OSError as error:  # fetched anew it would take the place of what we remember
+        raise StoreError(f"the copy of the log cannot be read: {path}: {error.strerror}") from None
 
 
 def _get(http: httpx.Client, path: str, most: int) -> bytes | None:

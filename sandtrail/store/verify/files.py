@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sandtrail.errors import DamagedError
-from sandtrail.store.layout import Layout, is_temporary
+from sandtrail.store.layout import Layout, is_temporary, present
 from sandtrail.store.merkle import leaf_hash
 from sandtrail.store.tiles import WIDTH, bundle_path, decode_bundle, parse_tile_index, tile_path
 from sandtrail.store.verify.report import Report
@@ -37,7 +37,7 @@ def check_files(report: Report, layout: Layout, tree: SignedTree, segments: int,
     for path in _files(layout.damaged):
         if path.name in kept and path.parent == layout.damaged:
             continue
-        if is_temporary(path) or _spool_of(layout, path).exists():
+        if is_temporary(path) or present(_spool_of(layout, path)):
             report.unsigned_files += 1
         else:
             report.find(5, "file-unaccounted", path, "no signed entry names these bytes; they are no evidence")
@@ -98,7 +98,7 @@ def _harmless(tree: SignedTree, path: Path, level: int, number: int, width: int)
     if signed_width <= 0 and number > tree.checkpoint.size >> 8 * (under + 1):
         # A publish goes from left to right: the tile before this one is there as well.
         left = bundle_path(tree.log, number - 1) if level < 0 else tile_path(tree.log, level, number - 1)
-        return left.exists()
+        return present(left)
     signed = tree.hashes(under, number) or [] if signed_width > 0 else []
     signed = signed[:width]
     try:
@@ -106,5 +106,5 @@ def _harmless(tree: SignedTree, path: Path, level: int, number: int, width: int)
         found = list(map(leaf_hash, decode_bundle(data))) if level < 0 else cut_hashes(data)
     except (OSError, DamagedError):
         # Gone in the meantime is as good as never there.
-        return not path.exists()
+        return not present(path)
     return len(found) == width <= WIDTH and found[: len(signed)] == signed

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Literal
 
 from sandtrail.errors import NotFoundError, StoreError, UsageError
 from sandtrail.store.heads import Head, head_file, heads_folder, read_head, remember_head
-from sandtrail.store.layout import Layout
+from sandtrail.store.layout import Layout, listed, present
 from sandtrail.store.log import read_checkpoint
 from sandtrail.store.merkle import leaf_hash
 from sandtrail.store.position import spools
@@ -94,7 +94,7 @@ def verify(
     remembered = read_head(head or head_file(home))
     if head is not None and remembered is None:
         raise UsageError(f"there is no remembered head at {head}")
-    if remembered is None and given is None and not (layout.vkey.exists() or any(layout.log.glob("[!l]*"))):
+    if remembered is None and given is None and not _begun(layout):
         raise NotFoundError(f"nothing has been signed under {home} yet")
     for _ in range(_LIVE_RUNS):
         report = Report(str(home), mode)
@@ -115,6 +115,14 @@ def verify(
             break
     report.sort()
     return report
+
+
+def _begun(layout: Layout) -> bool:
+    """Whether there is anything that could be verified."""
+    try:
+        return present(layout.vkey) or any(path.name != "lock" for path in listed(layout.log))
+    except OSError as error:
+        raise StoreError(f"cannot check {layout.home}: {error.strerror}") from error
 
 
 class _Run:

@@ -16,7 +16,7 @@ import cbor2
 from sandtrail.errors import DamagedError, ErasedError, StoreError
 from sandtrail.store.cipher import DAMAGED, unseal
 from sandtrail.store.datakeys import DataKeys
-from sandtrail.store.layout import Layout
+from sandtrail.store.layout import Layout, listed, present
 from sandtrail.store.manifest import Entry
 from sandtrail.store.reader import open_log
 from sandtrail.store.verify.report import Affected, Report
@@ -119,9 +119,11 @@ class Stored:
         waiting = {history.erased[key] for key in ordered if key in history.erased}
         for key, entry in sorted(history.erased.items()):
             path = self._layout.data_keys / f"{key.hex()}.key"
-            if path.exists() and entry in waiting:
+            if not present(path):
+                continue
+            if entry in waiting:
                 self._report.remarks.append(f"{path} is to be erased: the order waits for the recorder")
-            elif path.exists():
+            else:
                 what = f"log entry {entry} says that this data key was erased: what it keeps can still be read"
                 self._report.find(9, "erasure-undone", path, what)
 
@@ -141,7 +143,7 @@ class Stored:
 def _ordered(layout: Layout) -> set[bytes]:
     """The data keys that orders which still wait want to have erased."""
     keys: set[bytes] = set()
-    for path in layout.acts.glob("*.order"):
+    for path in listed(layout.acts, ".order"):
         try:
             with path.open("rb") as file:
                 order = cbor2.loads(file.read(_MAX_ORDER))

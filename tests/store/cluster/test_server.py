@@ -29,6 +29,7 @@ from sandtrail.store.note import Checkpoint, Signer, open_checkpoint
 from sandtrail.store.tiles import TileReader, decode_bundle
 from tests.store.cluster import running
 from tests.store.cluster.nodes import Node
+from tests.store.faults_os import unreadable
 from tests.store.foreign_go import check_log, fsck
 from tests.store.witness.running import witness
 
@@ -213,6 +214,19 @@ def test_a_mirror_shows_that_the_log_was_written_anew(
         mirror(url, tmp_path / "copy", cluster.verifier)
     report = verify_cluster(tmp_path / "copy", key=cluster.verifier.vkey)
     assert [finding.type for finding in report.findings][:1] == ["root-mismatch"]
+
+
+def test_a_copy_that_cannot_be_read_is_not_fetched_anew(
+    server: ClusterServer, cluster: ClusterLog, node: Node, tmp_path: Path
+) -> None:
+    with serving(server) as url:
+        mirror(url, tmp_path / "copy", cluster.verifier)
+        tile = tmp_path / "copy/log/tile/0/000.p/1"
+        tile.write_bytes(b"what we remember")
+        with unreadable(lambda path: path == tile), pytest.raises(StoreError, match="cannot be read"):
+            mirror(url, tmp_path / "copy", cluster.verifier)
+    assert tile.read_bytes() == b"what we remember"
+    assert node.size == 0
 
 
 def test_what_is_no_log_or_not_there_is_not_mirrored(
