@@ -20,6 +20,8 @@ from sandtrail.errors import UsageError
 __all__ = ["Redactor", "printable"]
 
 MAX_LEARNED = 256
+_REMEMBERED = 512
+"""Of headers without a secret: how many, and how long together with their names."""
 _SECRET_HEADER = re.compile(
     r"authorization|.*[-_]authorization|cookie2?|.*(?:token|secret|passw(?:or)?d|api[-_]?key|credentials?)|.*[-_]key|x-auth"
 )
@@ -53,6 +55,7 @@ class Redactor:
         extra = dict(extra or {})
         self._headers = frozenset(name.lower() for name in _names(extra, "headers"))
         self._parameters = frozenset(name.lower() for name in _names(extra, "query"))
+        self._fields = self._parameters | {name.lower() for name in _names(dict(extra), "fields")}
         rules = list(BUILT_IN)
         if self._parameters:
             rules.append(query_rule("query-key", *self._parameters))
@@ -64,10 +67,13 @@ class Redactor:
             raise UsageError(f"the gateway's redaction rules have no {', '.join(map(repr, extra))}")
         self._patterns = Patterns(rules)
         self._literals = Literals()
+        self._known: dict[bytes, tuple[str, bytes]] = {}
+        self._clean: dict[tuple[bytes, bytes], tuple[str, str]] = {}
         self._fingerprints = fingerprints
 
     def mark(self, name: str, secret: bytes) -> bytes:
         """What stands in place of `secret`."""
+        name, secret = self._known.get(secret, (name, secret))
         return self._fingerprints.mark(name, secret).encode()
 
     def scan(self, mark: Callable[[str, bytes], bytes] | None = None) -> Scan:
@@ -83,6 +89,10 @@ class Redactor:
         scan = self.scan()
         return scan.feed(data) + scan.finish(), scan.count
 
+    def name(self, host: str) -> str:
+        """The name of a host, as somebody wrote it."""
+        return printable(self.text(host.encode("utf-8", "surrogateescape"))[0])[:255]
+
     def message(self, text: str, limit: int = 500) -> str:
         """A message of the engine's: without the traffic that it may quote (`b'…'`), redacted, capped."""
         said = _QUOTED.split(text, maxsplit=1)[0]
@@ -94,12 +104,23 @@ class Redactor:
         """Headers as [[name, value], …]."""
         out, count = [], 0
         for name, value in fields:
-            shown, found = self._header(printable(name).lower(), value)
-            count += found
-            clean, found = self.text(name)
-            count += found
-            out.append([printable(clean), printable(shown)])
+            known = self._clean.get((name, value))
+            if known is None:
+                known, found = self._shown(name, value)
+                count += found
+            out.append(list(known))
         return out, count
+
+    def _shown(self, name: bytes, value: bytes) -> tuple[tuple[str, str], int]:
+        """One header. Most of them come again with every request: those that hold nothing secret are remembered."""
+        shown, found = self._header(printable(name).lower(), value)
+        clean, more = self.text(name)
+        header = printable(clean), printable(shown)
+        if not found + more and len(name) + len(value) <= _REMEMBERED:
+            if len(self._clean) >= _REMEMBERED:
+                self._clean.clear()
+            self._clean[name, value] = header
+        return header, found + more
 
     def _header(self, name: str, value: bytes) -> tuple[bytes, int]:
         if name in _COOKIE_HEADERS:
@@ -143,6 +164,11 @@ class Redactor:
         clean, found = self.text(head + mark + query)
         return printable(clean), count + found
 
+    def names_field(self, name: bytes) -> bool:
+        """Whether a parameter or a body's field of this name holds a secret."""
+        text = printable(name).lower()[:128]
+        return text in self._fields or self._is_secret_parameter(name)
+
     def _is_secret_parameter(self, key: bytes) -> bool:
         name = printable(unquote_to_bytes(key)).lower()[:128]
         return name in self._parameters or _SECRET_PARAMETER.fullmatch(name) is not None
@@ -155,9 +181,18 @@ class Redactor:
         self.learn(name, secret)
         return self.mark(name, secret)
 
+    def know(self, name: str, secret: bytes, forms: Iterable[bytes]) -> str:
+        """Replace a secret by its operator's word in all these forms, each by the mark of the secret itself; its
+        fingerprint."""
+        for form in {secret, *forms}:
+            self._known[form] = _slug(name), secret
+            self._literals.add(form, _slug(name))
+        return self._fingerprints.fingerprint(secret)
+
     def learn(self, name: str, secret: bytes) -> None:
         """Replace `secret` from now on wherever it stands, if it can't be a word."""
-        if len(self._literals.names) < MAX_LEARNED and _LEARNABLE.fullmatch(secret):
+        if len(self._literals.names) - len(self._known) < MAX_LEARNED and _LEARNABLE.fullmatch(secret):
+            self._clean.clear()
             self._literals.add(secret, name)
             encoded = quote(secret, safe="").encode()
             if encoded != secret:

@@ -10,9 +10,11 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 
+import re2  # type: ignore[import-untyped]  # it has no type hints
+
 from sandtrail.collector.gateway.patterns import Rule
 
-__all__ = ["Literals", "Patterns", "Scan"]
+__all__ = ["Beginnings", "Literals", "Patterns", "Scan"]
 
 Mark = Callable[[str, bytes], bytes]
 _HEAD = 4
@@ -20,7 +22,12 @@ _HEAD = 4
 _TELLING = 6
 
 
-class _Beginnings:
+_AS_BYTES = re2.Options()
+_AS_BYTES.encoding = re2.Options.Encoding.LATIN1
+_AS_BYTES.never_capture = True
+
+
+class Beginnings:
     """Where a text ends in what may be the beginning of a word."""
 
     def __init__(self, words: Iterable[bytes]) -> None:
@@ -47,27 +54,6 @@ class _Beginnings:
         return place < len(self._words) and self._words[place].startswith(tail)
 
 
-# Bytes of an ordinary text, the most frequent first; what is not among them is rare.
-_COMMON = b' etaoinsrhldcu"mfpgyb,w.v:/-_k{}[]0123456789'
-
-
-def _hint(anchors: Iterable[tuple[bytes, bool]]) -> re.Pattern[bytes]:
-    """Finds what an alternation of the anchors finds, but stops only at bytes that are rare: several times as fast.
-
-    A match begins at an anchor's rarest byte, not at its first.
-    """
-    by_byte: dict[bytes, list[bytes]] = {}
-    for anchor, any_case in anchors:
-        rank = [_COMMON.find(byte) % 256 for byte in anchor]
-        at = rank.index(max(rank))
-        pivot = anchor[at : at + 1]
-        wrap = b"(?i:%s)" if any_case else b"(?:%s)"
-        rest = b"(?<=" + wrap % re.escape(anchor[: at + 1]) + b")" + wrap % re.escape(anchor[at + 1 :])
-        for byte in {pivot, pivot.upper() if any_case else pivot}:
-            by_byte.setdefault(byte, []).append(rest)
-    return re.compile(b"|".join(re.escape(byte) + b"(?:" + b"|".join(rest) + b")" for byte, rest in by_byte.items()))
-
-
 class Patterns:
     """A set of rules, prepared for scanning."""
 
@@ -75,8 +61,9 @@ class Patterns:
         anchors = sorted(
             {(anchor, rule.any_case) for rule in rules for anchor in rule.anchors}, key=lambda a: -len(a[0])
         )
-        self._hint = _hint(anchors).search
-        self._exact = re.compile(b"|".join((b"(?i:%s)" if case else b"%s") % re.escape(word) for word, case in anchors))
+        # Sixty literals at once: RE2 reads a text once, at several times the speed of `re`.
+        one_of = b"|".join((b"(?i:%s)" if case else b"%s") % re.escape(word) for word, case in anchors)
+        self._anchor = re2.compile(one_of, _AS_BYTES)
         # At a place where a long anchor stands, the rules of every shorter one that it begins with apply too. Whether
         # upper and lower case are as they should be is for the rules' own patterns to see.
         self._rules = {
@@ -85,7 +72,7 @@ class Patterns:
             )
             for anchor, _ in anchors
         }
-        self._beginnings = _Beginnings(anchor.lower() for anchor, _ in anchors)
+        self._beginnings = Beginnings(anchor.lower() for anchor, _ in anchors)
         self._longest = max((len(anchor) for anchor, _ in anchors), default=1) - 1
 
     def rules(self, anchor: bytes) -> tuple[Rule, ...]:
@@ -99,14 +86,8 @@ class Patterns:
 
     def find(self, text: bytes, at: int) -> re.Match[bytes] | None:
         """The first anchor at or after `at`, the longest one of those that begin there."""
-        near = at
-        while hint := self._hint(text, near):
-            low = max(at, hint.start() - self._longest)
-            if found := self._exact.search(text, low, hint.end() + self._longest):
-                # Once more, without the window's end: it may have cut a longer anchor short.
-                return self._exact.match(text, found.start())
-            near = hint.start() + 1
-        return None
+        found: re.Match[bytes] | None = self._anchor.search(text, at)
+        return found
 
 
 class Literals:
@@ -118,7 +99,7 @@ class Literals:
         self.names: dict[bytes, str] = {}
         self._by_head: dict[bytes, list[bytes]] = {}
         self._find: re.Pattern[bytes] | None = None
-        self.beginnings = _Beginnings(())
+        self.beginnings = Beginnings(())
 
     def add(self, secret: bytes, name: str) -> None:
         """From now on `secret` is replaced wherever it stands."""
@@ -128,8 +109,8 @@ class Literals:
         alike = self._by_head.setdefault(secret[: self.LEAST], [])
         alike.append(secret)
         alike.sort(key=len, reverse=True)
-        self._find = re.compile(b"|".join(map(re.escape, self._by_head)))
-        self.beginnings = _Beginnings(self.names)
+        self._find = re2.compile(b"|".join(map(re.escape, self._by_head)), _AS_BYTES)
+        self.beginnings = Beginnings(self.names)
 
     def find(self, text: bytes, at: int) -> tuple[int, bytes] | None:
         """The first secret at or after `at`: its place and itself."""
