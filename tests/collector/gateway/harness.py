@@ -73,14 +73,16 @@ def header(frame: Mapping[str, Any], name: str) -> str | None:
 class Gateway:
     """The process and our end of its socket pair."""
 
+    NAME = "gateway"
+
     def __init__(self, home: Path, env: Mapping[str, str] | None = None, prefix: tuple[str, ...] = ()) -> None:
         self.home = home
-        self.log = home / "gateway.log"
+        self.log = home / f"{self.NAME}.log"
         self._since: dict[str, dict[str, int]] = {}
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.control = ours
         ours.settimeout(PATIENCE_S)
-        command = [*prefix, sys.executable, "-m", "sandtrail.collector.gateway", "--home", str(home)]
+        command = [*prefix, sys.executable, "-m", f"sandtrail.collector.{self.NAME}", "--home", str(home)]
         with theirs, self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, "--control-fd", str(theirs.fileno())],
@@ -97,7 +99,7 @@ class Gateway:
         """One request, one answer."""
         send(self.control, message, fds)
         answer, _ = receive(self.control)
-        assert answer is not None, f"the gateway has died: {self.log.read_text()}"
+        assert answer is not None, f"the {self.NAME} has died: {self.log.read_text()}"
         return answer
 
     def listen(self, session: str, address: str = "127.0.0.1", **descriptor: Any) -> str:
@@ -106,7 +108,7 @@ class Gateway:
             listener.bind((address, 0))
             listener.listen(128)
             self._since[session] = {path.name: path.stat().st_size for path in self._spools()}
-            message = {"op": "listen", "session": session, "descriptor": {"source": "gateway", **descriptor}}
+            message = {"op": "listen", "session": session, "descriptor": {"source": self.NAME, **descriptor}}
             answer = self.ask(message, (listener.fileno(),))
             assert answer["ok"], answer
             return f"http://{address}:{listener.getsockname()[1]}"
@@ -139,7 +141,7 @@ class Gateway:
         return self.recorded(session)
 
     def _spools(self) -> list[Path]:
-        return sorted((self.home / "spool").glob("gateway.*.spool"))
+        return sorted((self.home / "spool").glob(f"{self.NAME}.*.spool"))
 
     def _payloads(self, since: Mapping[str, int]) -> Iterator[Any]:
         for path in self._spools():

@@ -1,0 +1,42 @@
+"""gRPC's framing of one message (grpc.io, "gRPC over HTTP2"): a flag, a length of four bytes, the message."""
+
+from __future__ import annotations
+
+from struct import unpack_from
+from typing import Final
+from urllib.parse import quote
+
+from sandtrail.collector.claims.answers import Answer
+from sandtrail.collector.claims.export import Export
+
+__all__ = ["CONTENT_TYPE", "EMPTY", "trailers", "unframe"]
+
+CONTENT_TYPE: Final = "application/grpc"
+EMPTY: Final = bytes(5)
+"""An empty message: an Export…ServiceResponse without partial success."""
+_HEAD: Final = 5
+
+
+def unframe(export: Export) -> None:
+    """Take the framing off an export's body and say in the export what is wrong with it; never raises."""
+    body = export.body
+    flag, size = unpack_from(">BI", body) if len(body) >= _HEAD else (0, -1)
+    if size < 0 or flag > 1:
+        export.problem, export.framed = export.problem or Answer.MALFORMED, True
+        return
+    rest = len(body) - _HEAD - size
+    if rest and not export.cut:
+        # A message that is not whole, or several where there is to be one.
+        export.problem, export.cut = Answer.MALFORMED, rest < 0
+    if flag:
+        export.compressed = export.header(b"grpc-encoding") or "gzip"
+    if rest > 0:
+        export.framed = True
+    else:
+        del body[:_HEAD]
+
+
+def trailers(answer: Answer) -> list[tuple[str, str]]:
+    """The trailers that end a call."""
+    words = [("grpc-message", quote(answer.words, safe=" ,;:/!'()"))] if answer.words else []
+    return [("grpc-status", str(answer.grpc)), *words]

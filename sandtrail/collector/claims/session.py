@@ -1,0 +1,126 @@
+"""One sandbox's share of the receiver: its stream, what it has learned of secrets, and the bounds on all of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sandtrail import __version__
+from sandtrail.collector.claims.answers import Answer
+from sandtrail.collector.claims.export import Export
+from sandtrail.collector.claims.limits import MEMORY, REFUSALS
+from sandtrail.collector.claims.redact import clean
+from sandtrail.collector.frames import Frames, Spool
+from sandtrail.collector.gateway.fingerprint import Fingerprinter
+from sandtrail.collector.gateway.redact import Redactor, printable
+from sandtrail.errors import StoreError
+
+__all__ = ["Session"]
+
+SEES: Final = ["what programs in the sandbox say of themselves over OTLP: traces, logs and metrics, as sent"]
+BLIND: Final = [
+    "whether any of it is true: it is the agent's own word",
+    "telemetry that is sent elsewhere: it takes the gateway, or the packet filter records it",
+    "exports over 16 MiB: the beginning is kept",
+    "credentials: replaced by keyed fingerprints before anything is written",
+]
+
+
+class Session:
+    """Made when its listeners are handed over. Raises UsageError for redaction rules that make no sense, StoreError
+    when the stream can't be opened."""
+
+    def __init__(
+        self,
+        name: str,
+        descriptor: Mapping[str, Any],
+        spool: Spool,
+        fingerprints: Fingerprinter,
+        working: asyncio.Semaphore,
+    ) -> None:
+        """`working` is all sessions': how many exports are worked on at once."""
+        self.name = name
+        self._turn = asyncio.Lock()
+        self._working = working
+        self.connections = 0
+        self.counts = dict.fromkeys(("connections", "refused", "exports", "unrecorded", "up_bytes", "down_bytes"), 0)
+        self.closed = False
+        self._redactor = Redactor(fingerprints, descriptor.get("redact"))
+        self._memory = MEMORY
+        own = {"source": "claims", "version": __version__, "sees": SEES, "blind": BLIND}
+        self.stream = spool.open({**descriptor, **own, "session": name})
+        self._frames = Frames(self.stream, name, "exports were turned away: the spool could not be written")
+
+    def reserve(self, size: int) -> bool:
+        """Take `size` bytes of the session's memory for an export under way; `release` gives them back."""
+        if size > self._memory:
+            return False
+        self._memory -= size
+        return True
+
+    def release(self, size: int) -> None:
+        """Give back what `reserve` took."""
+        self._memory += size
+
+    async def take(self, export: Export) -> Answer:
+        """Record an export; what it is told says whether that was possible. The frame is in the spool by then."""
+        answer = export.judge()
+        if answer is Answer.BUSY:
+            self.refuse(export.client, export.port, answer.words)
+            return answer
+        async with self._turn, self._working:
+            return await self._record(export, answer)
+
+    async def _record(self, export: Export, answer: Answer) -> Answer:
+        as_json = export.as_json
+        found = await clean(self._redactor, bytes(export.body), export.compressed, as_json=as_json)
+        if answer is Answer.RECORDED and (found.cut or found.broken):
+            answer = Answer.TOO_LARGE if found.cut else Answer.MALFORMED
+        export.cut = export.cut or found.cut
+        path, in_path = self._redactor.url(export.path.encode("utf-8", "surrogateescape"))
+        headers, in_headers = self._redactor.headers(export.headers)
+        frame = {**export.frame(answer), "path": path, "headers": headers, "body": found.body}
+        frame |= {"decoded": True} if found.decoded else {}
+        if redacted := found.redacted + in_path + in_headers:
+            frame |= {"redacted": redacted, "marks": found.marks}
+        self.counts["exports"] += 1
+        return answer if self._write(frame) else Answer.UNRECORDED
+
+    def refuse(self, client: tuple[str, int], port: int, reason: str) -> None:
+        """Record that a connection was turned away or broken off; beyond the first of them, only their number."""
+        self.counts["refused"] += 1
+        if self.counts["refused"] <= REFUSALS:
+            said = self._redactor.message(reason)
+            self._write({"t": "refused", "client": list(client), "port": port, "reason": said, "at_ns": time.time_ns()})
+
+    def ended(self, client: tuple[str, int], port: int, up: int, down: int) -> None:
+        """Record the end of a connection: its bytes on the wire, of the sandbox's side."""
+        self.counts["up_bytes"] += up
+        self.counts["down_bytes"] += down
+        sums = {"up_bytes": up, "down_bytes": down, "at_ns": time.time_ns()}
+        self._write({"t": "close", "client": list(client), "port": port, **sums})
+
+    def _write(self, frame: Mapping[str, Any]) -> bool:
+        if self.closed:
+            return False
+        try:
+            self._frames.write(frame)
+        except StoreError:
+            self.counts["unrecorded"] += 1
+            return False
+        return True
+
+    def close(self, reason: str) -> None:
+        """End the stream. Raises StoreError when its end can't be recorded."""
+        if not self.closed:
+            self._frames.close(reason, **self.counts)
+            self.closed = True
+
+
+def address(peer: object) -> tuple[str, int]:
+    """(address, port) of a socket's peer."""
+    if isinstance(peer, tuple) and len(peer) >= 2:
+        return printable(str(peer[0])), int(peer[1])
+    return "", 0
