@@ -53,6 +53,9 @@ def record(
     record_env: Annotated[
         bool, typer.Option(help="Also record environment variables; they often hold secrets.")
     ] = False,
+    claims: Annotated[
+        bool, typer.Option(help="Take the agent's own telemetry (OTLP), and tell it where to send it.")
+    ] = True,
     timeline: Annotated[bool, typer.Option(help="Print the timeline at the end.")] = True,
     quiet: Annotated[bool, typer.Option(help="Leave out our own lines on stderr.")] = False,
 ) -> None:
@@ -88,6 +91,7 @@ def record(
             network=network,
             profile="full" if profile == "full" else "default",
             record_env=record_env,
+            claims=claims,
             quiet=quiet,
         )
     )

@@ -20,7 +20,17 @@ from sandtrail.collector.network.rules import EgressMode
 from sandtrail.errors import EnvironmentRefusedError
 
 __all__ = [
-    *("DNS_PORT", "GATEWAY_PORT", "SANDBOX_ADDRESS", "WIRE_ADDRESS", "Wire", "finish", "namespace_names", "remove"),
+    *(
+        "CLAIMS_PORTS",
+        "DNS_PORT",
+        "GATEWAY_PORT",
+        "SANDBOX_ADDRESS",
+        "WIRE_ADDRESS",
+        "Wire",
+        "finish",
+        "namespace_names",
+        "remove",
+    ),
     "running",
 ]
 
@@ -28,6 +38,8 @@ WIRE_ADDRESS: Final = "10.219.0.1"
 SANDBOX_ADDRESS: Final = "10.219.0.2"
 GATEWAY_PORT: Final = 3128
 DNS_PORT: Final = 53
+CLAIMS_PORTS: Final = (4317, 4318)
+"""Where OTLP is expected: gRPC, HTTP."""
 _PREFIX: Final = 30
 _LINK: Final = "wire0"
 
@@ -41,8 +53,8 @@ def namespace_names(session: str) -> tuple[str, str]:
 class Wire:
     """A link that stands. The caller hands the sockets on and closes its own copies.
 
-    `names` is where names are asked for, in a transparent mode. `sees` and `blind` say in plain words what the two
-    netlink sockets can and cannot report.
+    `names` is where names are asked for, in a transparent mode; `services` are the other listeners. `sees` and `blind`
+    say in plain words what the two netlink sockets can and cannot report.
     """
 
     sandbox: str
@@ -51,6 +63,7 @@ class Wire:
     conntrack: socket.socket | None
     listener: socket.socket
     names: socket.socket | None = None
+    services: list[socket.socket] = field(default_factory=list)
     sees: list[str] = field(default_factory=list)
     blind: list[str] = field(default_factory=list)
 
@@ -72,10 +85,10 @@ class Wire:
             namespaces.tool("ip", "-n", name, "addr", "add", f"{address}/{_PREFIX}", "dev", link)
             namespaces.tool("ip", "-n", name, "link", "set", link, "up")
         namespaces.tool("ip", "-n", sandbox, "route", "add", "default", "via", WIRE_ADDRESS)
-        return namespaces.inside(wire, lambda: cls._inside(sandbox, wire, mode))
+        return namespaces.inside(wire, lambda: cls._inside(sandbox, wire, mode, services))
 
     @classmethod
-    def _inside(cls, sandbox: str, wire: str, mode: EgressMode) -> Wire:
+    def _inside(cls, sandbox: str, wire: str, mode: EgressMode, services: Sequence[int]) -> Wire:
         blind = ["payloads of packets beyond 4 KiB", "ARP: counted only"]
         nflog = netlink.open_nflog(rules.GROUP)
         conntrack: socket.socket | None = None
@@ -86,6 +99,7 @@ class Wire:
             blind.append(f"ends and volumes of flows: {error}")
         listener = socket.create_server((WIRE_ADDRESS, GATEWAY_PORT), backlog=512)
         made = cls(sandbox, wire, nflog, conntrack, listener, sees=list(rules.PREFIXES), blind=blind)
+        made.services = [socket.create_server((WIRE_ADDRESS, port), backlog=128) for port in services]
         if mode != "proxy":
             made.names = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             made.names.bind((WIRE_ADDRESS, DNS_PORT))
@@ -93,7 +107,7 @@ class Wire:
 
     def close(self) -> None:
         """Close this process's copies of the sockets; the link itself stays until `remove`."""
-        for sock in (self.nflog, self.conntrack, self.listener, self.names):
+        for sock in (self.nflog, self.conntrack, self.listener, self.names, *self.services):
             if sock is not None:
                 sock.close()
 

@@ -7,12 +7,13 @@ runtime can still be asked about it. Specification: OCI runtime-spec 1.0, config
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from sandtrail.collector.network.namespaces import NETNS
-from sandtrail.collector.network.wire import GATEWAY_PORT, WIRE_ADDRESS
+from sandtrail.collector.network.wire import CLAIMS_PORTS, GATEWAY_PORT, WIRE_ADDRESS
 from sandtrail.collector.runsc.elf import pause_program
 from sandtrail.collector.session import rootfs
 from sandtrail.collector.session.options import RecordOptions, parse_user
@@ -31,6 +32,7 @@ _CAPABILITIES: Final = [
         *("NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "SETFCAP", "AUDIT_WRITE"),
     )
 ]
+_DIRECT: Final = "localhost,127.0.0.1,::1"
 _CA_VARIABLES: Final = (
     *("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "PIP_CERT"),
     *("AWS_CA_BUNDLE", "DENO_CERT"),
@@ -52,7 +54,7 @@ def write(
 ) -> Bundles:
     """Write both bundles under `folder`. `pod` is the root container's id, `namespace` the sandbox's network namespace,
     `ca` the certificate that the gateway signs with, `cgroup` where the memory limit applies."""
-    environment = {**_environment(ca is not None), **options.env}
+    environment = {**_environment(ca is not None), **(_telemetry(options.env) if options.claims else {}), **options.env}
     workdir = options.workdir or (rootfs.WORKDIR if options.rootfs is None else "/")
     agent = folder / AGENT
     folder.mkdir(mode=0o700, parents=True)  # the environment in it may hold secrets
@@ -147,10 +149,19 @@ def _environment(with_ca: bool) -> dict[str, str]:
     environment = {"PATH": _PATH, "HOME": rootfs.HOME, "LANG": "C.UTF-8", "TERM": "dumb"}
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         environment |= {name: proxy, name.lower(): proxy}
-    environment |= dict.fromkeys(("NO_PROXY", "no_proxy"), "localhost,127.0.0.1,::1")
+    environment |= dict.fromkeys(("NO_PROXY", "no_proxy"), _DIRECT)
     # Node's own fetch takes the proxy only when it is told to.
     environment["NODE_USE_ENV_PROXY"] = "1"
     return environment | (dict.fromkeys(_CA_VARIABLES, CA_BUNDLE) if with_ca else {})
+
+
+def _telemetry(given: Mapping[str, str]) -> dict[str, str]:
+    """Where telemetry goes: to us, unless the operator has it go elsewhere. In no case by way of the gateway."""
+    direct = dict.fromkeys(("NO_PROXY", "no_proxy"), f"{_DIRECT},{WIRE_ADDRESS}")
+    if any(name.startswith("OTEL_EXPORTER_OTLP_") and name.endswith("ENDPOINT") for name in given):
+        return direct
+    endpoint = f"http://{WIRE_ADDRESS}:{CLAIMS_PORTS[1]}"
+    return {**direct, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}
 
 
 def _ca_bundle(ca: Path) -> str:

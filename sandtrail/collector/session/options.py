@@ -35,8 +35,8 @@ class RecordOptions:
 
     `rootfs` replaces the host's system folders. `env` is added to the sandbox's environment. `upstream` and `rules` go
     to the gateway as they are. `memory` is in bytes. `platform` and `network` force what is otherwise tried.
-    `record_env` also records environment variables where the runtime leaves the choice. `quiet` leaves out the line on
-    stderr.
+    `record_env` also records environment variables where the runtime leaves the choice. `claims` takes the telemetry
+    that programs in the sandbox send. `quiet` leaves out the line on stderr.
     """
 
     home: Path
@@ -55,6 +55,7 @@ class RecordOptions:
     network: str = ""
     profile: Profile = "default"
     record_env: bool = False
+    claims: bool = True
     quiet: bool = False
 
 

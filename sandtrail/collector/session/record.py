@@ -154,7 +154,8 @@ class _Recording:
 
     def _connect_network(self) -> None:
         name = self._state.session
-        with contextlib.closing(Wire.create(name)) as link:
+        services = network.CLAIMS_PORTS if self._options.claims else ()
+        with contextlib.closing(Wire.create(name, services=services)) as link:
             common = {"link": link.wire, "sandbox_address": network.SANDBOX_ADDRESS, "address": network.WIRE_ADDRESS}
             filtered = {"source": "netfilter", "sees": link.sees, "blind": link.blind, **common}
             self._keeper.adopt(name, link.nflog.fileno(), filtered)
@@ -164,6 +165,9 @@ class _Recording:
             gateway = {"source": "gateway", "upstream": self._options.upstream, "rules": self._options.rules, **common}
             given = {key: value for key, value in gateway.items() if value is not None}
             self._keeper.listen(name, [link.listener.fileno()], given)
+            if link.services:
+                claims = {"source": "claims", "ports": list(services), **common}
+                self._keeper.listen(name, [sock.fileno() for sock in link.services], claims, "claims")
 
     def _create(self, acts: Lifecycle, endpoint: str) -> None:
         state, options = self._state, self._options
