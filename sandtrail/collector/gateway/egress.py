@@ -17,7 +17,7 @@ from typing import Any
 
 from sandtrail.collector.gateway.addresses import why_not
 
-__all__ = ["EgressLoop", "Resolver", "leaving"]
+__all__ = ["EgressLoop", "Resolver", "UnknownNameError", "leaving"]
 
 RESOLVE_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 30.0
@@ -25,7 +25,13 @@ _KEPT = 1024
 _FRESH_S, _FRESH_FAILURE_S = 15.0, 2.0
 _LOOKUPS = 8
 
+_NO_NAME = frozenset({socket.EAI_NONAME, socket.EAI_NODATA})
+
 Info = tuple[Any, Any, int, str, Any]
+
+
+class UnknownNameError(OSError):
+    """There is no such name, or no address for it."""
 
 
 class Resolver:
@@ -62,7 +68,8 @@ class Resolver:
         except UnicodeError:
             answer = OSError("that is no host name")
         except OSError as error:
-            answer = OSError(error.strerror or str(error))
+            unknown = isinstance(error, socket.gaierror) and error.errno in _NO_NAME
+            answer = (UnknownNameError if unknown else OSError)(error.strerror or str(error))
         if len(self._known) >= _KEPT:
             self._known.clear()
         fresh = _FRESH_FAILURE_S if isinstance(answer, OSError) else _FRESH_S
