@@ -87,7 +87,7 @@ class Redactor:
     def text(self, data: bytes) -> tuple[bytes, int]:
         """A text that is all there."""
         scan = self.scan()
-        return scan.feed(data) + scan.finish(), scan.count
+        return scan.finish(data), scan.count
 
     def name(self, host: str) -> str:
         """The name of a host, as somebody wrote it."""
@@ -185,12 +185,14 @@ class Redactor:
         """Replace a secret by its operator's word in all these forms, each by the mark of the secret itself; its
         fingerprint."""
         for form in {secret, *forms}:
-            self._known[form] = _slug(name), secret
-            self._literals.add(form, _slug(name))
+            self._known[form] = _slug(name.lower()), secret
+            self._literals.add(form, _slug(name.lower()))
         return self._fingerprints.fingerprint(secret)
 
     def learn(self, name: str, secret: bytes) -> None:
         """Replace `secret` from now on wherever it stands, if it can't be a word."""
+        if secret in self._literals.names:
+            return
         if len(self._literals.names) - len(self._known) < MAX_LEARNED and _LEARNABLE.fullmatch(secret):
             self._clean.clear()
             self._literals.add(secret, name)

@@ -72,8 +72,9 @@ class Patterns:
             )
             for anchor, _ in anchors
         }
-        self._beginnings = Beginnings(anchor.lower() for anchor, _ in anchors)
         self._longest = max((len(anchor) for anchor, _ in anchors), default=1) - 1
+        begun = {anchor[:size].lower() for anchor, _ in anchors for size in range(1, len(anchor) + 1)}
+        self._begun = re2.compile(b"(?i:" + b"|".join(map(re.escape, sorted(begun))) + rb")\z", _AS_BYTES)
 
     def rules(self, anchor: bytes) -> tuple[Rule, ...]:
         """The rules to try where this anchor stands."""
@@ -81,8 +82,8 @@ class Patterns:
 
     def begun(self, text: bytes, start: int) -> int:
         """The first place from `start` on at which an anchor may have begun that the text does not hold whole."""
-        start = max(start, len(text) - self._longest)
-        return start + self._beginnings.find(text[start:].lower(), 0)
+        found = self._begun.search(text, max(start, len(text) - self._longest))
+        return found.start() if found else len(text)
 
     def find(self, text: bytes, at: int) -> re.Match[bytes] | None:
         """The first anchor at or after `at`, the longest one of those that begin there."""
@@ -145,8 +146,10 @@ class Scan:
             return b""
         return self._scan(self._take(), last=False, cut=False)
 
-    def finish(self, *, cut: bool = False) -> bytes:
-        """The end of the text; with `cut` it breaks off, and what may have begun as a credential is replaced."""
+    def finish(self, data: bytes = b"", *, cut: bool = False) -> bytes:
+        """The end of the text, or all of it; with `cut` it breaks off, and what may have begun as a credential is
+        replaced."""
+        self._waiting.append(data)
         return self._scan(self._take(), last=True, cut=cut)
 
     def _take(self) -> bytes:
@@ -161,11 +164,13 @@ class Scan:
 
     def _replace_literals(self, text: bytes, *, last: bool, cut: bool) -> bytes:
         literals, out, at = self._literals, [], 0
+        if not (text and literals.names):
+            return text
         while found := literals.find(text, at):
             place, secret = found
             out += [text[at:place], self._marked(literals.names[secret], secret)]
             at = place + len(secret)
-        begun = literals.beginnings.find(text, at)
+        begun = len(text) if last and not cut else literals.beginnings.find(text, at)
         out.append(text[at:begun])
         if not last:
             self._held_literal = text[begun:]
@@ -177,6 +182,8 @@ class Scan:
 
     def _replace_patterns(self, data: bytes, *, last: bool, cut: bool) -> bytes:
         # One byte of what went before stays in sight: rules look at what stands before an anchor.
+        if not (data or self._held):
+            return b""
         text = self._context + self._held + data
         patterns, out = self._patterns, []
         done = at = taken = len(self._context)
