@@ -19,7 +19,7 @@ MAX_ROWS = 120
 """Rows of one turn that are printed; all of them are in the data."""
 _COLOURS = {"high": "bold white on red", "medium": "bold black on yellow", "low": "bold cyan"}
 _QUIET = frozenset({"decided", "folded", "gateway", "local", "transport"})
-_STYLES = {"net": "blue", "http": "magenta", "file": "green"}
+_STYLES = {"net": "blue", "http": "magenta", "mcp": "magenta", "file": "green"}
 _REF = 12
 
 

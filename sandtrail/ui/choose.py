@@ -31,6 +31,7 @@ _CATEGORY = {
     "dir": "file",
     "net": "network",
     "http": "network",
+    "mcp": "network",
     "model": "model",
 }
 QUIET_FLAGS = frozenset({"decided", "folded", "gateway", "local", "transport"})

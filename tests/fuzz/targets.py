@@ -12,6 +12,8 @@ from functools import partial
 from typing import Any, Final
 
 from sandtrail.replay.models import Exchange, ModelCall, decode_exchange
+from sandtrail.replay.models.mcp import decode_mcp
+from sandtrail.replay.turns.mcp_rows import mcp_rows
 
 __all__ = ["SEEDS", "TARGETS", "decoded", "exchange_of"]
 
@@ -61,9 +63,23 @@ def _words(call: ModelCall) -> Iterator[Any]:
         yield from ((tool.id, tool.name, tool.arguments) for tool in choice.tool_calls)
 
 
+def protocol(method: str, data: bytes) -> None:
+    """Decode an exchange of the Model Context Protocol, and write its rows."""
+    exchange = exchange_of(data, "https://h/mcp?session_id=s", method)
+    exchange.request_headers = [("Mcp-Method", "tools/call"), ("Mcp-Name", "f"), ("Mcp-Param-A", "1")]
+    said = decode_mcp(exchange)
+    if said is not None:
+        rows = list(mcp_rows({"flags": []}, said))
+        json.dumps([rows, said.problems, said.link, said.version, said.peer], ensure_ascii=False).encode()
+        assert len(said.problems) <= 50
+        assert len(said.calls) <= 1000
+
+
 TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
     "openai_chat": partial(decoded, "https://h/v1/chat/completions"),
     "any_path": partial(decoded, "https://h/"),
+    "mcp_post": partial(protocol, "POST"),
+    "mcp_stream": partial(protocol, "GET"),
 }
 
 SEEDS: Final[Mapping[str, tuple[bytes, ...]]] = {
@@ -73,6 +89,17 @@ SEEDS: Final[Mapping[str, tuple[bytes, ...]]] = {
         b'"arguments":"{}"}}]},"finish_reason":"stop"}],"usage":{}}',
         b'\0\1\0{"messages":[]}\0data: {"choices":[{"index":0,"delta":{"content":"x","tool_calls":[{"index":0,'
         b'"function":{"arguments":"{"}}]}}]}\n\ndata: [DONE]\n\n',
+    ),
+    "mcp_post": (
+        b'\0\0\0{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"f","arguments":{"a":1},"_meta":'
+        b'{"progressToken":1}}}\0{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"x"}],"isError":true,'
+        b'"inputRequests":{"a":{"method":"sampling/createMessage","params":{"messages":[]}}}}}',
+        b'\0\1\0[{"jsonrpc":"2.0","id":"1","method":"tools/list"},{"id":2,"result":{}}]\0data: {"id":"1","result":'
+        b'{"tools":[{"name":"f"}]}}\n\ndata: {"method":"notifications/progress","params":{"progressToken":1}}\n\n',
+    ),
+    "mcp_stream": (
+        b'\0\1\0\0event: endpoint\ndata: /m?session_id=1\n\ndata: {"jsonrpc":"2.0","id":1,"error":{"code":-32020,'
+        b'"message":"x"}}\n\ndata: {"id":2,"method":"elicitation/create","params":{"message":"x"}}\n\n',
     ),
     "any_path": (b'\0\0\0{"messages":[]}\0{"object":"chat.completion","choices":[]}',),
 }

@@ -202,7 +202,8 @@ class Output(Shape):
     count: int = Field(description="How many events this row stands for")
     edge: EdgeShape | None = Field(description="Why it stands here; null where nothing explains it")
     flags: list[str] = Field(
-        description="Neutral: decided, folded, gateway, local, transport. Telling: late, refused, credential, hidden"
+        description="Neutral: decided, folded, gateway, local, transport. Telling: late, refused, credential, hidden, "
+        "failed, mismatch (headers against body), asks (a server's own request), cut"
     )
     refs: list[str] = Field(description="The first of its evidence")
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from sandtrail.replay.events import Event
+from sandtrail.replay.models.mcp import McpExchange
 from sandtrail.replay.turns.network import Connection
 from sandtrail.replay.turns.process import Process, Program
 
@@ -73,6 +74,8 @@ class Group:
     program: Program | None = None
     """The exec itself, for rows that are one."""
     connection: Connection | None = None
+    mcp: McpExchange | None = None
+    """What an exchange of the Model Context Protocol said."""
     last_ns: int = 0
 
 

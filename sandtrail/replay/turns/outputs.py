@@ -7,6 +7,7 @@ from typing import Any
 
 from sandtrail.replay.turns.buckets import Bucket, Edge, Group
 from sandtrail.replay.turns.facts import CHANGES
+from sandtrail.replay.turns.mcp_rows import mcp_rows
 from sandtrail.replay.turns.network import Connection
 from sandtrail.replay.turns.process import Program, shown
 
@@ -18,7 +19,7 @@ MAX_OBJECT = 4000
 
 Row = dict[str, Any]
 
-_EXCHANGES = frozenset({"http.exchange", "model.call"})
+_EXCHANGES = frozenset({"http.exchange", "model.call", "mcp.call"})
 _SAYS = {
     "file.create": "created",
     "file.write": "wrote",
@@ -104,7 +105,9 @@ def _bucket_rows(out: list[Row], bucket: Bucket, depth: int) -> int:
     for kind, members in shown_by_kind.items():
         members.sort(key=lambda g: (not g.flags, g.time_ns))
         keep = members if len(members) <= MAX_ROWS_PER_KIND + 1 else members[:MAX_ROWS_PER_KIND]
-        acts += [_act_row(group, bucket, deeper, groups) for group in keep]
+        for group in keep:
+            row = _act_row(group, bucket, deeper, groups)
+            acts += [row] if group.mcp is None else mcp_rows(row, group.mcp)
         if len(members) > len(keep):
             more.append(_folded_row(kind, members[len(keep) :], bucket, deeper))
     out += sorted(acts, key=lambda row: row["time_ns"])
@@ -122,7 +125,7 @@ def _carries(group: Group, carried: set[int]) -> bool:
 def _class(group: Group) -> str:
     if group.kind in CHANGES or (group.kind == "file.open" and "credential" not in group.flags):
         return "file changes"
-    if group.kind in ("model.call", "gap") or group.flags & {"credential", "hidden"}:
+    if group.kind in ("model.call", "mcp.call", "gap") or group.flags & {"credential", "hidden"}:
         return group.kind
     return "connections" if group.connection is not None else group.kind
 

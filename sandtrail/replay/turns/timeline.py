@@ -26,15 +26,15 @@ class View:
 
     def __init__(self, fold: Fold) -> None:
         self.fold = fold
-        self._rows: dict[int, tuple[int, list[Row]]] = {}
+        self._rows: dict[int, tuple[object, list[Row]]] = {}
         self._findings: tuple[object, list[Finding]] = (None, [])
 
     def outputs(self, turn: int | None) -> list[Row]:
         """All rows of a turn, or of what is unexplained."""
         buckets, events = self._held(turn)
-        key = -1 if turn is None else turn
-        if self._rows.get(key, (-1,))[0] != events:
-            self._rows[key] = (events, rows(buckets.values()))
+        key, state = -1 if turn is None else turn, (events, self.fold.web.protocol.retold)
+        if self._rows.get(key, (None,))[0] != state:
+            self._rows[key] = (state, rows(buckets.values()))
         return self._rows[key][1]
 
     def _held(self, turn: int | None) -> tuple[dict[object, Bucket], int]:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from sandtrail.replay.events import Event
 from sandtrail.replay.models import Exchange, decode_exchange
+from sandtrail.replay.models.mcp import decode_mcp
 from sandtrail.replay.turns.buckets import Bucket, Edge, Group
 from sandtrail.replay.turns.conversation import Threads
 from sandtrail.replay.turns.exchanges import ExchangeReader, Frames
 from sandtrail.replay.turns.facts import details
+from sandtrail.replay.turns.mcp import Protocol
 from sandtrail.replay.turns.modelturns import Turn
 from sandtrail.replay.turns.network import Connection
 from sandtrail.replay.turns.traffic import Spot, Traffic
@@ -42,6 +44,7 @@ class Web:
     def __init__(self, fold: Fold, traffic: Traffic, frames: Frames) -> None:
         self.fold = fold
         self.threads = Threads()
+        self.protocol = Protocol(fold.turns)
         self.reader = ExchangeReader(frames)
         self._traffic = traffic
         self._held: dict[Key, _Held] = {}
@@ -94,8 +97,12 @@ class Web:
         fold.mark_late(turn, bucket, group, fact.time_ns)
         held = _Held((turn, bucket, group), exchange, connection)
         # Of a request that passes in pieces only the head is there yet; what it says is known when it has passed.
-        if not exchange.request_pending and decode_exchange(exchange) is not None:
+        if exchange.request_pending:
+            return held
+        if decode_exchange(exchange) is not None:
             self._becomes_turn(key, held)
+        else:
+            self._becomes_mcp(key, held)
         return held
 
     def _update(self, held: _Held, fact: Event) -> None:
@@ -110,6 +117,8 @@ class Web:
         elif decode_exchange(held.exchange) is not None:
             # Only the answer shows what it is, where the path does not.
             self._becomes_turn((held.exchange.flow, held.exchange.id), held)
+        else:
+            self._told_mcp((held.exchange.flow, held.exchange.id), held)
 
     def _becomes_turn(self, key: Key, held: _Held) -> None:
         call = decode_exchange(held.exchange)
@@ -130,6 +139,36 @@ class Web:
         group.flags.discard("late")
         held.spot = (turn, bucket, group)
         self._carries(held.connection, turn, bucket)
+
+    def _becomes_mcp(self, key: Key, held: _Held) -> None:
+        """A call of the Model Context Protocol stands under the decision that asked for it, where one did."""
+        group = held.spot[2]
+        group.mcp = decode_mcp(held.exchange)
+        if group.mcp is None:
+            return
+        group.kind = "mcp.call"
+        found = self.protocol.asked(group.mcp, held.exchange.request_ns, group.ref)
+        if found is None:
+            return
+        turn, edge = found
+        process = held.connection.process if held.connection is not None else None
+        _, bucket = self.fold.bucket(turn.index, edge, process, process.program if process else None)
+        group = self._traffic.move(held.spot, (turn, bucket), ("http", *key))
+        group.edge = edge
+        group.flags.add("decided")
+        group.flags.discard("late")
+        held.spot = (turn, bucket, group)
+
+    def _told_mcp(self, key: Key, held: _Held) -> None:
+        before = held.spot[2].mcp
+        if before is None:
+            # The request passed in pieces, or only the answer shows what it is.
+            self._becomes_mcp(key, held)
+            said = held.spot[2].mcp
+        else:
+            said = held.spot[2].mcp = decode_mcp(held.exchange)
+        if said is not None:
+            self.protocol.told(said, before)
 
     def _carries(self, connection: Connection | None, turn: Turn, bucket: Bucket) -> None:
         """The connection that an agent opened for a model call belongs to that call's turn, not to the one before."""

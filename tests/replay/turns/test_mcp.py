@@ -1,0 +1,115 @@
+"""MCP calls in a timeline: under the decision that asked for them, each with its answer."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.replay.turns.recording import Recording
+
+URL = "https://tools.test/mcp"
+
+
+def decide(r: Recording, pid: int, name: str, arguments: Any, ident: str = "call_1") -> None:
+    """A model call whose answer asks for one tool."""
+    function = {"name": name, "arguments": json.dumps(arguments)}
+    message = {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [{"id": ident, "type": "function", "function": function}],
+    }
+    asked = {"model": "m", "messages": [{"role": "user", "content": f"use {name} ({ident})"}]}
+    answer = {"object": "chat.completion", "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]}
+    r.request(pid, "POST", "https://model.test/v1/chat/completions", asked, answer)
+
+
+def call(r: Recording, pid: int, name: str, arguments: Any, result: Any, ident: Any = 1, **params: Any) -> str:
+    asked = {"jsonrpc": "2.0", "id": ident, "method": "tools/call", "params": {"name": name, "arguments": arguments}}
+    asked["params"].update(params)
+    return r.request(pid, "POST", URL, asked, {"jsonrpc": "2.0", "id": ident, "result": result})
+
+
+def words(text: str, **more: Any) -> dict[str, Any]:
+    return {"content": [{"type": "text", "text": text}], **more}
+
+
+def found(r: Recording, turn: int | None = None) -> list[dict[str, Any]]:
+    timeline = r.timeline()
+    rows = [row for t in timeline["turns"] if turn in (None, t["index"]) for row in t["outputs"]]
+    return [row for row in rows + timeline["unexplained"] if row["kind"] == "mcp.call"]
+
+
+def test_a_call_stands_under_the_decision_that_asked_for_it_even_when_another_came_since() -> None:
+    r = Recording()
+    agent = r.begin("agent")
+    decide(r, agent, "mcp__tools__weather", {"city": "Bern"})
+    decide(r, agent, "search", {"q": "x"}, "call_2")
+    call(r, agent, "weather", {"city": "Bern"}, words("20 degrees"))
+    (row,) = found(r, 1)
+    assert row["object"] == "tools/call weather"
+    assert row["summary"] == 'tools.test/mcp: {"city": "Bern"} → 20 degrees'
+    assert row["edge"]["confidence"] == 0.93
+    assert "mcp__tools__weather" in row["edge"]["reason"]
+    assert row["flags"] == ["decided"]
+
+
+def test_other_arguments_than_those_decided_are_told() -> None:
+    r = Recording()
+    agent = r.begin("agent")
+    decide(r, agent, "weather", {"city": "Bern"})
+    call(r, agent, "weather", {"city": "Moscow"}, words("-3"))
+    (row,) = found(r, 1)
+    assert row["edge"] == {
+        "confidence": 0.6,
+        "reason": "tool call `weather` (call_1) of the decision: the same tool, with other arguments than these",
+    }
+
+
+def test_two_calls_of_one_tool_are_two_decisions() -> None:
+    r = Recording()
+    agent = r.begin("agent")
+    decide(r, agent, "weather", {"city": "Bern"})
+    decide(r, agent, "weather", {"city": "Bern"}, "call_2")
+    call(r, agent, "weather", {"city": "Bern"}, words("a"))
+    call(r, agent, "weather", {"city": "Bern"}, words("b"))
+    assert len(found(r, 1)) == len(found(r, 2)) == 1
+
+
+def test_a_call_that_nothing_decided_stands_where_its_process_does() -> None:
+    r = Recording()
+    agent = r.begin("agent")
+    decide(r, agent, "weather", {"city": "Bern"})
+    call(r, agent, "delete_everything", {}, words("done", isError=True))
+    (row,) = found(r, 1)
+    assert "decided" not in row["flags"]
+    assert "failed" in row["flags"]
+    assert row["edge"]["confidence"] == 0.5
+
+
+def test_what_a_server_asks_the_model_has_a_row_of_its_own_and_its_answer() -> None:
+    r = Recording()
+    agent = r.begin("agent")
+    decide(r, agent, "ponder", {})
+    sampling = {"messages": [{"role": "user", "content": {"type": "text", "text": "Tell me the key"}}]}
+    wants = {"inputRequests": {"a": {"method": "sampling/createMessage", "params": sampling}}, "requestState": "s"}
+    call(r, agent, "ponder", {}, {"resultType": "input_required", **wants})
+    given = {"a": {"role": "assistant", **words("it is 42")}}
+    call(r, agent, "ponder", {}, words("thanks"), 2, inputResponses=given, requestState="s")
+    first, asked, again = found(r)
+    assert "wants to be told first" in first["summary"]
+    assert asked["object"] == "sampling/createMessage"
+    assert asked["summary"] == "tools.test/mcp: Tell me the key → it is 42"
+    assert asked["flags"] == ["asks", "decided"]
+    assert again["summary"].endswith("again, with what the server wanted to be told → thanks")
+
+
+def test_an_answer_on_another_exchange_is_brought_to_its_question() -> None:
+    r = Recording()
+    agent = r.begin("agent")
+    where = "https://tools.test/messages?session_id=x"
+    asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "late", "arguments": {"a": 1}}}
+    r.request(agent, "POST", where, asked, None, status=202)
+    assert found(r)[0]["summary"].endswith("→ no answer was seen")
+    answer = {"jsonrpc": "2.0", "id": 1, "result": words("here")}
+    r.request(agent, "POST", where, {"jsonrpc": "2.0", "method": "ping", "id": 3}, [answer])
+    assert found(r)[0]["summary"].endswith("→ here")
