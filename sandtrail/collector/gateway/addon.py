@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from mitmproxy import connection, http, tcp, tls
 from mitmproxy.net.tls import starts_like_tls_record
@@ -11,7 +12,8 @@ from mitmproxy.proxy import layer, layers, server_hooks
 from sandtrail.collector.gateway.connection import Connection
 from sandtrail.collector.gateway.exchange import Exchange
 from sandtrail.collector.gateway.redact import printable
-from sandtrail.collector.gateway.route import Refusal, route
+from sandtrail.collector.gateway.refusal import Refusal
+from sandtrail.collector.gateway.route import route
 from sandtrail.collector.gateway.session import UnrecordedError
 from sandtrail.collector.gateway.tunnel import Tunnel, record_message, record_websocket_end
 
@@ -51,6 +53,9 @@ class Recorder:
         assert data.server.address is not None
         link = self._link(data.client)
         rules, host = link.session.policy.rules, data.server.address[0]
+        if link.session.vault.in_names(host, data.server.sni or ""):
+            data.server.error = "the name holds the placeholder of a secret"
+            return
         decision = rules.judge_tunnel(host) if link.tunnelled else rules.judge_host(host)
         if decision.denial and data.server.address not in link.mapped:
             data.server.error = decision.denial
@@ -64,6 +69,10 @@ class Recorder:
             link.record_connect(flow.request.host, flow.request.port, method="CONNECT", headers=headers)
         except UnrecordedError:
             flow.response = _answer(_UNRECORDED)
+        if found := link.session.vault.in_names(flow.request.host):
+            refusal = link.session.vault.refusal(found, flow.request.host, "host")
+            link.record_error(refusal.message, refusal.reason, status=refusal.status, **refusal.facts)
+            flow.response = _answer(refusal)
 
     def next_layer(self, nextlayer: layer.NextLayer) -> None:
         """mitmproxy takes whatever goes to port 53 for DNS, which nothing here records; as bytes it is recorded."""
@@ -102,6 +111,7 @@ class Recorder:
                 flow.metadata["refusal"] = refusal
             elif exchange.must_stream_request():
                 exchange.stream_request()
+                exchange.send_secrets()
                 _keep_ours(flow.request)
         except UnrecordedError:
             flow.metadata["refusal"] = _UNRECORDED
@@ -114,16 +124,20 @@ class Recorder:
             _kill(flow)  # the client has gone, and the record of it is closed
             return
         link.refuses = False
-        refusal = flow.metadata.get("refusal")
         streamed = bool(flow.request.stream)
+        refusal = _worse(flow.metadata.get("refusal"), exchange.judge_body())
         try:
-            await exchange.record_request()
-            _keep_ours(flow.request)
+            await exchange.record_request(refused=refusal is not None)
             if refusal is not None:
-                exchange.fail(
-                    refusal.message, by="gateway", reason=refusal.reason, status=refusal.status, **refusal.facts
-                )
-                flow.response = _answer(refusal)
+                exchange.fail(refusal.message, **refusal.frame())
+                flow.metadata["refusal"] = refusal
+                if streamed:
+                    link.abort(refusal.message)
+                else:
+                    flow.response = _answer(refusal)
+            elif not streamed:
+                exchange.send_secrets()
+            _keep_ours(flow.request)
         except UnrecordedError as error:
             if streamed:
                 link.abort(str(error))
@@ -178,6 +192,14 @@ class Recorder:
         except UnrecordedError as error:
             message.dropped = True
             link.abort(str(error))
+            return
+        access = flow.metadata["access"]
+        if not message.from_client:
+            if returns := access.returns():
+                message.content = returns.text(message.content)
+        elif found := access.lookout().feed(message.content):
+            message.dropped = True
+            _cut_off(link, access.refuse(found, "websocket"))
 
     def websocket_end(self, flow: http.HTTPFlow) -> None:
         """Either side has closed it."""
@@ -193,6 +215,11 @@ class Recorder:
         link = self._link(flow.client_conn)
         link.tunnelled = True
         flow.metadata["tunnel"] = Tunnel(link, flow)
+        host, vault = (flow.server_conn.address or ("",))[0], link.session.vault
+        access = flow.metadata["access"] = vault.tunnel(host)
+        flow.metadata["lookout"] = access.lookout()
+        if found := vault.in_names(host, flow.server_conn.sni or ""):
+            _cut_off(link, access.refuse(found, "host"))
 
     def tcp_message(self, flow: tcp.TCPFlow) -> None:
         """Bytes are about to be passed on."""
@@ -202,6 +229,10 @@ class Recorder:
         except UnrecordedError as error:
             message.content = b""
             self._link(flow.client_conn).abort(str(error))
+            return
+        if message.from_client and (found := flow.metadata["lookout"].feed(message.content)):
+            message.content = b""
+            _cut_off(self._link(flow.client_conn), flow.metadata["access"].refuse(found, "tunnel"))
 
     def tcp_end(self, flow: tcp.TCPFlow) -> None:
         """Both sides are done."""
@@ -224,6 +255,19 @@ def _unless_unrecorded(exchange: Exchange, message: str) -> None:
         exchange.fail(message, by="engine")
     except UnrecordedError:
         return  # nothing passes any more on this exchange; the session counts what it could not record
+
+
+def _worse(refusal: Refusal | None, other: Refusal | None) -> Refusal | None:
+    """One refusal of two reasons: that a secret was to leave is said whatever else forbade it."""
+    if refusal is None or other is None:
+        return refusal or other
+    return replace(other, facts={**refusal.facts, **other.facts})
+
+
+def _cut_off(link: Connection, refusal: Refusal) -> None:
+    """What can't be answered any more is ended."""
+    link.record_error(refusal.message, refusal.reason, **refusal.facts)
+    link.hang_up(refusal.message)
 
 
 def _kill(flow: http.HTTPFlow) -> None:

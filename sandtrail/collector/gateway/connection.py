@@ -15,8 +15,8 @@ from mitmproxy.proxy import commands, events, layers, mode_servers, mode_specs
 
 from sandtrail.collector.gateway.egress import leaving
 from sandtrail.collector.gateway.exchange import Exchange
-from sandtrail.collector.gateway.redact import printable
 from sandtrail.collector.gateway.session import Session, UnrecordedError
+from sandtrail.collector.gateway.turned import SERVER_FIRST, Turned
 
 __all__ = ["Connection"]
 
@@ -30,16 +30,25 @@ class Connection(mode_servers.ProxyConnectionHandler):
     """One connection from a sandbox. Whose it is follows from the socket that it was accepted on."""
 
     def __init__(
-        self, master: Master, session: Session, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        master: Master,
+        session: Session,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        turned: Turned | None = None,
     ) -> None:
         super().__init__(master, reader, writer, master.options, _MODE)  # type: ignore[no-untyped-call]
-        self.layer = layers.modes.HttpProxy(self.layer.context)
+        self.turned = turned
+        """Where its client meant it to go, if that is not the gateway."""
+        self.layer = _first_layer(self.layer.context, turned)
         self.session = session
         self.flow = self.client.id.replace("-", "")[:16]
         self.connected = False
         """Whether a connect frame says what this connection is for."""
         self.mapped: set[tuple[str, int]] = set()
         """Upstreams of the policy that a request on this connection was sent to."""
+        self.vetted: set[tuple[str, int]] = set()
+        """Where requests on this connection may go by the names that they gave; for one that was turned to us."""
         self.exchanges: dict[str, Exchange] = {}
         """Those under way, by mitmproxy's id of the flow."""
         self.tunnelled = False
@@ -116,19 +125,30 @@ class Connection(mode_servers.ProxyConnectionHandler):
         """Record what the connection is for. Raises UnrecordedError."""
         self.connected = True
         client = list((self.client.peername or ("", 0))[:2])
-        frame = {"t": "connect", "flow": self.flow, "client": client, "host": printable(host)[:255], "port": port}
+        frame = {
+            "t": "connect",
+            "flow": self.flow,
+            "client": client,
+            "host": self.session.redactor.name(host),
+            "port": port,
+        }
         self.session.write({**frame, **more, "at_ns": time.time_ns()}, urgent=True)
 
     def record_tls(self, sni: str | None, *, established: bool, message: str = "", **more: Any) -> None:
         """Record how the client's TLS handshake with us went."""
-        frame = {"t": "tls", "flow": self.flow, "sni": printable(sni or "")[:255], "established": established}
+        frame = {
+            "t": "tls",
+            "flow": self.flow,
+            "sni": self.session.redactor.name(sni or ""),
+            "established": established,
+        }
         self._try({**frame, "message": message, **more})
 
-    def record_error(self, message: str, reason: str) -> None:
+    def record_error(self, message: str, reason: str, **facts: Any) -> None:
         """Record what happened to the connection as such."""
         self._faulted = True
         text = self.session.redactor.message(message)
-        self._try({"t": "error", "flow": self.flow, "message": text, "reason": reason, "by": "gateway"})
+        self._try({"t": "error", "flow": self.flow, "message": text, "reason": reason, "by": "gateway", **facts})
 
     def end(self) -> None:
         """Record that the connection is over, and what was not finished on it."""
@@ -149,6 +169,13 @@ class Connection(mode_servers.ProxyConnectionHandler):
             self.session.write({**frame, "at_ns": time.time_ns()})
         except UnrecordedError:
             return  # counted by the session; nothing that could still pass depends on this frame
+
+
+def _first_layer(context: Any, turned: Turned | None) -> Any:
+    if turned is None:
+        return layers.modes.HttpProxy(context)
+    context.server.address = turned[:2]
+    return layers.TCPLayer(context) if turned.port in SERVER_FIRST else layers.modes.TransparentProxy(context)
 
 
 def _place(error: BaseException | None) -> str:

@@ -16,6 +16,7 @@ from sandtrail.collector.gateway.addon import Recorder
 from sandtrail.collector.gateway.ca import ca_folder
 from sandtrail.collector.gateway.connection import Connection
 from sandtrail.collector.gateway.session import Session
+from sandtrail.collector.gateway.turned import Turned
 
 __all__ = ["Engine"]
 
@@ -58,9 +59,15 @@ class Engine:
         """End `run`."""
         self._master.shutdown()
 
-    async def serve(self, session: Session, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(
+        self,
+        session: Session,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        turned: Turned | None = None,
+    ) -> None:
         """One accepted connection, for as long as it lasts."""
-        connection = Connection(self._master, session, reader, writer)
+        connection = Connection(self._master, session, reader, writer, turned)
         session.connections += 1
         self._open[connection.client.id] = connection
         try:

@@ -10,11 +10,15 @@ from mitmproxy import http
 from mitmproxy.net.http import http1
 from mitmproxy.net.http.url import hostport
 
-from sandtrail.collector.gateway.passage import Passage, Whole
+from sandtrail.collector.gateway.passage import Guarded, Passage, Whole
 from sandtrail.collector.gateway.redact import printable
+from sandtrail.collector.gateway.refusal import Refusal
 from sandtrail.collector.gateway.rules import Decision
 from sandtrail.collector.gateway.session import Session
+from sandtrail.collector.gateway.swap import Swap
 from sandtrail.collector.gateway.tap import Tap
+from sandtrail.collector.gateway.vault import Access
+from sandtrail.collector.secrets import Secret
 
 __all__ = ["Exchange", "Link"]
 
@@ -57,6 +61,12 @@ class Exchange:
         self._request_ended = False
         self._reserved = 0
         self._decision: dict[str, Any] = {}
+        self._swap: Swap | None = None
+        # What the other side is sent, and what it sends, may be changed on its way: recorded is what came.
+        self._request_fields, _ = self._session.redactor.headers(request.headers.fields)
+        self._response_fields: list[list[str]] | None = None
+        self.access: Access | None = None
+        """What it may do with the sandbox's secrets; None until that is judged."""
         self.upstream = ""
         """The base address that this request went to instead of its own."""
         self.ended = False
@@ -97,15 +107,42 @@ class Exchange:
         frame = {"t": "request_chunk", **self._key}
         self._request = Passage(self._session, frame, tap, self._link.abort)
         request.stream = self._request
+        if self.access is not None:
+            self._swap = self.access.swap(request, body=False)
+            if self.access.watches:
+                coding = request.headers.get("content-encoding", "")
+                request.stream = Guarded(self._request, self.access.lookout(coding), self._misplaced)
         # Only HTTP/2 leaves open at this point whether there is a body at all. Mostly there is none with these methods,
         # and the one frame is written when that is certain, still before anything goes upstream.
         if not (request.is_http2 and request.method in _NO_BODY_EXPECTED):
             self._session.write({**self._request_head(), "body": "", "stream": True}, urgent=True)
             self._request_recorded = True
 
-    async def record_request(self) -> None:
+    def _misplaced(self, secret: Secret) -> None:
+        """A body that is on its way holds a placeholder that may not go there."""
+        assert self.access is not None
+        refusal = self.access.refuse(secret, "body")
+        self.fail(refusal.message, **refusal.frame())
+        self._link.abort(refusal.message)
+
+    def judge_body(self) -> Refusal | None:
+        """Why a request that is all there, but for its head, may not go where it goes. A streamed body was looked at as
+        it passed."""
+        if self.access is None:
+            return None
+        judge = self.access.judge_body if self._request is None else self.access.judge_trailers
+        return judge(self._flow.request)
+
+    def send_secrets(self) -> None:
+        """Put values in place of placeholders, when that is recorded."""
+        if self._swap is not None:
+            self._swap.apply(self._flow.request)
+
+    async def record_request(self, *, refused: bool = False) -> None:
         """Record the whole request, or the end of a streamed one."""
         body = self._flow.request.raw_content or b""
+        if self._request is None and self.access is not None and not refused:
+            self._swap = self.access.swap(self._flow.request, body=True)
         frame = self._request_head() | {"end_ns": _ns(self._flow.request.timestamp_end)}
         if self._request is not None and not (body or not self._request.tap.size):
             self._request.finish()
@@ -126,19 +163,20 @@ class Exchange:
         self._session.write(frame, urgent=True)
 
     def _request_head(self) -> dict[str, Any]:
-        request, redactor = self._flow.request, self._session.redactor
-        headers, _ = redactor.headers(request.headers.fields)
-        url, _ = redactor.url(self._url)
+        request = self._flow.request
+        url, _ = self._session.redactor.url(self._url)
         frame = {
             "t": "request",
             **self._key,
             "method": printable(request.data.method)[:64],
             "url": url,
             "http_version": printable(request.data.http_version)[:16],
-            "headers": headers,
+            "headers": self._request_fields,
             "start_ns": _ns(request.timestamp_start),
             **self._decision,
         }
+        if self._swap is not None and self._swap.records:
+            frame["secrets"] = self._swap.records
         return frame | ({"upstream": self.upstream} if self.upstream else {})
 
     # -- the response --------------------------------------------------------------------------------------------------
@@ -147,11 +185,15 @@ class Exchange:
         """The response's headers are there."""
         response, limits = self._flow.response, self._session.policy.limits
         assert response is not None
+        self._response_head()
+        returns = self.access.returns() if self.access is not None else None
         coding = response.headers.get("content-encoding", "")
         try:
             size = http1.expected_http_body_size(self._flow.request, response)
         except ValueError:
             size = None
+        if returns is not None:
+            returns.headers(response.headers)
         if size == 0:
             return
         streamed = response.headers.get("content-type", "").lower().startswith(_STREAMED_TYPES)
@@ -166,6 +208,8 @@ class Exchange:
             self._response = Passage(self._session, frame, tap, self._link.abort)
             self._session.write({**self._response_head(), "body": "", "stream": True}, urgent=True)
         response.stream = self._response
+        if returns is not None:
+            response.stream = returns.body(self._flow.request, response, self._response)
 
     def record_response(self) -> None:
         """The response is whole: record it, or the end of a streamed one."""
@@ -181,6 +225,8 @@ class Exchange:
             frame |= {"stream": False, **self._whole_response(cut=False)}
         if trailers := self._flow.response.trailers:
             frame["trailers"], _ = self._session.redactor.headers(trailers.fields)
+            if self.access is not None and (returns := self.access.returns()) is not None:
+                returns.headers(trailers)
         self._end()
         self._session.write(frame, urgent=True)
 
@@ -197,13 +243,14 @@ class Exchange:
     def _response_head(self) -> dict[str, Any]:
         response = self._flow.response
         assert response is not None
-        headers, _ = self._session.redactor.headers(response.headers.fields)
+        if self._response_fields is None:
+            self._response_fields, _ = self._session.redactor.headers(response.headers.fields)
         frame: dict[str, Any] = {
             "t": "response",
             **self._key,
             "status": response.status_code,
             "http_version": printable(response.data.http_version)[:16],
-            "headers": headers,
+            "headers": self._response_fields,
             "start_ns": _ns(response.timestamp_start),
         }
         if peer := self._flow.server_conn.peername:

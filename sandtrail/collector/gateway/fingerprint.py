@@ -60,7 +60,10 @@ class Fingerprinter:
             raise DamagedError(f"{path} is not a key of {_KEY_SIZE} bytes; restore it from a copy, or remove it")
         return cls(key)
 
+    def fingerprint(self, secret: bytes) -> str:
+        """16 hex digits."""
+        return hmac.new(self._key, secret, hashlib.sha256).hexdigest()[:16]
+
     def mark(self, name: str, secret: bytes) -> str:
         """`{{credential:<name>:<16 hex>}}`."""
-        digest = hmac.new(self._key, secret, hashlib.sha256).hexdigest()[:16]
-        return f"{{{{credential:{name}:{digest}}}}}"
+        return f"{{{{credential:{name}:{self.fingerprint(secret)}}}}}"

@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from sandtrail.collector.gateway.lookout import Lookout
 from sandtrail.collector.gateway.session import Session, UnrecordedError
 from sandtrail.collector.gateway.tap import Tap
+from sandtrail.collector.secrets import Secret
 
-__all__ = ["Passage", "Whole"]
+__all__ = ["Guarded", "Passage", "Whole"]
 
 _MERGED = 64 * 1024
 
@@ -92,3 +94,24 @@ class Passage:
             frame["decoded"] = True
         self.chunks += 1
         self._session.write(frame)
+
+
+class Guarded:
+    """A passage that ends where a placeholder shows that may not go there: what completes it is recorded and stays."""
+
+    def __init__(self, passage: Passage, lookout: Lookout, misplaced: Callable[[Secret], None]) -> None:
+        self._passage = passage
+        self._lookout = lookout
+        self._misplaced = misplaced
+        self._ended = False
+
+    def __call__(self, data: bytes) -> list[bytes]:
+        """mitmproxy's callable."""
+        if self._ended:
+            return []
+        self._passage(data)
+        if found := self._lookout.feed(data):
+            self._ended = True
+            self._misplaced(found)
+            return []
+        return [data] if data else []

@@ -2,47 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
-
 from mitmproxy import http
 
 from sandtrail.collector.gateway.connection import Connection
 from sandtrail.collector.gateway.exchange import Exchange
 from sandtrail.collector.gateway.policy import Upstream
 from sandtrail.collector.gateway.redact import printable
+from sandtrail.collector.gateway.refusal import Refusal
 
-__all__ = ["Refusal", "route"]
+__all__ = ["names_of", "route"]
 
 # Servers and frameworks that take one of these take it for the method.
 _OVERRIDES = ("x-http-method-override", "x-http-method", "x-method-override")
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """What the client is told instead of an answer from elsewhere; `facts` are the error frame's."""
-
-    status: int
-    reason: str
-    message: str
-    facts: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def text(self) -> str:
-        """The body of the answer."""
-        return f"Sandtrail's gateway: {self.message}\n"
-
-
 async def route(link: Connection, flow: http.HTTPFlow, exchange: Exchange) -> Refusal | None:
     """Send the request where the policy says; the refusal where it may not go."""
     request, policy = flow.request, link.session.policy
-    decision = policy.rules.judge(names_of(flow), _methods(request), request.path)
+    names, upstream = names_of(flow), policy.upstream(request.host)
+    private = upstream is not None or request.scheme == "https"
+    access = flow.metadata["access"] = exchange.access = link.session.vault.access(names, private=private)
+    if refusal := access.judge_head(request, names):
+        return refusal
+    decision = policy.rules.judge(names, _methods(request), request.path)
     exchange.decided(decision)
     if decision.denial:
         facts = {"rules": policy.rules.digest, "rule": decision.rule}
         return Refusal(403, "denied", decision.denial, facts)
-    if upstream := policy.upstream(request.host):
+    if upstream is not None:
         exchange.upstream = str(upstream)
         link.mapped.add((upstream.host, upstream.port))
         _redirect(request, upstream)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sandtrail import __version__
@@ -11,6 +11,9 @@ from sandtrail.collector.gateway.egress import Resolver
 from sandtrail.collector.gateway.fingerprint import Fingerprinter
 from sandtrail.collector.gateway.policy import Policy
 from sandtrail.collector.gateway.redact import Redactor
+from sandtrail.collector.gateway.turned import Told
+from sandtrail.collector.gateway.vault import Vault
+from sandtrail.collector.secrets import Secret
 from sandtrail.errors import StoreError
 
 __all__ = ["Session", "UnrecordedError"]
@@ -34,16 +37,29 @@ class Session:
     """Made when its listener is handed over. Raises UsageError for a descriptor that it can't make sense of, StoreError
     when the stream can't be opened."""
 
-    def __init__(self, name: str, descriptor: Mapping[str, Any], spool: Spool, fingerprints: Fingerprinter) -> None:
+    def __init__(
+        self,
+        name: str,
+        descriptor: Mapping[str, Any],
+        spool: Spool,
+        fingerprints: Fingerprinter,
+        secrets: Iterable[Secret] = (),
+    ) -> None:
         self.name = name
         self.policy = Policy.parse(descriptor)
         self.redactor = Redactor(fingerprints, descriptor.get("redact"))
+        self.transparent = descriptor.get("egress", "proxy") != "proxy"
+        """Whether the link turns connections to us that were meant for somewhere else."""
+        self.vault = Vault(secrets, descriptor.get("secrets"), self.redactor)
         self.resolver = Resolver()
+        self.told = Told()
         self.connections = 0
         self.memory = self.policy.limits.memory
         self.counts = {"connections": 0, "refused": 0, "exchanges": 0, "up_bytes": 0, "down_bytes": 0}
         self.closed = False
         own = {"source": "gateway", "version": __version__, "sees": SEES, "blind": BLIND, **self.policy.described()}
+        if self.vault:
+            own["secrets"] = self.vault.described()
         self.stream = spool.open({**descriptor, **own, "session": name})
         self._frames = Frames(self.stream, name)
 

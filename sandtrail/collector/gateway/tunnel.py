@@ -10,7 +10,6 @@ from mitmproxy import http, tcp
 from wsproto.frame_protocol import Opcode
 
 from sandtrail.collector.gateway.exchange import Link
-from sandtrail.collector.gateway.redact import printable
 from sandtrail.collector.gateway.tap import Tap
 
 __all__ = ["Tunnel", "record_message", "record_websocket_end"]
@@ -58,7 +57,12 @@ class Tunnel:
     def __init__(self, link: Link, flow: tcp.TCPFlow) -> None:
         self._link = link
         address = flow.server_conn.address or ("", 0)
-        self._frame = {"t": "tcp", "flow": link.flow, "host": printable(address[0]), "port": address[1]}
+        self._frame = {
+            "t": "tcp",
+            "flow": link.flow,
+            "host": link.session.redactor.name(address[0]),
+            "port": address[1],
+        }
         cap = link.session.policy.limits.response_body
         self._taps = {way: Tap(link.session.redactor, "", cap, whole=False) for way in ("client", "server")}
 

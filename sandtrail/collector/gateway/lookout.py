@@ -1,0 +1,109 @@
+"""Finds the placeholders of secrets where they do not belong, however they are written.
+
+Looked for is the part of a placeholder that nobody can guess, 32 hexadecimal digits: in upper and lower case, percent
+encoded (also twice), as JSON's `\\u0041`, in base64 at each of its three alignments, in hexadecimal, and under a
+content coding. A placeholder is worth nothing to whoever gets it. That it is sent is what is worth knowing.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import re2  # type: ignore[import-untyped]  # it has no type hints
+
+from sandtrail.collector.gateway.coding import UndecodableError, decoder_for
+from sandtrail.collector.secrets import Secret
+
+__all__ = ["Lookout", "spellings"]
+
+_AS_BYTES = re2.Options()
+_AS_BYTES.encoding = re2.Options.Encoding.LATIN1
+_AS_BYTES.never_capture = True
+
+# The longest form of 32 digits is six bytes for each of 64: hexadecimal in JSON's escapes.
+_LONGEST = 512
+_ESCAPE = re.compile(rb"\\u00([0-9A-Fa-f]{2})")
+_DEEPEST = 3
+_MOST_DECODED = 64 << 20
+
+
+class Lookout:
+    """Over one text that comes in pieces; `coding` is the content coding that it is under."""
+
+    def __init__(self, secrets: Iterable[Secret], coding: str = "") -> None:
+        self._secrets = tuple(secrets)
+        self._find, self._by_form = _compiled(self._secrets)
+        self._decoder = decoder_for(coding) if self._secrets and coding else None
+        self._decodable = _MOST_DECODED
+        self._tail = {"wire": b"", "decoded": b""}
+
+    def feed(self, data: bytes) -> Secret | None:
+        """The next piece: the secret whose placeholder is complete with it, if one is."""
+        if not self._secrets or not data:
+            return None
+        if found := self._look("wire", data):
+            return found
+        if self._decoder is None:
+            return None
+        try:
+            for piece in self._decoder.feed(data):
+                self._decodable -= len(piece)
+                if found := self._look("decoded", piece):
+                    return found
+                if self._decodable < 0:
+                    self._decoder = None
+                    break
+        except UndecodableError:
+            self._decoder = None  # the rest is looked at as it is
+        return None
+
+    def seen_in(self, text: bytes) -> Secret | None:
+        """In a text by itself, also where dots stand between its parts, as in a host name."""
+        if not self._secrets:
+            return None
+        return self._search(text) or (self._search(text.replace(b".", b"")) if b"." in text else None)
+
+    def _look(self, what: str, data: bytes) -> Secret | None:
+        window = self._tail[what] + data
+        self._tail[what] = window[-_LONGEST:]
+        return self._search(window)
+
+    def _search(self, text: bytes) -> Secret | None:
+        for _ in range(_DEEPEST):
+            if match := self._find(text):
+                break
+            plain = text
+            if b"\\u" in plain:
+                plain = _ESCAPE.sub(lambda match: bytes.fromhex(match[1].decode()), plain)
+            if b"%" in plain:
+                plain = unquote_to_bytes(plain)
+            if plain == text:
+                return None
+            text = plain
+        else:
+            match = self._find(text)
+        return self._by_form[match[0].lower()] if match else None
+
+
+@lru_cache(maxsize=256)
+def _compiled(secrets: tuple[Secret, ...]) -> tuple[Callable[[bytes], Any], dict[bytes, Secret]]:
+    by_form = {form.lower(): secret for secret in secrets for form in spellings(secret.core.encode())}
+    one_of = b"|".join(map(re.escape, by_form))
+    return re2.compile(b"(?i:" + one_of + b")", _AS_BYTES).search, by_form
+
+
+def spellings(core: bytes) -> set[bytes]:
+    """How the 32 digits may be written. Hexadecimal digits give none of the characters in which base64's alphabets
+    differ."""
+    forms = {core, core.hex().encode()}
+    for digits in (core, core.upper()):
+        for shift in range(3):
+            coded = base64.b64encode(b"\0" * shift + digits)
+            # The first and the last characters also hold bits of the neighbours.
+            forms.add(coded[(0, 2, 3)[shift] : len(coded) - (0 if not (shift + 32) % 3 else 4)])
+    return forms
