@@ -219,7 +219,7 @@ class TestRegistry:
     def test_other_traffic_is_no_model_call(self) -> None:
         assert decode_exchange(exchange(b"<html>", b"a=b", url="http://x/form")) is None
         assert decode_exchange(exchange(ANSWER, b"", method="GET")) is None
-        assert decode_exchange(exchange({"id": "msg", "content": []}, url="http://x/v1/messages")) is None
+        assert decode_exchange(exchange({"id": "msg", "content": []}, {"to": "x"}, url="http://x/v1/messages")) is None
 
 
 words = st.text(max_size=12)
