@@ -77,6 +77,7 @@ def protocol(method: str, data: bytes) -> None:
 
 TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
     "openai_chat": partial(decoded, "https://h/v1/chat/completions"),
+    "openai_responses": partial(decoded, "https://h/v1/responses"),
     "any_path": partial(decoded, "https://h/"),
     "mcp_post": partial(protocol, "POST"),
     "mcp_stream": partial(protocol, "GET"),
@@ -100,6 +101,22 @@ SEEDS: Final[Mapping[str, tuple[bytes, ...]]] = {
     "mcp_stream": (
         b'\0\1\0\0event: endpoint\ndata: /m?session_id=1\n\ndata: {"jsonrpc":"2.0","id":1,"error":{"code":-32020,'
         b'"message":"x"}}\n\ndata: {"id":2,"method":"elicitation/create","params":{"message":"x"}}\n\n',
+    ),
+    "openai_responses": (
+        b'\0\0\0{"model":"m","instructions":"i","previous_response_id":"r","tools":[{"type":"custom","name":"t"}],"input":['
+        b'{"role":"user","content":[{"type":"input_text","text":"x"}]},{"type":"reasoning","summary":[]},'
+        b'{"type":"function_call","call_id":"c","name":"f","arguments":"{}"},{"type":"function_call_output",'
+        b'"call_id":"c","output":"x"},{"type":"shell_call_output","call_id":"c","output":[{"stdout":"x","outcome":'
+        b'{"type":"exit","exit_code":0}}]}]}\0{"id":"r","object":"response","status":"completed","output":[{"type":'
+        b'"message","role":"assistant","content":[{"type":"output_text","text":"x"}]},{"type":"mcp_call","id":"m",'
+        b'"name":"n","arguments":"{}","output":"x"}],"usage":{}}',
+        b'\0\1\0{"input":"x"}\0data: {"type":"response.created","sequence_number":0,"response":{"id":"r"}}\n\n'
+        b'data: {"type":"response.output_item.added","output_index":0,"item":{"type":"function_call"}}\n\n'
+        b'data: {"type":"response.function_call_arguments.delta","output_index":0,"delta":"{"}\n\n'
+        b'data: {"type":"response.content_part.added","output_index":1,"content_index":0,"part":{}}\n\n'
+        b'data: {"type":"response.output_text.delta","output_index":1,"content_index":0,"delta":"x"}\n\n'
+        b'data: {"type":"response.shell_call_command.delta","output_index":2,"command_index":0,"delta":"x"}\n\n'
+        b'data: {"type":"response.completed","response":{"status":"completed","output":[]}}\n\n',
     ),
     "any_path": (b'\0\0\0{"messages":[]}\0{"object":"chat.completion","choices":[]}',),
 }

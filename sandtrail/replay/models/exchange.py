@@ -10,7 +10,10 @@ from typing import Any
 from sandtrail.replay.models.body import MAX_BODY
 from sandtrail.replay.models.call import scrub
 
-__all__ = ["Assembler", "Exchange"]
+__all__ = ["WEBSOCKET", "Assembler", "Exchange"]
+
+WEBSOCKET = "WEBSOCKET"
+"""The method of an exchange that went over a WebSocket, one of many."""
 
 Header = tuple[str, str]
 

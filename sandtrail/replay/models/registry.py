@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from sandtrail.replay.models import anthropic_messages, openai_chat
+from sandtrail.replay.models import openai_chat, openai_responses
 from sandtrail.replay.models.body import Headers, decode_body, load_json
 from sandtrail.replay.models.call import ModelCall
-from sandtrail.replay.models.exchange import Exchange
+from sandtrail.replay.models.exchange import WEBSOCKET, Exchange
 
 __all__ = ["Decoder", "decode_exchange"]
 
@@ -24,14 +24,14 @@ class Decoder(Protocol):
 
 
 DECODERS: tuple[Decoder, ...] = (
-    anthropic_messages,
     openai_chat,
+    openai_responses,
 )
 
 
 def decode_exchange(exchange: Exchange) -> ModelCall | None:
     """The model call that an exchange is, or None where it is none that we know. Never raises."""
-    if exchange.method != "POST":
+    if exchange.method not in ("POST", WEBSOCKET):
         return None
     # Where the recorder undid a content coding to take a credential out, the header still names it.
     plain: Headers = []
