@@ -21,20 +21,19 @@ from typing import TYPE_CHECKING, Any
 
 import cbor2
 
-from sandtrail.errors import DamagedError, NotFoundError, StoreError
+from sandtrail.errors import DamagedError
 from sandtrail.store.epochs import parse_certificate
 from sandtrail.store.frames import Ref
 from sandtrail.store.layout import Layout
 from sandtrail.store.leaves import SALT_SIZE, frame_leaf
-from sandtrail.store.log import read_checkpoint
 from sandtrail.store.manifest import decode_entry
-from sandtrail.store.merkle import hash_at, inclusion_paths, leaf_hash, root_from_path
+from sandtrail.store.merkle import leaf_hash, root_from_path
 from sandtrail.store.note import Checkpoint, Verifier, open_checkpoint, parse_note, signed_by
 from sandtrail.store.reader import LogReader, open_log
 from sandtrail.store.schema import check_entry
-from sandtrail.store.segments import open_segment
 from sandtrail.store.tiles import TileReader
 from sandtrail.store.tlog_proof import TlogProof, check_proof, encode_proof, parse_proof
+from sandtrail.store.walk import Walk, while_it_grows
 
 if TYPE_CHECKING:
     from sandtrail.store.policy import Policy, WitnessState
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
 __all__ = ["FrameProof", "check_proof_file", "make_proof", "make_proofs"]
 
 _VERSION = 2
-_LIVE_TRIES = 20
 _MAX_PATH = 63
 _FIELDS = {
     "v": int,
@@ -95,51 +93,26 @@ def make_proofs(home: Path, number: int, places: Sequence[int]) -> list[bytes]:
     Raises NotFoundError where there is no such frame, ErasedError where it can't be read any more, DamagedError where
     what is stored does not lead to what was signed.
     """
-    for attempt in range(_LIVE_TRIES):
-        note = read_checkpoint(Layout(home).log)
-        try:
-            return _make(home, number, places)
-        except NotFoundError:
-            raise
-        except StoreError:
-            # A recorder that is running replaces partial tiles as it signs: look again at one and the same state.
-            if attempt == _LIVE_TRIES - 1 or read_checkpoint(Layout(home).log) == note:
-                raise
-    raise AssertionError
+    return while_it_grows(Layout(home).log, lambda: _make(home, number, places))
 
 
 def _make(home: Path, number: int, places: Sequence[int]) -> list[bytes]:
     reader = open_log(home)
-    size = reader.size()
-    index, manifest = reader.manifest(number)
-    note, checkpoint = _head(home, reader, index)
-    tiles = _Prefix(reader.home / "log", checkpoint.size, max(size, checkpoint.size))
-    entry = tiles.entry(index)
-    manifest = decode_entry(index, entry).map
-    segment = open_segment(home, manifest)
-    leaves, salts, count = segment.leaves(), segment.salts(), segment.count
-    outside = next((place for place in places if not 0 <= place < count), None)
-    if outside is not None:
-        raise NotFoundError(f"segment {number} has {count} frames, so there is no {number}.{outside}")
-    paths = inclusion_paths(leaves, places)
-    if root_from_path(hash_at(leaves, places[0]), places[0], manifest["frames"], paths[0]) != manifest["root"]:
-        raise DamagedError(f"the frames of segment {number} do not lead to its root; run: sandtrail verify")
-    outer = tiles.inclusion(index)
-    if root_from_path(leaf_hash(entry), index, checkpoint.size, outer) != checkpoint.root:
-        raise DamagedError(f"log entry {index} does not lead to the signed root; run: sandtrail verify")
+    index, _ = reader.manifest(number)
+    walk = Walk(reader, number, places, _head(home, reader, index)).go()
+    tiles = walk.tiles
     begun = _epochs(tiles)
     common = {
         "v": _VERSION,
-        "entry": entry,
+        "entry": walk.entry,
         "epochs": [str(decode_entry(at, tiles.entry(at)).map.get("certificate")) for at in begun],
-        "closed": next((_Prefix(tiles.log, at, size).inclusion(index) for at in begun if at > index), []),
+        "closed": next((tiles.past(at).inclusion(index) for at in begun if at > index), []),
     }
     proofs = []
-    for place, inner in zip(places, paths, strict=True):
-        frame = segment.frame(Ref(number, place))
+    for frame, salt, inner in zip(walk.frames, walk.salts, walk.inner, strict=True):
         own = {
-            "place": place,
-            "salt": salts[SALT_SIZE * place : SALT_SIZE * (place + 1)],
+            "place": frame.place,
+            "salt": salt,
             "inner": inner,
             "stream": frame.stream,
             "seq": frame.seq,
@@ -147,11 +120,11 @@ def _make(home: Path, number: int, places: Sequence[int]) -> list[bytes]:
             "when": [frame.realtime_ns, frame.monotonic_ns, frame.boottime_ns],
             "payload": frame.payload,
         }
-        proofs.append(encode_proof(index, outer, note, cbor2.dumps({**common, **own}, canonical=True)))
+        proofs.append(encode_proof(index, walk.outer, walk.note, cbor2.dumps({**common, **own}, canonical=True)))
     return proofs
 
 
-def _head(home: Path, reader: LogReader, index: int) -> tuple[bytes, Checkpoint]:
+def _head(home: Path, reader: LogReader, index: int) -> bytes:
     """The head to prove against: witnessed where that covers the entry."""
     for path in (Layout(home).witnessed / "checkpoint", Layout(home).checkpoint):
         try:
@@ -160,22 +133,8 @@ def _head(home: Path, reader: LogReader, index: int) -> tuple[bytes, Checkpoint]
         except (OSError, DamagedError):
             continue
         if index < checkpoint.size:
-            return note, checkpoint
+            return note
     raise DamagedError(f"no signed head covers log entry {index}; run: sandtrail verify")
-
-
-class _Prefix(TileReader):
-    """A log as it was when it had `size` entries, read from the tiles of now."""
-
-    def __init__(self, log: Path, size: int, now: int) -> None:
-        super().__init__(log, size)
-        self._now = TileReader(log, now)
-
-    def hashes(self, level: int, number: int) -> list[bytes]:
-        return self._now.hashes(level, number)[: self._width(level, number)]
-
-    def entries(self, number: int) -> list[bytes]:
-        return self._now.entries(number)[: self._width(0, number)]
 
 
 def _epochs(tiles: TileReader) -> list[int]:

@@ -144,9 +144,10 @@ class Segment:
             return b""
         return salts(self.key, self.nonce).update(bytes(SALT_SIZE * self.count))
 
-    def leaves(self) -> bytearray:
-        """The leaves of the inner tree in one piece, in the order of the frames."""
-        drawn, at = self.salts(), 0
+    def leaves(self, drawn: bytes | None = None) -> bytearray:
+        """The leaves of the inner tree in one piece, in the order of the frames; `drawn`: what `salts` has given, where
+        it was asked already."""
+        drawn, at = self.salts() if drawn is None else drawn, 0
         leaves = bytearray()
         for record in self.records:
             end = at + SALT_SIZE * len(record.lengths)

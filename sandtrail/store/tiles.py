@@ -146,6 +146,10 @@ class TileReader:
         """One entry."""
         return self.entries(index // WIDTH)[index % WIDTH]
 
+    def past(self, size: int) -> TileReader:
+        """This log as it was when it had `size` entries, read from the tiles of now."""
+        return _Past(self, size)
+
     def subtree(self, level: int, index: int) -> bytes:
         """The hash of the full subtree of 2^level leaves that starts at leaf index * 2^level."""
         tile_level, inside = divmod(level, 8)
@@ -199,6 +203,18 @@ class TileReader:
             path.append(self._range(start, stop))
         path.reverse()
         return path
+
+
+class _Past(TileReader):
+    def __init__(self, now: TileReader, size: int) -> None:
+        super().__init__(now.log, size)
+        self._now = now
+
+    def hashes(self, level: int, number: int) -> list[bytes]:
+        return self._now.hashes(level, number)[: self._width(level, number)]
+
+    def entries(self, number: int) -> list[bytes]:
+        return self._now.entries(number)[: self._width(0, number)]
 
 
 def tile_of(entries: list[bytes]) -> bytes:

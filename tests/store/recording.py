@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from sandtrail.store import sealer as sealing
 from sandtrail.store.frames import Frame
 from sandtrail.store.reader import open_log
 from sandtrail.store.sealer import Sealer
@@ -60,3 +64,28 @@ def payloads(home: Path) -> list[bytes]:
 def step_until_idle(sealer: Sealer) -> None:
     while sealer.step():
         pass
+
+
+@contextmanager
+def growing(home: Path, times: int) -> Iterator[None]:
+    """Whatever is done here happens while the log grows: the writer signs anew, and removes partial tiles, before each
+    of the first files of it that are read; there must be so many."""
+    left = [times]
+    real = Path.read_bytes
+
+    def read_bytes(path: Path) -> bytes:
+        if path.is_relative_to(home / "log" / "tile") and left[0]:
+            left[0] -= 1
+            with pytest.MonkeyPatch.context() as still:
+                still.setattr(Path, "read_bytes", real)
+                sealer.step()
+        return real(path)
+
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("HEARTBEAT_EVERY", "CHECKPOINT_EVERY"):
+            patched.setattr(sealing, name, 0.0)
+        sealer = Sealer(home)
+        patched.setattr(Path, "read_bytes", read_bytes)
+        yield
+    sealer.stop()
+    assert not left[0], "the log has not grown as often as it should"

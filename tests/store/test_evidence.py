@@ -16,9 +16,10 @@ from sandtrail.store.merkle import leaf_hash, root_from_path
 from sandtrail.store.note import open_checkpoint
 from sandtrail.store.reader import open_log
 from sandtrail.store.sealer import Sealer
+from sandtrail.store.segments import Segment
 from sandtrail.store.spool import SpoolWriter
 from sandtrail.store.tiles import TileReader
-from tests.store.recording import sealed, step_until_idle
+from tests.store.recording import growing, sealed, step_until_idle
 
 
 @pytest.fixture
@@ -100,25 +101,23 @@ def test_a_proof_is_made_from_what_is_on_disk_now(recorded: Path) -> None:
     assert not prove(reader, "3.1").verified
 
 
-def test_a_frame_can_be_proven_while_the_log_grows(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The writer signs anew, and removes partial tiles, between any two files that the proof reads."""
-    monkeypatch.setattr(module, "HEARTBEAT_EVERY", 0.0)
-    sealer = Sealer(recorded)
-    real, left = Path.read_bytes, [5]
+def test_a_frame_can_be_proven_while_the_log_grows(recorded: Path) -> None:
+    with growing(recorded, 5):
+        assert prove(open_log(recorded), "3.1").verified
 
-    def read_bytes(path: Path) -> bytes:
-        if path.is_relative_to(recorded / "log" / "tile") and left[0]:
-            left[0] -= 1
-            with monkeypatch.context() as still:
-                still.setattr(Path, "read_bytes", real)
-                sealer.step()
-        return real(path)
 
-    monkeypatch.setattr(Path, "read_bytes", read_bytes)
-    assert prove(open_log(recorded), "3.1").verified
-    assert not left[0]
-    monkeypatch.undo()
-    sealer.stop()
+def test_a_segments_salts_are_drawn_once(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[bytes] = []
+    real = Segment.salts
+
+    def salts(self: Segment) -> bytes:
+        drawn.append(real(self))
+        return drawn[-1]
+
+    monkeypatch.setattr(Segment, "salts", salts)
+    proof = prove(open_log(recorded), "3.1")
+    assert proof.verified
+    assert [proof.salt] == [salts[32:64] for salts in drawn]
 
 
 def test_what_was_never_recorded_cannot_be_proven(recorded: Path) -> None:

@@ -33,7 +33,7 @@ from sandtrail.store.spool import SpoolWriter
 from sandtrail.store.tiles import TileReader
 from sandtrail.store.tlog_proof import encode_proof
 from sandtrail.store.verify import verify
-from tests.store.recording import sealed, step_until_idle
+from tests.store.recording import growing, sealed, step_until_idle
 
 FORMAT_1 = Path(__file__).parent / "formats" / "1"
 
@@ -243,7 +243,10 @@ def test_what_was_never_recorded_cannot_be_proven(home: Path) -> None:
             make_proof(home, ref)
 
 
-def test_what_is_damaged_is_not_proven(home: Path) -> None:
+def test_what_is_damaged_or_gone_is_not_proven(home: Path) -> None:
+    Layout(home).segment(1).unlink()
+    with pytest.raises(DamagedError, match="missing"):
+        make_proof(home, Ref(1, 0))
     blob = Layout(home).segment(2)
     blob.write_bytes(blob.read_bytes()[:-1] + b"?")
     with pytest.raises(DamagedError):
@@ -291,24 +294,7 @@ def test_a_proof_is_under_the_head_that_witnesses_have_seen(home: Path, monkeypa
     assert later.segments > 0
 
 
-def test_a_frame_can_be_proven_while_the_log_grows(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The writer signs anew, and removes partial tiles, between any two files that the proof reads."""
-    monkeypatch.setattr(module, "HEARTBEAT_EVERY", 0.0)
-    monkeypatch.setattr(module, "CHECKPOINT_EVERY", 0.0)
-    sealer = Sealer(home)
-    real, left = Path.read_bytes, [7]
-
-    def read_bytes(path: Path) -> bytes:
-        if path.is_relative_to(home / "log" / "tile") and left[0]:
-            left[0] -= 1
-            with monkeypatch.context() as still:
-                still.setattr(Path, "read_bytes", real)
-                sealer.step()
-        return real(path)
-
-    monkeypatch.setattr(Path, "read_bytes", read_bytes)
-    data = make_proof(home, Ref(2, 3))
-    assert not left[0]
-    monkeypatch.undo()
-    sealer.stop()
+def test_a_frame_can_be_proven_while_the_log_grows(home: Path) -> None:
+    with growing(home, 7):
+        data = make_proof(home, Ref(2, 3))
     assert check_proof_file(data, *pins(home)).epoch == 2

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from sandtrail.errors import DamagedError, NotFoundError, StoreError
+from sandtrail.errors import DamagedError, NotFoundError
 from sandtrail.replay.index import Index
 from sandtrail.store.custody import removed
 from sandtrail.store.frames import Ref
 from sandtrail.store.log import read_checkpoint
 from sandtrail.store.manifest import Entry
-from sandtrail.store.merkle import leaf_hash, root_from_path
-from sandtrail.store.note import open_checkpoint
+from sandtrail.store.merkle import leaf_hash
 from sandtrail.store.reader import LogReader
 from sandtrail.store.segments import check_blob
-from sandtrail.store.tiles import TileReader
+from sandtrail.store.walk import Walk, while_it_grows
 
 __all__ = ["gone", "words"]
-
-_TRIES = 20
 
 
 def gone(reader: LogReader, index: Index, text: str) -> dict[str, Any] | None:
@@ -34,16 +31,18 @@ def gone(reader: LogReader, index: Index, text: str) -> dict[str, Any] | None:
     act = _act(reader, index, manifest)
     if act is None:
         return None
-    for left in reversed(range(_TRIES)):
-        try:
-            proof = _prove(reader, at)
-            break
-        except StoreError:  # the recorder replaces partial tiles as it signs
-            if not left:
-                raise
+    log = reader.home / "log"
+    walk = while_it_grows(log, lambda: Walk(reader, ref.segment, [], read_checkpoint(log) or b"").go(2))
+    head = walk.checkpoint
     return {
         "ref": str(ref),
-        "position": {"segment": ref.segment, "index": ref.place, "log_index": at, **proof.pop("log")},
+        "position": {
+            "segment": ref.segment,
+            "index": ref.place,
+            "log_index": at,
+            "log_size": head.size,
+            "origin": head.origin,
+        },
         "digests": {
             "blob": manifest["blob"].hex(),
             "size": manifest["size"],
@@ -51,7 +50,12 @@ def gone(reader: LogReader, index: Index, text: str) -> dict[str, Any] | None:
             "inner_root": manifest["root"].hex(),
             "frames": manifest["frames"],
         },
-        "proof": proof,
+        "proof": {
+            "leaf": leaf_hash(walk.entry).hex(),
+            "outer": [step.hex() for step in walk.outer],
+            "root": head.root.hex(),
+            "checkpoint": walk.note.decode(errors="replace"),
+        },
         "removal": {
             "log_index": act.index,
             "kind": act.kind,
@@ -79,24 +83,6 @@ def _concerns(entry: Entry, manifest: dict[str, Any]) -> bool:
     if entry.kind == "erase":
         return manifest.get("key") in entry.map["keys"]
     return any(first <= manifest["segment"] <= last for first, last in removed([entry]))
-
-
-def _prove(reader: LogReader, at: int) -> dict[str, Any]:
-    note = read_checkpoint(reader.home / "log")
-    if note is None:
-        raise DamagedError("there is no checkpoint")
-    head = open_checkpoint(note, reader.verifier)
-    tiles = TileReader(reader.home / "log", head.size)
-    leaf, path = leaf_hash(tiles.entry(at)), tiles.inclusion(at)
-    if root_from_path(leaf, at, head.size, path) != head.root:
-        raise DamagedError(f"log entry {at} does not lead to the signed root")
-    return {
-        "log": {"log_size": head.size, "origin": head.origin},
-        "leaf": leaf.hex(),
-        "outer": [step.hex() for step in path],
-        "root": head.root.hex(),
-        "checkpoint": note.decode(errors="replace"),
-    }
 
 
 def _kept(reader: LogReader, manifest: dict[str, Any]) -> bool:
