@@ -20,7 +20,9 @@ import sandtrail
 from tests.parts import CHECKOUT, RUNSC_LABELS, built_runsc
 
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
-LOCKS = sorted([*CHECKOUT.glob("requirements/*.lock"), *CHECKOUT.glob("deploy/**/*.lock")])
+LOCKS = sorted(
+    [*CHECKOUT.glob("requirements/*.lock"), *CHECKOUT.glob("deploy/**/*.lock"), *CHECKOUT.glob("tests/**/*.lock")]
+)
 # What each lock has to satisfy: extras and dependency groups of pyproject.toml.
 ROOTS = {
     "collector": (["collector"], ["build"]),

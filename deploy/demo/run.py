@@ -92,7 +92,7 @@ def stage(pace_s: float = PACE_S) -> Iterator[tuple[list[str], dict[str, str]]]:
             f"--workdir={story.WORKSPACE}",
         ]
         task = ["--yolo", "--exit-immediately", "--cost-limit=0", f"--model=openai/{model}", f"--task={story.TASK}"]
-        yield [*arguments, "--", str(installed.command), *task], secrets
+        yield [*arguments, "--", str(installed.program(agent.COMMAND)), *task], secrets
 
 
 def record(*options: str, environment: Mapping[str, str] | None = None, pace_s: float = PACE_S) -> int:
