@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from cryptography import x509
@@ -19,7 +18,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
+from sandtrail.store.witness.protocol import Reply
+from tests.store.serving import serving
+
 DAY = timedelta(days=1)
+REPLY = "application/timestamp-reply"
 _CONFIGURATION = """
 [tsa]
 serial = {folder}/serial
@@ -147,36 +150,16 @@ class Authority:
         """The authority's address while it answers there, one request at a time."""
         lock = threading.Lock()
 
-        def answer(request: bytes) -> tuple[int, str, bytes]:
+        def answer(request: bytes) -> Reply:
             with lock:
-                return 200, "application/timestamp-reply", self.reply(request)
+                return Reply(200, self.reply(request), REPLY)
 
         with responder(answer) as url:
             yield url
 
 
 @contextmanager
-def responder(answer: Callable[[bytes], tuple[int, str, bytes]]) -> Iterator[str]:
-    """An HTTP server whose POST is answered with (status, content type, body)."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            status, kind, body = answer(self.rfile.read(int(self.headers["Content-Length"])))
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/tsa"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+def responder(answer: Callable[[bytes], Reply]) -> Iterator[str]:
+    """The address of an authority that answers a request's bytes as it is told."""
+    with serving(lambda _method, _path, body: answer(body)) as url:
+        yield f"{url}/tsa"

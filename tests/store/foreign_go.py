@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterable
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 from tests.parts import foreign_go
@@ -36,22 +32,3 @@ def fsck(log: Path | str, vkey: Path) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     good = not done.returncode and "Successfully fsck'd log" in done.stderr and "fsck failed" not in done.stderr
     return "" if good else done.stderr
-
-
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The files of a folder over loopback HTTP; the server's address."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
-    thread = Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

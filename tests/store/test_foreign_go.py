@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from sandtrail.store.keys import load_verifier
-from tests.store.foreign_go import check_log, fsck, logcheck, served
+from tests.store.foreign_go import check_log, fsck, logcheck
+from tests.store.serving import files_of, serving
 from tests.store.test_foreign import SIZES, grow
 
 pytestmark = pytest.mark.needs("foreign-go")
@@ -32,7 +33,7 @@ def test_go_finds_signature_root_tiles_and_entries_good(store: Path, size: int) 
 
 def test_go_finds_it_good_over_http(store: Path) -> None:
     heads = grow(store, [3, 700])
-    with served(store / "log") as url:
+    with serving(files_of(store / "log")) as url:
         old = [(head.size, head.root) for head in heads]
         assert check_log(url, load_verifier(store).vkey, old) == {**GOOD, "size": 700}
         assert fsck(url, identity(store)) == ""

@@ -31,9 +31,10 @@ from sandtrail.store.tiles import TileReader
 from sandtrail.store.timestamp import check_token
 from sandtrail.store.witness.protocol import Reply
 from sandtrail.store.witness.server import WitnessServer
-from tests.store.authority import Authority, responder
+from tests.store.authority import Authority
 from tests.store.cluster.nodes import Node
 from tests.store.recording import entries
+from tests.store.serving import Answer, serving
 
 DOWN = Reply(503, b"later\n")
 REFUSED = Reply(403, b"no\n")
@@ -61,17 +62,15 @@ class Witnesses:
                 folder, name=f"w{number}.example", types=["ed25519"], logs=[self.node.signer.verifier]
             )
             self.servers.append(server)
-            url = stack.enter_context(responder(self._answer(number)))
+            url = stack.enter_context(serving(self._answer(number)))
             lines.append(f"witness w{number} {server.vkeys[0]} {url}\n")
         names = " ".join(f"w{number}" for number in range(count))
         self.policy.write_text("".join(lines) + f"group g 2 {names}\nquorum g\n")
 
-    def _answer(self, number: int) -> Callable[[bytes], tuple[int, str, bytes]]:
-        def answer(body: bytes) -> tuple[int, str, bytes]:
-            reply = self.reply if number in self.down else self.servers[number].add_checkpoint(body)
-            return reply.status, reply.content_type, reply.body
-
-        return answer
+    def _answer(self, number: int) -> Answer:
+        return lambda _method, _path, body: (
+            self.reply if number in self.down else self.servers[number].add_checkpoint(body)
+        )
 
 
 @pytest.fixture

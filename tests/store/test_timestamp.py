@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from sandtrail.errors import DamagedError, EnvironmentRefusedError, UsageError
 from sandtrail.store.timestamp import Stamped, check_token, load_roots, stamp
-from tests.store.authority import DAY, Authority, certify, responder
+from sandtrail.store.witness.protocol import Reply
+from tests.store.authority import DAY, REPLY, Authority, certify, responder
 
 pytestmark = pytest.mark.needs("openssl")
 DATA = b"example.org/log\n7\nAAAA\n"
@@ -213,9 +214,9 @@ def test_an_answer_to_another_request_is_refused(authority: Authority) -> None:
     """A replayed answer is good in itself, and over the same data; only the nonce tells."""
     kept: list[bytes] = []
 
-    def replay(request: bytes) -> tuple[int, str, bytes]:
+    def replay(request: bytes) -> Reply:
         kept.append(authority.reply(request))
-        return 200, "application/timestamp-reply", kept[0]
+        return Reply(200, kept[0], REPLY)
 
     with responder(replay) as url:
         stamp(url, DATA, authority.roots)
@@ -226,12 +227,12 @@ def test_an_answer_to_another_request_is_refused(authority: Authority) -> None:
 def test_an_answer_over_other_data_is_refused_without_roots_as_well(authority: Authority) -> None:
     from rfc3161_client import HashAlgorithm, TimestampRequestBuilder
 
-    def other(request: bytes) -> tuple[int, str, bytes]:
+    def other(request: bytes) -> Reply:
         # The same nonce over other data: what a dishonest authority could answer.
         mine = TimestampRequestBuilder().data(DATA).hash_algorithm(HashAlgorithm.SHA256).build().message_imprint.message
         changed = request.replace(mine, bytes(32))
         assert changed != request
-        return 200, "application/timestamp-reply", authority.reply(changed)
+        return Reply(200, authority.reply(changed), REPLY)
 
     with responder(other) as url, pytest.raises(DamagedError, match="step 2"):
         stamp(url, DATA)
@@ -256,7 +257,10 @@ def test_a_refusal_carries_the_authoritys_words(authority: Authority) -> None:
     ],
 )
 def test_what_is_no_answer_is_refused(status: int, kind: str, body: bytes, says: str) -> None:
-    with responder(lambda _request: (status, kind, body)) as url, pytest.raises(EnvironmentRefusedError, match=says):
+    with (
+        responder(lambda _request: Reply(status, body, kind)) as url,
+        pytest.raises(EnvironmentRefusedError, match=says),
+    ):
         stamp(url, DATA)
 
 
@@ -265,7 +269,7 @@ def test_what_is_no_answer_is_refused(status: int, kind: str, body: bytes, says:
 )
 def test_an_answer_without_a_token_is_refused(body: bytes) -> None:
     with (
-        responder(lambda _request: (200, "application/timestamp-reply", body)) as url,
+        responder(lambda _request: Reply(200, body, REPLY)) as url,
         pytest.raises((EnvironmentRefusedError, DamagedError)),
     ):
         stamp(url, DATA)

@@ -6,10 +6,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -31,6 +28,7 @@ from tests.store.cluster import running
 from tests.store.cluster.nodes import Node
 from tests.store.faults_os import unreadable
 from tests.store.foreign_go import check_log, fsck
+from tests.store.serving import serving
 from tests.store.witness.running import witness
 
 ORIGIN = "example.org/c"
@@ -64,35 +62,6 @@ def fill(cluster: ClusterLog, vkey: str, count: int) -> None:
         log.append(encode_entry("node", **node, retired=retired))
     log.publish()
     log.close()
-
-
-@contextmanager
-def serving(server: ClusterServer) -> Iterator[str]:
-    """The server behind real HTTP, in this process."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-            reply = server.handle(self.command, self.path, body)
-            self.send_response(reply.status)
-            self.send_header("Content-Length", str(len(reply.body)))
-            self.end_headers()
-            self.wfile.write(reply.body)
-
-        do_POST = do_GET
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{http.server_address[1]}"
-    finally:
-        http.shutdown()
-        thread.join()
-        http.server_close()
 
 
 def get(server: ClusterServer, path: str) -> tuple[int, bytes]:
@@ -188,7 +157,7 @@ def test_a_mirror_is_verified_as_the_log_itself(
     server: ClusterServer, cluster: ClusterLog, node: Node, tmp_path: Path
 ) -> None:
     copy = tmp_path / "copy"
-    with serving(server) as url:
+    with serving(server.handle) as url:
         for grown in (2, 520, 4):
             fill(cluster, node.vkey, grown)
             mirror(url, copy, cluster.verifier)
@@ -204,7 +173,7 @@ def test_a_mirror_shows_that_the_log_was_written_anew(
     server: ClusterServer, cluster: ClusterLog, node: Node, tmp_path: Path
 ) -> None:
     fill(cluster, node.vkey, 260)
-    with serving(server) as url:
+    with serving(server.handle) as url:
         mirror(url, tmp_path / "copy", cluster.verifier)
         shutil.rmtree(cluster.home / "log")
         (cluster.home / "log").mkdir()
@@ -219,7 +188,7 @@ def test_a_mirror_shows_that_the_log_was_written_anew(
 def test_a_copy_that_cannot_be_read_is_not_fetched_anew(
     server: ClusterServer, cluster: ClusterLog, node: Node, tmp_path: Path
 ) -> None:
-    with serving(server) as url:
+    with serving(server.handle) as url:
         mirror(url, tmp_path / "copy", cluster.verifier)
         tile = tmp_path / "copy/log/tile/0/000.p/1"
         tile.write_bytes(b"what we remember")
@@ -234,7 +203,7 @@ def test_what_is_no_log_or_not_there_is_not_mirrored(
 ) -> None:
     with pytest.raises(StoreError):
         mirror("http://127.0.0.1:1", tmp_path / "copy", cluster.verifier)
-    with serving(server) as url:
+    with serving(server.handle) as url:
         with pytest.raises(NotFoundError):
             mirror(f"{url}/elsewhere", tmp_path / "copy", cluster.verifier)
         (cluster.home / "log/tile/entries/000.p/1").unlink()
@@ -319,7 +288,7 @@ def test_verifiers_that_are_not_ours_take_it_for_good_also_while_it_grows(
     server: ClusterServer, cluster: ClusterLog, node: Node
 ) -> None:
     heads: list[Checkpoint] = []
-    with serving(server) as url:
+    with serving(server.handle) as url:
         for grown in (4, 300, 500):
             fill(cluster, node.vkey, grown)
             head = open_checkpoint(read_checkpoint(Layout(cluster.home).log) or b"", cluster.verifier)

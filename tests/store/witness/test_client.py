@@ -5,9 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
@@ -18,6 +16,7 @@ from sandtrail.store.policy import Policy, State, parse_policy
 from sandtrail.store.witness.client import Ahead, Conflict, Unreachable, add_checkpoint, collect, submit
 from sandtrail.store.witness.folder import WitnessFolder
 from sandtrail.store.witness.protocol import Misconduct, Reply, parse_request
+from tests.store.serving import serving
 from tests.store.witness.a_log import ALog
 from tests.store.witness.running import Running, witness
 
@@ -48,33 +47,8 @@ def running(served: tuple[Running, WitnessFolder], log: ALog) -> Running:
 def pretending(answer: Callable[[bytes], Reply | None], shown: bytes = b"") -> Iterator[str]:
     """A witness that says what it likes; None: nothing, until the client leaves. `shown` is its checkpoint."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            reply = answer(self.rfile.read(int(self.headers["Content-Length"])))
-            if reply is None:
-                self.rfile.read(1)
-                return
-            self.send_response(reply.status)
-            self.end_headers()
-            self.wfile.write(reply.body)
-
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(shown)
-
-        def log_message(self, *_: object) -> None:
-            """Not into the tests' output."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(lambda method, _path, body: answer(body) if method == "POST" else Reply(200, shown)) as url:
+        yield url
 
 
 def policy(log: ALog, lines: str, rule: str) -> Policy:
