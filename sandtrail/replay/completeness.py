@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from sandtrail.replay.decode.text import as_text
+from sandtrail.replay.egress import Balance
 
 __all__ = ["Completeness", "Witness", "completeness"]
 
@@ -30,10 +31,13 @@ _KIND, _CONTAINER, _OBJECT, _RESULT, _DETAIL = 4, 8, 18, 19, 21
 
 @dataclass(frozen=True, slots=True)
 class Completeness:
-    """`reason` is a plain sentence either way."""
+    """`reason` is a plain sentence either way. `egress`: whether everything that left the sandbox's link is accounted
+    for, None where that cannot be said; `egress_reason` says why."""
 
     from_first_instruction: bool
     reason: str
+    egress: bool | None = None
+    egress_reason: str = ""
 
 
 @dataclass(slots=True)
@@ -51,6 +55,8 @@ class Witness:
     """Why the last trace ended; None while one is open."""
     asked: bool = False
     """The runtime was asked at the end how much it had dropped, and could say."""
+    balance: Balance = field(default_factory=Balance)
+    """Of what left the sandbox's link."""
 
     def opened(self, descriptor: Mapping[str, Any]) -> None:
         """A trace connected."""
@@ -80,6 +86,7 @@ class Witness:
         found[0] += 1
         found[1] += row[_RESULT] or 0
         found[2] += row[_RESULT] is None
+        self.balance.gap(cause)
 
     def told(self, row: tuple[Any, ...]) -> None:
         """An act of the runtime; that it was asked how much it dropped is one."""
@@ -88,13 +95,17 @@ class Witness:
 
     def verdict(self, *, over: bool) -> Completeness:
         """What all of it comes to; `over` is whether the session has ended."""
+        whole, reason = self._whole(over)
+        return Completeness(whole, reason, *self.balance.verdict())
+
+    def _whole(self, over: bool) -> tuple[bool, str]:
         problem = self._problem(over)
         if problem is not None:
-            return Completeness(False, problem)
+            return False, problem
         told = "the trace connected before the first container's start, and nothing is missing"
         if not over:
-            return Completeness(True, f"{told} so far; what is dropped at the very end shows only then")
-        return Completeness(True, f"{told} to the end of the connection")
+            return True, f"{told} so far; what is dropped at the very end shows only then"
+        return True, f"{told} to the end of the connection"
 
     def _problem(self, over: bool) -> str | None:
         if not self.traces:
@@ -127,9 +138,14 @@ class Witness:
         """As the session's row keeps it."""
         return asdict(self)
 
+    @classmethod
+    def read(cls, plain: Mapping[str, Any]) -> Witness:
+        """Take up what `plain` gave."""
+        return cls(**{**plain, "balance": Balance(**plain.get("balance", {}))})
+
 
 def completeness(session: Mapping[str, Any]) -> Completeness:
     """What the index says of a session, given the session's row."""
     plain = session["facts"].get("witness")
-    witness = Witness(**plain) if plain else Witness()
+    witness = Witness.read(plain) if plain else Witness()
     return witness.verdict(over=session["state"] == "ended")

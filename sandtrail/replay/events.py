@@ -25,10 +25,13 @@ net.connect net.bind  "ip:port", "[ip6]:port", "unix:/path", "unix:@name"; resul
 net.listen net.accept likewise (accept: the peer); result or new fd; ``fd``
 net.send net.receive  "socket:[n]" or ""; bytes or -1; ``fd`` ``bytes``, ``syscall`` ``args`` where only registers tell
 net.flow              "ip:port" of the far end; None; ``via`` ("nflog" | "conntrack"), ``verdict`` ("allow" | "reject" |
-                      "inbound" | "invalid" | "ether" | "answer" | ""), ``prefix`` (the filter's own word), ``proto``
+                      "redirect" | "pass" | "inbound" | "invalid" | "ether" | "fragment" | "spoof" |
+                      "error" | "answer" | ""), ``prefix`` (the filter's own word), ``proto``
                       ("tcp" | "udp" | "icmp" …), ``src`` ``sport`` ``dst`` ``dport`` ``bytes``, ``sni``,
                       ``icmp_type`` ``tcp_flags``
 net.flow_end          likewise; bytes sent; ``sent`` {"packets", "bytes"}, ``received`` {…}, ``start_ns`` ``stop_ns``
+net.total             "netfilter" or "conntrack"; None; what a stream that has ended amounts to: ``logged`` ``lost``
+                      packets; ``flows``, ``up`` ``down`` {"packets", "bytes"} of those that have ended
 net.dns               the name looked up; rcode of an answer; ``type`` ``id`` ``answer`` bool, ``answers`` [str],
                       ``peer`` ("ip:port" of the server), and those of net.flow
 http.connect          "host:port"; None; ``flow`` ``client`` [ip, port] ``host`` ``port`` ``sni``

@@ -8,13 +8,16 @@ from typing import Any
 
 from sandtrail.replay.completeness import Witness
 from sandtrail.replay.decode.decoder import StreamState
-from sandtrail.replay.decode.text import as_text, fit
+from sandtrail.replay.decode.text import as_text, fit, to_json
+from sandtrail.replay.events import Event
 from sandtrail.store.frames import Kind
 
 __all__ = ["Book"]
 
 Row = tuple[Any, ...]
 _SOURCE, _KIND, _OBJECT, _RESULT, _DETAIL = 3, 4, 18, 19, 21
+# Which event of its frame a gap is that the frame itself does not tell of.
+_BOOKS_N = 310
 _DROPPED = "dropped by the sentry"
 
 
@@ -77,16 +80,16 @@ class Book:
             if not session.open_streams:
                 self._end(session, session.row["facts"].get("exit_ns") or when_ns)
 
-    def events(self, name: str, rows: Sequence[Row], when_ns: int) -> None:
-        """Count events of a session, and read in them what the session's own row says."""
+    def events(self, name: str, rows: list[Row], when_ns: int) -> None:
+        """Count events of a session, and read in them what the session's own row says; gaps that they show are added
+        to them."""
         if not rows:
             return
         session = self._sessions.get(name) or _made(self._recall(name) or _new(name, "", when_ns, 0))
         row = session.row
-        row["events"] += len(rows)
         if rows[0][_SOURCE] == "gvisor":
             session.witness.heard(rows)
-        for event in rows:
+        for event in rows:  # which grows where an event completes the session's books
             kind = event[_KIND]
             if kind == "gap":
                 row["gaps"] += 1
@@ -94,9 +97,13 @@ class Book:
                 self._count_dropped(session, event)
             elif kind == "lifecycle.runtime":
                 session.witness.told(event)
+            elif kind in ("lifecycle.egress", "net.total"):
+                missing = session.witness.balance.take(kind, event[_OBJECT], event[_DETAIL])
+                rows += [_gap(event, _BOOKS_N + n, detail) for n, detail in enumerate(missing)]
             elif kind == "lifecycle.exit" and event[_RESULT] is not None and row["exit_status"] is None:
                 row["exit_status"] = event[_RESULT]
                 row["facts"] = {**row["facts"], "exit_ns": when_ns}
+        row["events"] += len(rows)
         self._changed_sessions[name] = row
         self._witnessed(session)
 
@@ -184,7 +191,18 @@ class Book:
 
 def _made(row: dict[str, Any]) -> _Session:
     plain = row["facts"].get("witness")
-    return _Session(row, Witness(**plain) if plain else Witness())
+    return _Session(row, Witness.read(plain) if plain else Witness())
+
+
+def _gap(after: Row, n: int, detail: dict[str, Any]) -> Row:
+    """A gap that the session's own books show, told under the event that completed them."""
+    at = Event(*after)
+    detail = {**detail, "from_ns": None, "to_ns": at.received_ns, "source": "netfilter"}
+    made = Event(
+        at.ref, at.session, at.sandbox, "netfilter", "gap", at.time_ns, at.received_ns, at.seq, object=detail["cause"],
+        result=detail["count"], detail=to_json(detail), n=n,
+    )  # fmt: skip
+    return tuple(made)
 
 
 def _new(name: str, sandbox: str, when_ns: int, log_index: int) -> dict[str, Any]:

@@ -137,7 +137,7 @@ class Timelines:
         found["sources"] = [source(stream) for stream in self.index.streams(row["id"])]
         found["removed"] = row["facts"].get("removed")
         found["held"] = sorted({key["held"] for key in self.index.keys(row["id"]) if key["held"]})
-        found["completeness"] = {"from_first_instruction": known[0], "reason": known[1]}
+        found["completeness"] = {"from_first_instruction": known[0], "reason": known[1], **egress(row)}
         return found
 
     def timeline(self, session: str, offset: int = 0, limit: int = 100_000) -> dict[str, Any]:
@@ -244,6 +244,14 @@ def completeness(row: dict[str, Any]) -> tuple[bool, str]:
     if isinstance(known, dict):
         return known.get("from_first_instruction") is True, str(known.get("reason") or "")
     return False, "nothing in the record proves that it begins with the first instruction"
+
+
+def egress(row: dict[str, Any]) -> dict[str, Any]:
+    """Whether everything that left the sandbox's link is accounted for, None where that is not known, and why."""
+    known = row["facts"].get("completeness") if isinstance(row["facts"], dict) else None
+    told = known if isinstance(known, dict) else {}
+    reason = str(told.get("egress_reason") or "the link's last account is not on record")
+    return {"egress": told.get("egress"), "egress_reason": reason}
 
 
 def unbroken(row: dict[str, Any], fold: Fold) -> tuple[bool, str]:

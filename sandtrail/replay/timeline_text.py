@@ -58,7 +58,8 @@ def _lines(timeline: Mapping[str, Any], width: int, begin: int) -> Iterable[Text
         yield Text(_rule("gaps in the record", width), "bold yellow")
         for gap in timeline["gaps"]:
             count = "an unknown number of" if gap["count"] is None else f"{gap['count']:,}"
-            yield _line(f"  {visible(gap['cause'])}: {count} messages", gap["ref"], width, "yellow")
+            what = visible(gap["what"]) if gap.get("bytes") else f"{count} messages"
+            yield _line(f"  {visible(gap['cause'])}: {what}", gap["ref"], width, "yellow")
 
 
 def _head(timeline: Mapping[str, Any], width: int) -> Iterable[Text]:
@@ -83,6 +84,10 @@ def _head(timeline: Mapping[str, Any], width: int) -> Iterable[Text]:
         words = "recorded from the first instruction" if complete else "not proven complete"
         for line in _wrap(f"{words}: {visible(str(known.get('reason') or ''))}", width - 2):
             yield Text(f"  {line}", "green" if complete else "yellow")
+        if known.get("egress") is not None:
+            words = "all egress accounted for" if known["egress"] else "egress not accounted for"
+            for line in _wrap(f"{words}: {visible(str(known.get('egress_reason') or ''))}", width - 2):
+                yield Text(f"  {line}", "green" if known["egress"] else "yellow")
 
 
 def _findings(findings: list[Mapping[str, Any]], width: int) -> Iterable[Text]:

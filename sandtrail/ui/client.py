@@ -42,10 +42,12 @@ _MOST_ROWS = 50_000
 
 
 class Completeness(TypedDict):
-    """Whether the record starts with the sandbox's first instruction, and why that is known."""
+    """Whether the record starts with the first instruction and holds all that left, and why that is known."""
 
     from_first_instruction: bool
     reason: str
+    egress: NotRequired[bool | None]
+    egress_reason: NotRequired[str]
 
 
 class Session(TypedDict):

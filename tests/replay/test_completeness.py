@@ -32,6 +32,8 @@ def told(recorder: Recorder) -> Completeness:
     assert session["facts"]["completeness"] == {
         "from_first_instruction": found.from_first_instruction,
         "reason": found.reason,
+        "egress": found.egress,
+        "egress_reason": found.egress_reason,
     }
     return found
 
@@ -57,6 +59,8 @@ def test_a_whole_recording_is_complete(recorder: Recorder) -> None:
     assert found == Completeness(
         True,
         "the trace connected before the first container's start, and nothing is missing to the end of the connection",
+        None,
+        "the link's last account is not on record",
     )
 
 

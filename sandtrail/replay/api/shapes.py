@@ -63,6 +63,8 @@ class Completeness(Shape):
 
     from_first_instruction: bool = Field(description="Proven to begin with the first instruction")
     reason: str = Field(description="How that is known, or why it is not")
+    egress: bool | None = Field(description="Every byte that left the link is accounted for; null where nothing tells")
+    egress_reason: str = Field(description="How that is known, or what is missing")
 
 
 class Session(Shape):
@@ -266,6 +268,9 @@ class Gap(Shape):
     to_ns: Ns | None = Field(description="Not after; null while it goes on or nobody knows")
     stream: str = Field(description="Where")
     what: str = Field(description="What is missing, in words")
+    bytes: dict[str, dict[str, int]] | None = Field(
+        description="Of egress: `packets` and `bytes`, `up` from the sandbox and `down` to it; negative where too much"
+    )
 
 
 class Timeline(Shape):

@@ -12,14 +12,14 @@ from typing import Any, Final
 
 from sandtrail.replay.decode.gateway import Exchanges
 from sandtrail.replay.decode.gvisor.stream import GvisorStream
-from sandtrail.replay.decode.netfilter import conntrack_events, nflog_events
+from sandtrail.replay.decode.netfilter import add_flows, conntrack_events, nflog_events
 from sandtrail.replay.decode.own import act_event, read_map, stream_event
 from sandtrail.replay.decode.text import as_text, to_json
 from sandtrail.store.frames import Kind
 
 __all__ = ["RECORDER", "VERSION", "Decoder", "StreamState"]
 
-VERSION: Final = 4
+VERSION: Final = 5
 """Of the events that come out. Raise it when they change: the index is then made anew from the evidence."""
 
 RECORDER: Final = "recorder"
@@ -45,6 +45,8 @@ class StreamState:
     """netfilter: the sequence number that the next logged packet should have."""
     overrun: bool = False
     """netfilter: an overrun was noted, and no packet since has told how much was lost."""
+    sums: dict[str, Any] = field(default_factory=dict)
+    """netfilter, conntrack: what the stream's packets or flows amount to."""
     gvisor: GvisorStream | None = None
     exchanges: Exchanges | None = None
 
@@ -156,6 +158,10 @@ class Decoder:
                 )
         elif state.source == "gateway":
             state.exchanges = Exchanges()
+        elif state.source in ("netfilter", "conntrack"):
+            before = self._before(as_text(told.get("continues"), 16))
+            if before is not None:
+                state.next_packet, state.sums, state.overrun = before.next_packet, before.sums, before.overrun
 
     def _before(self, name: str) -> StreamState | None:
         """The stream that this one goes on with; its receiver may have died without closing it."""
@@ -174,6 +180,7 @@ class Decoder:
             events = self._packets(state, seq, payload)
         elif state.source == "conntrack":
             events = conntrack_events(payload, as_text(state.descriptor.get("sandbox_address"), 64))
+            add_flows(state.sums, events)
         elif state.exchanges is not None:
             events = state.exchanges.feed(ref, received_ns, payload)
         elif state.source in ("lifecycle", "collector"):
@@ -199,8 +206,10 @@ class Decoder:
                     cause = "packets that the kernel logged and nobody received"
                     detail = {"cause": cause, "count": count, "after_seq": seq - 1, "before_seq": seq}
                     events.append(("gap", 0, cause, count, {**detail, "stream": state.id, "source": state.source}))
+                    state.sums["lost"] = state.sums.get("lost", 0) + (count or 0)
                 state.next_packet = (number + 1) % (1 << 32)
                 state.overrun = False
+                state.sums["logged"] = state.sums.get("logged", 0) + 1
             events.append(event)
         return events
 
@@ -226,6 +235,8 @@ class Decoder:
             cause = "netlink buffer overrun at the end"
             detail = {"cause": cause, "count": None, "before_seq": seq, "stream": state.id, "source": state.source}
             events.append(("gap", 0, cause, None, detail))
+        if state.source in ("netfilter", "conntrack"):
+            events.append(("net.total", 0, state.source, None, {**state.sums, "stream": state.id}))
         for n, event in enumerate(events):
             rows.append(_row(at, event, received_ns, seq, "", n))
 
@@ -254,7 +265,7 @@ class Decoder:
         if state is None:
             return None
         plain = {name: getattr(state, name) for name in ("id", "source", "session", "sandbox", "frames", "next_packet")}
-        plain |= {"overrun": state.overrun, "descriptor": state.descriptor}
+        plain |= {"overrun": state.overrun, "sums": state.sums, "descriptor": state.descriptor}
         plain["gvisor"] = state.gvisor.dump() if state.gvisor is not None else None
         plain["exchanges"] = state.exchanges.dump() if state.exchanges is not None else None
         return plain

@@ -13,7 +13,7 @@ from sandtrail.replay.decode.packets import PROTOCOLS, read_dns, read_packet, se
 from sandtrail.replay.decode.sockaddr import endpoint
 from sandtrail.replay.decode.text import text
 
-__all__ = ["conntrack_events", "nflog_events"]
+__all__ = ["add_flows", "conntrack_events", "nflog_events"]
 
 Drafted = tuple[str, int, str, int | None, dict[str, Any]]
 """kind, time_ns (0: not told), object, result, detail."""
@@ -22,14 +22,22 @@ _CT, _ULOG = 1, 4
 _PACKET_HDR, _TIMESTAMP, _PAYLOAD, _PREFIX, _SEQ = 1, 3, 9, 10, 12
 _VERDICTS: Final = {
     "flow:allow": "allow",
+    "flow:redirect": "redirect",
     "flow:reject": "reject",
+    "flow:quic": "reject",
+    "flow:limit": "reject",
+    "flow:spoof": "spoof",
     "flow:inbound": "inbound",
     "dns:query": "reject",
+    "dns:pass": "pass",
     "dns:answer": "answer",
+    "icmp:error": "error",
     "invalid": "invalid",
+    "invalid:out": "invalid",
     "ether": "ether",
+    "fragment": "fragment",
 }
-_INWARD: Final = frozenset({"flow:inbound", "dns:answer"})
+_INWARD: Final = frozenset({"flow:inbound", "dns:answer", "invalid:out"})
 _DNS: Final = 53
 
 
@@ -98,6 +106,17 @@ def conntrack_events(data: bytes, sandbox_address: str = "") -> list[Drafted]:
         else:
             found.append(_flow(message, sandbox_address))
     return found
+
+
+def add_flows(sums: dict[str, Any], events: list[Drafted]) -> None:
+    """Add the flows that have ended to a stream's `flows`, `up` and `down`: from the sandbox, and to it."""
+    for kind, _, _, _, detail in events:
+        if kind == "net.flow_end":
+            sums["flows"] = sums.get("flows", 0) + 1
+            for way, told in (("up", detail["sent"]), ("down", detail["received"])):
+                held = sums.setdefault(way, {"packets": 0, "bytes": 0})
+                held["packets"] += told["packets"]
+                held["bytes"] += told["bytes"]
 
 
 def _flow(message: Message, sandbox_address: str) -> Drafted:

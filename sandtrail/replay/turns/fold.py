@@ -20,6 +20,7 @@ from errno import EBADF, EEXIST, EINTR, EINVAL, EISDIR, ENOENT, ENOTDIR, ENOTEMP
 from os import O_DIRECTORY
 from typing import Any
 
+from sandtrail.replay.egress import read_ways
 from sandtrail.replay.events import Event
 from sandtrail.replay.turns.buckets import Bucket, Edge, Group
 from sandtrail.replay.turns.entries import Entry, entries
@@ -228,6 +229,7 @@ class Fold:
             "to_ns": whole(detail.get("to_ns")) or fact.time_ns,
             "stream": str(detail.get("stream") or fact.source),
             "what": str(detail.get("what") or ""),
+            "bytes": read_ways(detail.get("bytes")),
         }
 
     # placing

@@ -46,7 +46,12 @@ def complete(session: Session) -> Markup:
         return tag("span", "completeness unknown", cls="pill gap")
     first, reason = known["from_first_instruction"], plain(known["reason"], 400)
     label = "complete from the first instruction" if first else "not complete from the first instruction"
-    return tag("span", label, cls="pill good" if first else "pill gap", title=reason)
+    pill = tag("span", label, cls="pill good" if first else "pill gap", title=reason)
+    accounted, why = known.get("egress"), plain(known.get("egress_reason", ""), 400)
+    if accounted is None:
+        return pill
+    label = "all egress accounted for" if accounted else "egress not accounted for"
+    return join(pill, tag("span", label, cls="pill good" if accounted else "pill gap", title=why))
 
 
 def facts(session: Session) -> Markup:
