@@ -14,8 +14,9 @@ import streamlit as st
 from sandtrail.errors import SandtrailError
 from sandtrail.ui.address import UNEXPLAINED, Address
 from sandtrail.ui.choose import CATEGORIES, Filter, gaps_by_turn, page_of, pages, turn_of
-from sandtrail.ui.client import Api, Evidence, Gone, Session, Timeline, Turn
+from sandtrail.ui.client import Api, Gone
 from sandtrail.ui.markup import Child, join, link, tag
+from sandtrail.ui.shapes import Evidence, Session, Timeline, Turn
 from sandtrail.ui.text import plain
 from sandtrail.ui.views import events as events_view
 from sandtrail.ui.views import evidence as evidence_view

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from sandtrail.ui.client import Decision, Finding, Gap, Input, Output, Timeline, Turn
+from sandtrail.ui.shapes import Decision, Finding, Gap, Input, Output, Timeline, Turn
 from sandtrail.ui.text import as_text
 
 __all__ = [

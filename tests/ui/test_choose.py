@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandtrail.ui.choose import LINES_A_PAGE, LINES_A_TURN, Filter, gaps_by_turn, page_of, pages, shorten, turn_of
-from sandtrail.ui.client import Output, Timeline, Turn
+from sandtrail.ui.shapes import Output, Timeline, Turn
 from tests.ui import stories
 
 

@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import Any
 
 from sandtrail.ui.address import Address
-from sandtrail.ui.client import Check, Evidence
 from sandtrail.ui.markup import Child, Markup, block, disclosure, join, link, tag
+from sandtrail.ui.shapes import Check, Evidence
 from sandtrail.ui.text import as_text, clock, day, pieces, plain, size
 
 __all__ = ["fields_panel", "head", "hex_dump", "hex_panel", "position_panel", "verdict_panel"]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from sandtrail.ui.address import Address
 from sandtrail.ui.choose import grave
-from sandtrail.ui.client import Finding
 from sandtrail.ui.markup import Markup, disclosure, join, link, tag
+from sandtrail.ui.shapes import Finding
 from sandtrail.ui.views.lines import verdicts
 
 __all__ = ["findings_panel", "prose"]

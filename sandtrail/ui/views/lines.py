@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from sandtrail.ui.address import Address
 from sandtrail.ui.choose import QUIET_FLAGS, Filter, category, grave
-from sandtrail.ui.client import Finding, Gap, Output, Timeline
 from sandtrail.ui.markup import Markup, join, link, tag
+from sandtrail.ui.shapes import Finding, Gap, Output, Timeline
 from sandtrail.ui.text import clock, offset, plain
 
 __all__ = ["Scene", "error_name", "gap_line", "lines", "plain_or", "verdicts"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sandtrail.ui.client import Log
 from sandtrail.ui.markup import Markup, block, join, tag
+from sandtrail.ui.shapes import Log
 from sandtrail.ui.text import as_text
 
 __all__ = ["log_page"]

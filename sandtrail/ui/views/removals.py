@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sandtrail.ui.client import Removal, Session
 from sandtrail.ui.markup import Markup, block, disclosure, join, tag
+from sandtrail.ui.shapes import Removal, Session
 from sandtrail.ui.text import as_text, clock, day, plain, size
 
 __all__ = ["badges", "gone_panel", "removals_panel"]

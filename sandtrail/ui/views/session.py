@@ -7,8 +7,8 @@ from typing import Any
 
 from sandtrail.ui.address import UNEXPLAINED, Address
 from sandtrail.ui.choose import marks
-from sandtrail.ui.client import Gap, Session, Timeline, Turn
 from sandtrail.ui.markup import Child, Markup, disclosure, join, link, tag
+from sandtrail.ui.shapes import Gap, Session, Timeline, Turn
 from sandtrail.ui.text import as_text, clock, day, duration, plain
 from sandtrail.ui.views.lines import Scene, gap_line
 from sandtrail.ui.views.removals import badges

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sandtrail.ui.address import Address
-from sandtrail.ui.client import Session
 from sandtrail.ui.markup import Markup, link, tag
+from sandtrail.ui.shapes import Session
 from sandtrail.ui.text import clock, day, duration
 from sandtrail.ui.views.session import complete, short_command, state
 

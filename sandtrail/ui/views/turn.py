@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from sandtrail.ui.address import UNEXPLAINED
 from sandtrail.ui.choose import began, grave, shorten
-from sandtrail.ui.client import Decision, Gap, Input, Message, Output, ToolCall, Turn
 from sandtrail.ui.markup import Child, Markup, block, disclosure, join, link, tag
+from sandtrail.ui.shapes import Decision, Gap, Input, Message, Output, ToolCall, Turn
 from sandtrail.ui.text import as_text, json_lines, plain
 from sandtrail.ui.views.lines import Scene, gap_line, lines, verdicts
 
