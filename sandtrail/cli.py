@@ -42,9 +42,29 @@ def record(
         list[str] | None, typer.Option(help="HOST=URL: where the gateway sends that host's calls.")
     ] = None,
     allow: Annotated[
-        list[str] | None, typer.Option(help="Hosts (globs) that the gateway lets through; default all.")
+        list[str] | None,
+        typer.Option(help="'[METHOD ]HOST[/PATH]', globs: what the gateway lets through; default all."),
     ] = None,
-    deny: Annotated[list[str] | None, typer.Option(help="Hosts (globs) that the gateway refuses.")] = None,
+    deny: Annotated[
+        list[str] | None, typer.Option(help="The same: what the gateway refuses; wins over --allow.")
+    ] = None,
+    secret: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=env:VARIABLE@HOST",
+            help="The sandbox's variable NAME holds a placeholder, the gateway puts the value in its place on the way "
+            "to HOST[,HOST] (globs). NAME=file:/PATH@HOST reads it from a file.",
+        ),
+    ] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="A file with rules, upstreams and secrets; see docs/gateway.md.")
+    ] = None,
+    on_record_failure: Annotated[
+        str, typer.Option(help="When traffic cannot be recorded: stop it, or pass it and record the gap; default stop.")
+    ] = "",
+    egress: Annotated[
+        str, typer.Option(help="What reaches the gateway: proxy, transparent or transparent-all; see docs/egress.md.")
+    ] = "proxy",
     memory: Annotated[str, typer.Option(help="A limit, for example 2G.")] = "",
     runsc: Annotated[str, typer.Option(help="The runsc to use; default: PATH, then what `make runsc` built.")] = "",
     platform: Annotated[str, typer.Option(help="Force gVisor's platform.")] = "",
@@ -60,8 +80,10 @@ def record(
     quiet: Annotated[bool, typer.Option(help="Leave out our own lines on stderr.")] = False,
 ) -> None:
     """Run a command in a fresh gVisor sandbox, record it from outside, print its timeline, pass on its exit status."""
+    from sandtrail.collector.session.boundary import Boundary, parse_secret, read_policy
     from sandtrail.collector.session.options import (
         RecordOptions,
+        parse_egress,
         parse_environment,
         parse_memory,
         parse_mount,
@@ -72,7 +94,14 @@ def record(
     if profile not in ("default", "full"):
         raise UsageError(f"--profile {profile}: write default or full")
     parse_user(user)
-    rules = {key: hosts for key, hosts in (("allow", allow), ("deny", deny)) if hosts}
+    file = policy or load_settings().policy
+    boundary = (read_policy(Path(file)) if file else Boundary()).with_options(
+        upstream=_upstreams(upstream or []),
+        allow=allow or [],
+        deny=deny or [],
+        secrets=map(parse_secret, secret or []),
+        on_failure=on_record_failure,
+    )
     result = run(
         RecordOptions(
             home=home_folder(home),
@@ -83,8 +112,8 @@ def record(
             env=parse_environment(env or []),
             workdir=workdir,
             user=user,
-            upstream=_upstreams(upstream or []),
-            rules=rules or None,
+            boundary=boundary,
+            egress=parse_egress(egress),
             memory=parse_memory(memory) if memory else None,
             runsc=runsc,
             platform=platform,
@@ -150,14 +179,14 @@ def checkpoint(
     run(home_folder(home), session, folder, leave_running=leave_running)
 
 
-def _upstreams(items: list[str]) -> dict[str, str] | None:
+def _upstreams(items: list[str]) -> dict[str, str]:
     found = {}
     for item in items:
         host, equals, url = item.partition("=")
         if not host or not equals or not url.startswith(("http://", "https://")):
             raise UsageError(f"--upstream {item}: write HOST=URL, for example api.openai.com=http://127.0.0.1:8080")
         found[host] = url
-    return found or None
+    return found
 
 
 def _show_recorded(home: Path, session: str) -> None:

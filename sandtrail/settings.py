@@ -37,6 +37,7 @@ class Settings(BaseSettings):
     tsa_url: str = Field("", description="an authority whose time tokens the log takes in (RFC 3161); empty: none")
     tsa_roots: str = Field("", description="a PEM file: the roots that its tokens have to lead to")
     tsa_every: float = Field(3600, gt=0, description="after how many seconds it is asked again")
+    policy: str = Field("", description="the file that says what sandboxes may send where; empty: anything")
     api_host: str = Field("127.0.0.1", description="the address on which the HTTP API listens")
     api_port: int = Field(8700, ge=0, le=65535, description="the port of the HTTP API")
     ui_host: str = Field("127.0.0.1", description="the address on which the page is served")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import resource
 import signal
 import socket
 import sys
@@ -43,6 +44,8 @@ def main() -> int:
     options = parser.parse_args()
     # Ctrl-C is for the keeper to hear, which then says stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Its memory holds what its disk must not.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     logs.configure()
     _only_the_addons_we_use()
     with socket.socket(fileno=options.control_fd) as control, asyncio.Runner(loop_factory=EgressLoop) as runner:

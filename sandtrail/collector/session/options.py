@@ -7,12 +7,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import cast
 
+from sandtrail.collector.network.rules import EGRESS_MODES, EgressMode
 from sandtrail.collector.runsc.points import Profile
+from sandtrail.collector.session.boundary import Boundary
 from sandtrail.errors import UsageError
 
-__all__ = ["Mount", "RecordOptions", "parse_environment", "parse_memory", "parse_mount", "parse_user"]
+__all__ = ["Mount", "RecordOptions", "parse_egress", "parse_environment", "parse_memory", "parse_mount", "parse_user"]
 
 _SIZE = re.compile(r"(\d+)([kmgt]?)i?b?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -33,10 +35,11 @@ class Mount:
 class RecordOptions:
     """One recording.
 
-    `rootfs` replaces the host's system folders. `env` is added to the sandbox's environment. `upstream` and `rules` go
-    to the gateway as they are. `memory` is in bytes. `platform` and `network` force what is otherwise tried.
-    `record_env` also records environment variables where the runtime leaves the choice. `claims` takes the telemetry
-    that programs in the sandbox send. `quiet` leaves out the line on stderr.
+    `rootfs` replaces the host's system folders. `env` is added to the sandbox's environment. `boundary` is what the
+    gateway lets out, and the sandbox's secrets; `egress` says what reaches the gateway (docs/egress.md). `memory` is in
+    bytes. `platform` and `network` force what is otherwise tried. `record_env` also records environment variables where
+    the runtime leaves the choice. `claims` takes the telemetry that programs in the sandbox send. `quiet` leaves out
+    the line on stderr.
     """
 
     home: Path
@@ -47,8 +50,8 @@ class RecordOptions:
     env: Mapping[str, str] = field(default_factory=dict)
     workdir: str = ""
     user: str = ""
-    upstream: Any = None
-    rules: Any = None
+    boundary: Boundary = field(default_factory=Boundary)
+    egress: EgressMode = "proxy"
     memory: int | None = None
     runsc: str = ""
     platform: str = ""
@@ -57,6 +60,14 @@ class RecordOptions:
     record_env: bool = False
     claims: bool = True
     quiet: bool = False
+
+
+def parse_egress(text: str) -> EgressMode:
+    """`proxy`, `transparent` or `transparent-all`. Raises UsageError."""
+    for mode in EGRESS_MODES:
+        if text == mode:
+            return cast(EgressMode, mode)
+    raise UsageError(f"--egress {text}: write {', '.join(EGRESS_MODES[:-1])} or {EGRESS_MODES[-1]}")
 
 
 def parse_mount(text: str) -> Mount:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from sandtrail.collector.network.namespaces import NETNS
 from sandtrail.collector.network.wire import Wire
 from sandtrail.collector.runsc import binary, trace
 from sandtrail.collector.runsc.runtime import Runtime
+from sandtrail.collector.secrets import Secret, write_handed
 from sandtrail.collector.session import bundle, cgroup, sendbuffer
+from sandtrail.collector.session.boundary import load_secrets
 from sandtrail.collector.session.cleanup import cleanup, remove
 from sandtrail.collector.session.egress import Egress
 from sandtrail.collector.session.lifecycle import Lifecycle
@@ -55,6 +58,8 @@ def record(options: RecordOptions) -> RecordResult:
     if not options.command:
         raise UsageError("nothing to record; write: sandtrail record -- COMMAND [ARGUMENT…]")
     require_root("record")
+    secrets = load_secrets(options.boundary.secrets, options.env, options.command)
+    options = replace(options, env={**options.env, **{secret.name: secret.placeholder for secret in secrets}})
     runsc = binary.identify(binary.find(options.runsc), only_platform=options.platform, only_network=options.network)
     cleanup(options.home)
     session = claim_session_id(options.home, options.name)
@@ -84,7 +89,7 @@ def record(options: RecordOptions) -> RecordResult:
             contextlib.closing(Keeper.connect(options.home)) as keeper,
         ):
             state.save()
-            status = _Recording(options, runsc, state, signals, orphans, keeper, stdio).run()
+            status = _Recording(options, runsc, state, signals, orphans, keeper, stdio, secrets).run()
     finally:
         remove(state)
     return RecordResult(session, status, options.home)
@@ -102,8 +107,10 @@ class _Recording:
         orphans: Orphans,
         keeper: Keeper,
         stdio: Stdio,
+        secrets: list[Secret],
     ) -> None:
         self._options = options
+        self._secrets = secrets
         self._runsc = runsc
         self._state = state
         self._signals = signals
@@ -120,6 +127,7 @@ class _Recording:
         facts: dict[str, Any] = {
             "command": list(self._options.command),
             "runtime": binary.describe(self._runsc),
+            "egress": self._options.egress,
             # Without both, nothing proves that the sandbox was seen from its first instruction.
             "expected": ["trace connection", "container/start"],
         }
@@ -155,19 +163,30 @@ class _Recording:
     def _connect_network(self) -> None:
         name = self._state.session
         services = network.CLAIMS_PORTS if self._options.claims else ()
-        with contextlib.closing(Wire.create(name, services=services)) as link:
+        with contextlib.closing(Wire.create(name, self._options.egress, services)) as link:
             common = {"link": link.wire, "sandbox_address": network.SANDBOX_ADDRESS, "address": network.WIRE_ADDRESS}
+            common["egress"] = self._options.egress
             filtered = {"source": "netfilter", "sees": link.sees, "blind": link.blind, **common}
             self._keeper.adopt(name, link.nflog.fileno(), filtered)
             if link.conntrack is not None:
                 flows = {"source": "conntrack", "sees": ["flows that pass: beginning, end, volume"], **common}
                 self._keeper.adopt(name, link.conntrack.fileno(), {**flows, "blind": ["refused flows"]})
-            gateway = {"source": "gateway", "upstream": self._options.upstream, "rules": self._options.rules, **common}
-            given = {key: value for key, value in gateway.items() if value is not None}
-            self._keeper.listen(name, [link.listener.fileno()], given)
+            listeners = [sock.fileno() for sock in (link.listener, link.names) if sock is not None]
+            self._open_gateway(listeners, {"source": "gateway", **self._options.boundary.described(), **common})
             if link.services:
                 claims = {"source": "claims", "ports": list(services), **common}
                 self._keeper.listen(name, [sock.fileno() for sock in link.services], claims, "claims")
+
+    def _open_gateway(self, listeners: list[int], descriptor: dict[str, Any]) -> None:
+        if not self._secrets:
+            self._keeper.listen(self._state.session, listeners, descriptor)
+            return
+        named = [{"name": secret.name, "hosts": list(secret.hosts)} for secret in self._secrets]
+        handed = write_handed(self._secrets)
+        try:
+            self._keeper.listen(self._state.session, [*listeners, handed], {**descriptor, "secrets": named})
+        finally:
+            os.close(handed)
 
     def _create(self, acts: Lifecycle, endpoint: str) -> None:
         state, options = self._state, self._options
