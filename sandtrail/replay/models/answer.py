@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from sandtrail.replay.models.body import content_type, load_json
 from sandtrail.replay.models.call import ModelCall, ToolCall, scrub
 from sandtrail.replay.models.exchange import Exchange
 
-__all__ = ["as_json", "as_objects", "as_text", "flowing", "is_event_stream", "once", "settle", "tool_call"]
+__all__ = ["as_json", "as_objects", "as_text", "flowing", "is_event_stream", "once", "runs", "settle", "tool_call"]
 
 MAX_TEXT = 10_000
 
@@ -53,6 +53,21 @@ def flowing(pieces: Iterable[str | None]) -> str:
             out.append(f"\n{piece}" if parted else piece)
             parted = False
     return scrub("".join(out))
+
+
+def runs[T](blocks: Iterable[T], alone: Callable[[T], bool]) -> Iterator[list[T]]:
+    """Blocks of a message that belong together, in order: each that `alone` picks by itself, those between together."""
+    run: list[T] = []
+    for block in blocks:
+        if not alone(block):
+            run.append(block)
+            continue
+        if run:
+            yield run
+        yield [block]
+        run = []
+    if run:
+        yield run
 
 
 def once(call: ModelCall, text: str) -> None:

@@ -6,10 +6,9 @@ model was shown and what it said; blocks of later versions are kept and named.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-from sandtrail.replay.models.answer import as_json, as_objects, as_text, flowing, once, tool_call
+from sandtrail.replay.models.answer import as_json, as_objects, as_text, flowing, once, runs, tool_call
 from sandtrail.replay.models.call import Choice, Message, ModelCall, ToolCall, scrub
 
 __all__ = ["MAX_BLOCKS", "answer", "messages", "words"]
@@ -39,7 +38,7 @@ def messages(raw: dict[str, Any], call: ModelCall) -> list[Message]:
         text = "\n".join(part for part in [*summaries, said.text] if part)
         return [Message(role, text, tool_calls=said.tool_calls, raw=raw), *said.results]
     out: list[Message] = []
-    for run in _runs(blocks):
+    for run in runs(blocks, _is_result):
         if _is_result(run[0]):
             out.append(_result(run[0], call))
         else:
@@ -47,21 +46,6 @@ def messages(raw: dict[str, Any], call: ModelCall) -> list[Message]:
             text = "\n".join(words(block, call) for block in run)
             out.append(Message(role, scrub(text), tool_calls=calls, raw={**raw, "content": run}))
     return out or [Message(role, "", raw=raw)]
-
-
-def _runs(blocks: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Blocks that follow each other; a result stands alone."""
-    run: list[dict[str, Any]] = []
-    for block in blocks:
-        if _is_result(block):
-            if run:
-                yield run
-            yield [block]
-            run = []
-        else:
-            run.append(block)
-    if run:
-        yield run
 
 
 def answer(index: int, message: dict[str, Any], call: ModelCall) -> Choice:
