@@ -16,6 +16,7 @@ from sandtrail.collector.gateway.refusal import Refusal
 from sandtrail.collector.gateway.route import route
 from sandtrail.collector.gateway.session import UnrecordedError
 from sandtrail.collector.gateway.tunnel import Tunnel, record_message, record_websocket_end
+from sandtrail.collector.gateway.turned import mismatch
 
 __all__ = ["Recorder"]
 
@@ -43,22 +44,33 @@ class Recorder:
             session.counts["refused"] += 1
             client.error = "too many connections"
             link.record_error(f"refused: over {session.policy.limits.connections} connections are open", "refused")
+        elif link.turned is not None:
+            try:
+                link.record_connect(link.turned.ip, link.turned.port, turned=True)
+            except UnrecordedError:
+                client.error = _UNRECORDED.message
 
     def client_disconnected(self, client: connection.Client) -> None:
         """The connection is over, and whatever was under way on it."""
         self._link(client).end()
 
-    def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
+    async def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
         """The connection's task asks once more whether it may: see `egress`."""
         assert data.server.address is not None
         link = self._link(data.client)
-        rules, host = link.session.policy.rules, data.server.address[0]
+        host = data.server.address[0] if link.turned is None else data.client.sni or data.server.address[0]
         if link.session.vault.in_names(host, data.server.sni or ""):
             data.server.error = "the name holds the placeholder of a secret"
             return
+        if data.server.address in link.mapped or data.server.address in link.vetted:
+            return
+        rules = link.session.policy.rules
         decision = rules.judge_tunnel(host) if link.tunnelled else rules.judge_host(host)
-        if decision.denial and data.server.address not in link.mapped:
-            data.server.error = decision.denial
+        data.server.error = decision.denial or None
+        if link.turned is not None and not decision.denial:
+            data.server.error = await mismatch(link.session, link.turned, [host])
+        if link.turned is not None and data.server.error:
+            link.record_error(data.server.error, "denied" if decision.denial else "mismatch")
 
     def http_connect(self, flow: http.HTTPFlow) -> None:
         """A CONNECT; what it is for is decided by what comes through it."""

@@ -17,6 +17,7 @@ from sandtrail.collector.gateway.rules import Decision
 from sandtrail.collector.gateway.session import Session
 from sandtrail.collector.gateway.swap import Swap
 from sandtrail.collector.gateway.tap import Tap
+from sandtrail.collector.gateway.turned import Turned
 from sandtrail.collector.gateway.vault import Access
 from sandtrail.collector.secrets import Secret
 
@@ -39,6 +40,7 @@ class Link(Protocol):
 
     session: Session
     flow: str
+    turned: Turned | None
 
     def abort(self, reason: str) -> None:
         """Close the connection at once."""
@@ -53,7 +55,10 @@ class Exchange:
         self._flow = flow
         self._key = {"flow": link.flow, "id": flow.id.replace("-", "")[:16]}
         request = flow.request
-        target = hostport(request.scheme or "http", request.host, request.port).encode("utf-8", "surrogateescape")
+        host = request.host
+        if link.turned is not None:
+            host = request.pretty_host if request.host_header else flow.client_conn.sni or host
+        target = hostport(request.scheme or "http", host, request.port).encode("utf-8", "surrogateescape")
         self._url = request.data.scheme + b"://" + target + request.data.path if target else request.data.path
         self._request: Passage | None = None
         self._response: Passage | Whole | None = None

@@ -19,7 +19,6 @@ from mitmproxy.net.dns import classes, op_codes, response_codes, types
 
 from sandtrail.collector.gateway.addresses import why_not
 from sandtrail.collector.gateway.egress import UnknownNameError
-from sandtrail.collector.gateway.redact import printable
 from sandtrail.collector.gateway.rules import canonical
 from sandtrail.collector.gateway.session import Session, UnrecordedError
 
@@ -122,7 +121,11 @@ class Names(asyncio.DatagramProtocol):
 
     async def _addresses(self, name: str, client: tuple[str, int]) -> list[str] | None:
         """What the sandbox is told; None where it is refused. Raises OSError where the host's resolver has none."""
-        policy = self._session.policy
+        policy, vault = self._session.policy, self._session.vault
+        if secret := vault.in_names(name):
+            refusal = vault.refusal(secret, name, "host")
+            self._refused(name, client, refusal.message, refusal.reason, **refusal.facts)
+            return None
         decision = policy.rules.judge_host(name)
         if decision.denial:
             self._refused(name, client, decision.denial, "denied", rules=policy.rules.digest, rule=decision.rule)
@@ -141,5 +144,5 @@ class Names(asyncio.DatagramProtocol):
         return found
 
     def _refused(self, name: str, client: tuple[str, int], message: str, reason: str, **facts: Any) -> None:
-        frame = {"t": "dns", "name": printable(name)[:255], "client": list(client[:2]), "message": message}
+        frame = {"t": "dns", "name": self._session.redactor.name(name), "client": list(client[:2]), "message": message}
         self._session.write({**frame, "reason": reason, **facts, "at_ns": time.time_ns()})

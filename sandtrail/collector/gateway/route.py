@@ -9,6 +9,7 @@ from sandtrail.collector.gateway.exchange import Exchange
 from sandtrail.collector.gateway.policy import Upstream
 from sandtrail.collector.gateway.redact import printable
 from sandtrail.collector.gateway.refusal import Refusal
+from sandtrail.collector.gateway.turned import mismatch
 
 __all__ = ["names_of", "route"]
 
@@ -19,7 +20,8 @@ _OVERRIDES = ("x-http-method-override", "x-http-method", "x-method-override")
 async def route(link: Connection, flow: http.HTTPFlow, exchange: Exchange) -> Refusal | None:
     """Send the request where the policy says; the refusal where it may not go."""
     request, policy = flow.request, link.session.policy
-    names, upstream = names_of(flow), policy.upstream(request.host)
+    names, host = names_of(link, flow), host_of(link, flow)
+    upstream = policy.upstream(host)
     private = upstream is not None or request.scheme == "https"
     access = flow.metadata["access"] = exchange.access = link.session.vault.access(names, private=private)
     if refusal := access.judge_head(request, names):
@@ -29,11 +31,15 @@ async def route(link: Connection, flow: http.HTTPFlow, exchange: Exchange) -> Re
     if decision.denial:
         facts = {"rules": policy.rules.digest, "rule": decision.rule}
         return Refusal(403, "denied", decision.denial, facts)
+    if link.turned is not None and (reason := await mismatch(link.session, link.turned, names)):
+        return Refusal(403, "mismatch", reason, {"address": link.turned.ip})
     if upstream is not None:
         exchange.upstream = str(upstream)
         link.mapped.add((upstream.host, upstream.port))
         _redirect(request, upstream)
         return None
+    if link.turned is not None:
+        link.vetted.add((request.host, request.port))
     try:
         reason = await link.session.resolver.refusal(request.host)
     except OSError as error:
@@ -41,11 +47,22 @@ async def route(link: Connection, flow: http.HTTPFlow, exchange: Exchange) -> Re
     return Refusal(403, "refused", reason) if reason else None
 
 
-def names_of(flow: http.HTTPFlow) -> list[str]:
-    """Every host that somebody on the way may take for the one that is meant."""
+def names_of(link: Connection, flow: http.HTTPFlow) -> list[str]:
+    """Every host that somebody on the way may take for the one that is meant. An address that the client connected to
+    by itself is one only where nothing has a name."""
     request = flow.request
-    names = [request.host, request.host_header or "", request.authority, flow.client_conn.sni or ""]
+    names = [request.host_header or "", request.authority, flow.client_conn.sni or ""]
+    if link.turned is None or not any(names):
+        names.insert(0, request.host)
     return list(dict.fromkeys(filter(None, map(_without_port, names))))
+
+
+def host_of(link: Connection, flow: http.HTTPFlow) -> str:
+    """The host that the request is for."""
+    request = flow.request
+    if link.turned is None:
+        return request.host
+    return _without_port(request.host_header or flow.client_conn.sni or "") or request.host
 
 
 def _methods(request: http.Request) -> list[str]:

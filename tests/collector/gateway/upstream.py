@@ -90,13 +90,13 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """On a loopback port of the system's choice."""
+    """On a loopback port of the system's choice, if nothing else is said."""
 
     daemon_threads = True
     request_queue_size = 256
 
-    def __init__(self, tls: ssl.SSLContext | None = None, address: str = "127.0.0.1") -> None:
-        super().__init__((address, 0), Handler)
+    def __init__(self, tls: ssl.SSLContext | None = None, address: str = "127.0.0.1", port: int = 0) -> None:
+        super().__init__((address, port), Handler)
         self.routes: dict[str, Callable[[Handler], None]] = {}
         self.unread: set[str] = set()
         self.asked: list[Asked] = []
