@@ -1,4 +1,7 @@
-"""The shapes that the HTTP API answers with. The OpenAPI document is made from these, so each field says what it is."""
+"""What the HTTP API answers about sessions: `shapes_evidence` has what it says of frames and of the log.
+
+The OpenAPI document is made from these shapes, so each field says what it is.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
     "Events",
-    "Evidence",
     "Findings",
-    "Gone",
     "Health",
-    "Log",
     "Outputs",
     "Problem",
-    "Removals",
     "Session",
     "SessionDetail",
     "Sessions",
@@ -105,32 +104,6 @@ class Sessions(Shape):
 
     sessions: list[Session] = Field(description="The sessions")
     next: str | None = Field(description="Pass as `cursor` for older ones; null at the end")
-
-
-class Act(Shape):
-    """A signed act by which evidence was erased or removed."""
-
-    log_index: int = Field(description="The log entry that says so")
-    kind: Literal["erase", "retain"] = Field(description="erase: its keys were destroyed; retain: its time was over")
-    at_ns: Ns
-    reason: str = Field(description="Why, in the words of whoever did it")
-    by: str = Field(description="Who did it")
-
-
-class Removal(Act):
-    """What was erased or removed. Nothing in it says of whom."""
-
-    keys: list[str] = Field(description="Ids of the data keys that were destroyed, hex")
-    segments: int = Field(description="How many segments")
-    frames: int = Field(description="How many frames")
-    from_ns: int | None = Field(description="When the first of these frames was received")
-    to_ns: int | None = Field(description="When the last was received")
-
-
-class Removals(Shape):
-    """What was erased or removed, the newest first."""
-
-    removals: list[Removal] = Field(description="The acts")
 
 
 class Message(Shape):
@@ -237,7 +210,7 @@ class Finding(Shape):
     """Something that a reviewer has to see."""
 
     id: str = Field(description="Stable as long as the evidence is")
-    verdict: str = Field(description="UNDECIDED_ACTION, BYPASS, PHANTOM, RESULT_MISMATCH or UNOBSERVABLE")
+    verdict: str = Field(description="UNDECIDED_ACTION, BYPASS, EXFILTRATION_ATTEMPT, PHANTOM, RESULT_MISMATCH or UNOBSERVABLE")
     severity: Literal["high", "medium", "low"] = Field(description="How grave")
     title: str = Field(description="In one line")
     explanation: str = Field(description="Why it is one, and what would make it innocent")
@@ -326,106 +299,6 @@ class Events(Shape):
 
     events: list[EventRow] = Field(description="The rows")
     next: str | None = Field(description="Pass as `after` for those that follow; null at the end")
-
-
-class FrameShape(Shape):
-    """The frame as it was received."""
-
-    stream: str = Field(description="16 hex digits")
-    seq: int = Field(description="Its number in the stream")
-    kind: str = Field(description="OPEN, DATA, NOTE or CLOSE")
-    realtime_ns: Ns
-    monotonic_ns: int = Field(description="Nanoseconds of CLOCK_MONOTONIC at receipt")
-    boottime_ns: int = Field(description="Nanoseconds of CLOCK_BOOTTIME at receipt")
-    size: int = Field(description="Bytes of the payload")
-
-
-class Position(Shape):
-    """Where in the log it lies."""
-
-    segment: int = Field(description="Which segment")
-    index: int = Field(description="Which frame of the segment")
-    log_index: int = Field(description="Which entry of the log is the segment's manifest")
-    log_size: int = Field(description="Entries under the checkpoint")
-    origin: str = Field(description="The log's name")
-
-
-class ProofShape(Shape):
-    """What ties the frame to the signature. Hashes are hex."""
-
-    salt: str = Field(description="What the leaf is salted with; empty for what was stored without a key")
-    leaf: str = Field(description="The frame's leaf hash: SHA-256 over 00, salt, stream, seq, kind, clocks, payload")
-    inner: list[str] = Field(description="From the leaf to the segment's root")
-    inner_root: str = Field(description="The segment's root, as its manifest has it")
-    outer: list[str] = Field(description="From the manifest to the log's root")
-    root: str = Field(description="The log's root, as the checkpoint has it")
-    checkpoint: str = Field(description="The signed checkpoint")
-
-
-class CheckShape(Shape):
-    """One step of the verification."""
-
-    step: str = Field(description="What has to hold")
-    ok: bool = Field(description="Whether it does")
-    detail: str = Field(description="What was compared, or what is wrong")
-
-
-class Evidence(Shape):
-    """One frame, what it says, and the proof that it is as it was received, checked for this answer."""
-
-    ref: Ref
-    frame: FrameShape | None = Field(description="null where the segment cannot be read")
-    source: dict[str, Any] = Field(description="What the frame's stream says of itself")
-    raw_hex: str = Field(description="The payload's first 64 KiB")
-    raw_truncated: bool = Field(description="The payload is longer")
-    decoded: list[EventRow] = Field(description="The events that it became")
-    fields: Any = Field(description="The payload as a tree of named fields")
-    position: Position = Field(description="Where in the log it lies")
-    proof: ProofShape = Field(description="What ties it to the signature")
-    verified: bool = Field(description="Every step was made and held")
-    checks: list[CheckShape] = Field(description="The steps, as far as they went")
-    previous: str | None = Field(description="The frame before it in the same stream and segment")
-    next: str | None = Field(description="The frame after it in the same stream and segment")
-
-
-class Digests(Shape):
-    """What the log still holds of a segment that can't be read any more. Hashes are hex."""
-
-    blob: str = Field(description="SHA-256 of the stored bytes")
-    size: int = Field(description="How many bytes")
-    kept: bool = Field(description="These bytes are still there, and still have that digest")
-    inner_root: str = Field(description="The root of the segment's tree: proofs handed out before still lead to it")
-    frames: int = Field(description="Leaves of that tree")
-
-
-class EntryProof(Shape):
-    """What ties the segment's manifest to the signature. Hashes are hex."""
-
-    leaf: str = Field(description="The log entry's leaf hash")
-    outer: list[str] = Field(description="From the manifest to the log's root")
-    root: str = Field(description="The log's root, as the checkpoint has it")
-    checkpoint: str = Field(description="The signed checkpoint")
-
-
-class Gone(Problem):
-    """A frame that was erased or removed (RFC 9457, with members of its own): what still holds of it."""
-
-    ref: Ref
-    position: Position = Field(description="Where in the log it lies")
-    digests: Digests = Field(description="What the log still holds")
-    proof: EntryProof = Field(description="What ties these to the signature, checked for this answer")
-    removal: Act = Field(description="The signed act that took it away")
-
-
-class Log(Shape):
-    """The head of the log."""
-
-    origin: str = Field(description="The log's name")
-    size: int = Field(description="Entries")
-    root: str = Field(description="Root hash, hex")
-    signed_at: str | None = Field(description="When the checkpoint was written (the file's time, not signed)")
-    checkpoint: str = Field(description="The signed checkpoint")
-    vkey: str = Field(description="The key that checks it; compare it with a copy kept elsewhere")
 
 
 class Health(Shape):
