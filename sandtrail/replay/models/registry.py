@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from sandtrail.replay.models import openai_chat, openai_responses
+from sandtrail.replay.models import anthropic_messages, gemini, openai_chat, openai_responses
 from sandtrail.replay.models.body import Headers, decode_body, load_json
 from sandtrail.replay.models.call import ModelCall
 from sandtrail.replay.models.exchange import WEBSOCKET, Exchange
@@ -24,6 +24,8 @@ class Decoder(Protocol):
 
 
 DECODERS: tuple[Decoder, ...] = (
+    anthropic_messages,
+    gemini,
     openai_chat,
     openai_responses,
 )
