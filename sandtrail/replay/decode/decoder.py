@@ -13,7 +13,6 @@ from typing import Any, Final
 from sandtrail.replay.decode.gateway import Exchanges
 from sandtrail.replay.decode.gvisor.stream import GvisorStream
 from sandtrail.replay.decode.netfilter import add_flows, conntrack_events, nflog_events
-from sandtrail.replay.decode.otlp import claim_events
 from sandtrail.replay.decode.own import act_event, read_map, stream_event
 from sandtrail.replay.decode.text import as_text, to_json
 from sandtrail.store.frames import Kind
@@ -184,8 +183,6 @@ class Decoder:
             add_flows(state.sums, events)
         elif state.exchanges is not None:
             events = state.exchanges.feed(ref, received_ns, payload)
-        elif state.source == "claims":
-            events = claim_events(payload)
         elif state.source in ("lifecycle", "collector"):
             event, container = act_event(payload, state.source, cbor=state.source == "collector")
             events = [event]

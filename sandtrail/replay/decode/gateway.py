@@ -1,16 +1,19 @@
 """The gateway's frames -> http.* events: one `http.request` when a request is there, one `http.exchange` when it ends.
 
 Bodies stay in the evidence; an exchange names the frames that hold them. Several exchanges may be under way on one
-connection (`flow`), told apart by `id`.
+connection (`flow`), told apart by `id`. Calls that share a WebSocket are exchanges too (decode/websocket.py).
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from http import HTTPStatus
 from typing import Any, Final
 
+from sandtrail.replay.decode.exfiltration import attempts, swaps, why_refused
 from sandtrail.replay.decode.text import as_int, as_text, fit
+from sandtrail.replay.decode.websocket import Sockets
 
 __all__ = ["Exchanges"]
 
@@ -45,6 +48,8 @@ class _Exchange:
     end_ns: int = 0
     asked_ns: int = 0
     """When the request was whole."""
+    secrets: list[dict[str, Any]] = field(default_factory=list)
+    """Which secrets the gateway put in."""
 
 
 class Exchanges:
@@ -53,6 +58,7 @@ class Exchanges:
     def __init__(self) -> None:
         self.open: dict[tuple[str, str], _Exchange] = {}
         self.clients: dict[str, list[Any]] = {}
+        self.sockets = Sockets()
 
     def feed(self, ref: str, received_ns: int, payload: bytes) -> list[Drafted]:
         """The events of one frame; empty for a chunk of a response under way."""
@@ -67,6 +73,8 @@ class Exchanges:
             return [self._connect(flow, frame, at_ns)]
         if kind == "close":
             return self._close(flow, frame, at_ns)
+        if kind == "websocket":
+            return self._websocket(flow, frame, ref, received_ns)
         if kind in _PLAIN or (kind == "error" and "id" not in frame):
             return _plain_event(str(kind), flow, frame, at_ns)
         if kind not in _OF_EXCHANGES:
@@ -100,7 +108,8 @@ class Exchanges:
             to.end_ns = max(to.end_ns, as_int(frame.get("at_ns")) or received_ns)
             if "body_bytes" in frame and to.response is not None:
                 to.response = _part(frame, str(to.response["ref"]))
-            return [self._end(to, error=as_text(frame.get("message"), 2000))]
+            ended = self._end(to, error=as_text(frame.get("message"), 2000), **why_refused(frame))
+            return [ended, *attempts(frame, to.flow)]
         to.status = as_int(frame.get("status")) or None
         to.response = _part(frame, ref)
         to.streamed = to.streamed or bool(frame.get("stream"))
@@ -116,14 +125,25 @@ class Exchanges:
         again = to.request is not None
         to.method, to.url = as_text(frame.get("method"), 64).upper(), as_text(frame.get("url"), _MAX_URL)
         to.request = _part(frame, str(to.request["ref"]) if to.request is not None else ref)
+        to.secrets = swaps(frame)
         to.start_ns = to.start_ns or as_int(frame.get("start_ns")) or received_ns
         to.asked_ns = as_int(frame.get("end_ns")) or received_ns
         return [] if again else [("http.request", to.start_ns, f"{to.method} {to.url}", None, _detail(to))]
 
     def _end(self, exchange: _Exchange, **more: Any) -> Drafted:
         self.open.pop((exchange.flow, exchange.id), None)
+        if exchange.status == HTTPStatus.SWITCHING_PROTOCOLS:
+            self.sockets.upgraded(exchange.flow, exchange.id, exchange.url, exchange.client)
         name = f"{exchange.method} {exchange.url}".strip()
         return "http.exchange", exchange.start_ns, name, exchange.status, {**_detail(exchange), **more}
+
+    def _websocket(self, flow: str, frame: dict[str, Any], ref: str, received_ns: int) -> list[Drafted]:
+        told = self.sockets.feed(frame, flow, ref, received_ns)
+        if told is not None:
+            return told
+        ended = frame.get("kind") == "close"
+        over = self.sockets.closed(flow, as_text(frame.get("id"), 200), "the WebSocket closed first") if ended else []
+        return [*over, *_plain_event("websocket", flow, frame, as_int(frame.get("at_ns")))]
 
     def _connect(self, flow: str, frame: dict[str, Any], at_ns: int) -> Drafted:
         client = frame.get("client")
@@ -143,7 +163,8 @@ class Exchanges:
         ended = [exchange for exchange in self.open.values() if exchange.flow == flow]
         sums: dict[str, Any] = {key: as_int(frame[key]) for key in ("up_bytes", "down_bytes") if key in frame}
         events: list[Drafted] = [("http.close", at_ns, "", None, {"flow": flow, **sums})]
-        return events + [self._cut_off(exchange, "the connection closed first") for exchange in ended]
+        why = "the connection closed first"
+        return events + [self._cut_off(exchange, why) for exchange in ended] + self.sockets.closed(flow, None, why)
 
     def _cut_off(self, exchange: _Exchange, why: str) -> Drafted:
         # A streamed response ends with its connection where nothing else ends it.
@@ -152,18 +173,19 @@ class Exchanges:
 
     def finish(self) -> list[Drafted]:
         """The exchanges of which no more can come."""
-        return [
-            self._cut_off(exchange, "the record of the gateway ends first") for exchange in list(self.open.values())
-        ]
+        why = "the record of the gateway ends first"
+        return [self._cut_off(exchange, why) for exchange in list(self.open.values())] + self.sockets.finish(why)
 
     def dump(self) -> dict[str, Any]:
         """The state as plain data."""
-        return {"open": [asdict(exchange) for exchange in self.open.values()], "clients": self.clients}
+        exchanges = [asdict(exchange) for exchange in self.open.values()]
+        return {"open": exchanges, "clients": self.clients, "sockets": self.sockets.dump()}
 
     def load(self, state: dict[str, Any]) -> None:
         """Take up a state that `dump` gave."""
         self.clients = dict(state["clients"])
         self.open = {(e["flow"], e["id"]): _Exchange(**e) for e in state["open"]}
+        self.sockets.load(state["sockets"])
 
 
 def _part(frame: dict[str, Any], ref: str) -> dict[str, Any]:
@@ -182,7 +204,7 @@ def _plain_event(kind: str, flow: str, frame: dict[str, Any], at_ns: int) -> lis
     if kind == "tls":
         return [("http.tls", at_ns, as_text(frame.get("sni"), 255), None, detail)]
     if kind == "error":
-        return [("http.error", at_ns, as_text(frame.get("message"), 500), None, detail)]
+        return [("http.error", at_ns, as_text(frame.get("message"), 500), None, detail), *attempts(frame, flow)]
     if kind == "websocket":
         way = f"{as_text(frame.get('from'), 20)} {as_text(frame.get('kind'), 20)}"
         size = as_int(frame["bytes"]) if "bytes" in frame else None

@@ -17,19 +17,19 @@ from sandtrail.replay.models.body import load_json
 from sandtrail.replay.models.call import Choice, Message, ModelCall, scrub
 from sandtrail.replay.models.exchange import Exchange
 from sandtrail.replay.models.openai_events import Events
+from sandtrail.replay.models.websocket import ASKS
 
 __all__ = ["decode", "matches"]
 
 MAX_ITEMS = 20_000
 _PATHS = ("/responses", "/responses/compact")
-_ASKS = ("input", "model", "previous_response_id", "conversation", "prompt")
 _ANSWERS = re.compile(rb'"object"\s*:\s*"response[".]|"type"\s*:\s*"response\.created"')
 _UNFINISHED = ("queued", "in_progress", "")
 
 
 def matches(path: str, request: Any, response: bytes) -> bool:
     """Whether the path says so and the request does not deny it or, on another path, both have the shape."""
-    asks = isinstance(request, dict | list) and any(key in _first(request) for key in _ASKS)
+    asks = isinstance(request, dict | list) and any(key in _first(request) for key in ASKS)
     answers = _ANSWERS.search(response[:100_000]) is not None
     return (asks or answers or request is None) if path.rstrip("/").endswith(_PATHS) else (asks and answers)
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any, Protocol
 
 from sandtrail.errors import SandtrailError
 from sandtrail.replay.events import Event
 from sandtrail.replay.models import Assembler, Exchange
+from sandtrail.replay.models.body import MAX_BODY
+from sandtrail.replay.models.exchange import WEBSOCKET
+from sandtrail.replay.models.websocket import Answer, as_event, read_message
 from sandtrail.replay.turns.facts import details, whole
 from sandtrail.store.frames import Frame, Ref
 from sandtrail.store.reader import LogReader
@@ -16,6 +20,7 @@ from sandtrail.store.reader import LogReader
 __all__ = ["ExchangeReader", "Frames", "StoredFrames"]
 
 MAX_SEGMENTS = 2000
+MAX_REFS = 1000
 
 
 class Frames(Protocol):
@@ -60,6 +65,8 @@ class ExchangeReader:
     def read(self, event: Event) -> Exchange:
         """The exchange that an event of kind http.exchange tells of."""
         detail = details(event)
+        if detail.get("method") == WEBSOCKET:
+            return self._of_socket(event, detail)
         assembler = Assembler(limit=1)
         flow, ident = _key(detail).values()
         found: Exchange | None = None
@@ -74,10 +81,45 @@ class ExchangeReader:
         found.request_ns = found.request_ns or whole(detail.get("start_ns")) or event.time_ns
         found.first_ns = found.first_ns or whole(detail.get("first_ns"))
         found.request_ref = found.request_ref or event.ref
-        client = detail.get("client")
-        if isinstance(client, list) and len(client) >= 2 and isinstance(client[1], int):
-            found.client = (str(client[0]), client[1])
+        found.client = _client(detail)
         return found
+
+    def _of_socket(self, event: Event, detail: dict[str, Any]) -> Exchange:
+        """A call that shared a WebSocket: its request is the client's messages, its body the server's as a stream."""
+        flow, ident = _key(detail).values()
+        request, response = detail.get("request"), detail.get("response")
+        found = Exchange(flow, ident, WEBSOCKET, str(detail.get("url") or ""), client=_client(detail))
+        found.status = HTTPStatus.SWITCHING_PROTOCOLS
+        found.error = str(detail["error"]) if detail.get("error") else None
+        found.request_cut, found.response_cut = _is_cut(request), _is_cut(response)
+        found.request_ref, found.response_ref = _ref(request) or event.ref, _ref(response)
+        found.request_ns = whole(detail.get("start_ns")) or event.time_ns
+        found.first_ns, found.end_ns = whole(detail.get("first_ns")), whole(detail.get("end_ns"))
+        found.refs = [str(ref) for ref in detail.get("asks") or [] if isinstance(ref, str)]
+        try:
+            asked = [said.data for ref in found.refs if (said := read_message(_map(self._frames.frame(ref))))]
+            found.request_body = asked[0] if len(asked) == 1 else b"[" + b",".join(asked) + b"]" if asked else b""
+            if first := str(detail.get("first_ref") or ""):
+                self._answer(found, detail, first)
+        except SandtrailError as error:
+            found.error = f"its evidence cannot be read: {error}"
+        return found
+
+    def _answer(self, to: Exchange, detail: dict[str, Any], first: str) -> None:
+        answer = Answer(str(detail.get("lane") or ""), str(detail.get("response_id") or ""))
+        for ref, payload in self._frames.between(first, to.response_ref):
+            frame = _map(payload)
+            ours = frame.get("t") == "websocket" and frame.get("flow") == to.flow and frame.get("from") == "server"
+            if not ours or str(frame.get("id")) != to.id.partition("#")[0]:
+                continue
+            said = read_message(frame)
+            # The last is told to be its own; an error need not name the lane.
+            if said is None or not (answer.takes(said) or ref == to.response_ref):
+                continue
+            to.response_cut |= len(to.chunks) + len(said.data) > MAX_BODY
+            to.chunks += as_event(said.data)[: MAX_BODY - len(to.chunks)]
+            if len(to.refs) < MAX_REFS:
+                to.refs.append(ref)
 
     def _frames_of(self, event: Event, detail: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         """Request and response, and everything between them where either passed in pieces."""
@@ -101,6 +143,17 @@ def _key(detail: dict[str, Any]) -> dict[str, str]:
 def _ref(part: object) -> str:
     ref = part.get("ref") if isinstance(part, dict) else None
     return ref if isinstance(ref, str) else ""
+
+
+def _client(detail: dict[str, Any]) -> tuple[str, int] | None:
+    client = detail.get("client")
+    if isinstance(client, list) and len(client) >= 2 and isinstance(client[1], int):
+        return str(client[0]), client[1]
+    return None
+
+
+def _is_cut(part: object) -> bool:
+    return isinstance(part, dict) and bool(part.get("cut"))
 
 
 def _map(payload: bytes) -> dict[str, Any]:

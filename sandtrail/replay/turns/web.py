@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sandtrail.replay.events import Event
 from sandtrail.replay.models import Exchange, decode_exchange
+from sandtrail.replay.models.exchange import WEBSOCKET
 from sandtrail.replay.models.mcp import decode_mcp
 from sandtrail.replay.turns.buckets import Bucket, Edge, Group
 from sandtrail.replay.turns.conversation import Threads
@@ -85,7 +86,7 @@ class Web:
     def _ask(self, key: Key, exchange: Exchange, fact: Event) -> _Held:
         connection = self._flows.get(key[0]) or self._of_client(exchange.client, fact.time_ns)
         process = connection.process if connection is not None else None
-        if connection is not None:
+        if connection is not None and exchange.method != WEBSOCKET:
             connection.exchanges += 1
         fold = self.fold
         index, edge = fold.lineage.place(process, fact.time_ns) if process is not None else (None, None)
@@ -138,7 +139,22 @@ class Web:
         group.flags |= {"transport"}
         group.flags.discard("late")
         held.spot = (turn, bucket, group)
-        self._carries(held.connection, turn, bucket)
+        upgraded, _, number = key[1].partition("#")
+        if number == "1":
+            self._upgraded((key[0], upgraded), turn, bucket)
+        if number in ("", "1"):
+            self._carries(held.connection, turn, bucket)
+
+    def _upgraded(self, key: Key, turn: Turn, bucket: Bucket) -> None:
+        """The exchange that became a WebSocket carried its calls: it belongs to the first one's turn."""
+        held = self._held.get(key)
+        if held is None or held.turn is not None:
+            return
+        group = self._traffic.move(held.spot, (turn, bucket), ("http", *key))
+        group.edge = _CARRIED
+        group.flags.add("transport")
+        group.flags.discard("late")
+        held.spot = (turn, bucket, group)
 
     def _becomes_mcp(self, key: Key, held: _Held) -> None:
         """A call of the Model Context Protocol stands under the decision that asked for it, where one did."""
