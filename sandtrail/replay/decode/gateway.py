@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
 
-from sandtrail.replay.decode.exfiltration import attempts, swaps, why_refused
 from sandtrail.replay.decode.text import as_int, as_text, fit
 from sandtrail.replay.decode.websocket import Sockets
 
@@ -48,8 +47,6 @@ class _Exchange:
     end_ns: int = 0
     asked_ns: int = 0
     """When the request was whole."""
-    secrets: list[dict[str, Any]] = field(default_factory=list)
-    """Which secrets the gateway put in."""
 
 
 class Exchanges:
@@ -108,8 +105,7 @@ class Exchanges:
             to.end_ns = max(to.end_ns, as_int(frame.get("at_ns")) or received_ns)
             if "body_bytes" in frame and to.response is not None:
                 to.response = _part(frame, str(to.response["ref"]))
-            ended = self._end(to, error=as_text(frame.get("message"), 2000), **why_refused(frame))
-            return [ended, *attempts(frame, to.flow)]
+            return [self._end(to, error=as_text(frame.get("message"), 2000))]
         to.status = as_int(frame.get("status")) or None
         to.response = _part(frame, ref)
         to.streamed = to.streamed or bool(frame.get("stream"))
@@ -125,7 +121,6 @@ class Exchanges:
         again = to.request is not None
         to.method, to.url = as_text(frame.get("method"), 64).upper(), as_text(frame.get("url"), _MAX_URL)
         to.request = _part(frame, str(to.request["ref"]) if to.request is not None else ref)
-        to.secrets = swaps(frame)
         to.start_ns = to.start_ns or as_int(frame.get("start_ns")) or received_ns
         to.asked_ns = as_int(frame.get("end_ns")) or received_ns
         return [] if again else [("http.request", to.start_ns, f"{to.method} {to.url}", None, _detail(to))]
@@ -204,7 +199,7 @@ def _plain_event(kind: str, flow: str, frame: dict[str, Any], at_ns: int) -> lis
     if kind == "tls":
         return [("http.tls", at_ns, as_text(frame.get("sni"), 255), None, detail)]
     if kind == "error":
-        return [("http.error", at_ns, as_text(frame.get("message"), 500), None, detail), *attempts(frame, flow)]
+        return [("http.error", at_ns, as_text(frame.get("message"), 500), None, detail)]
     if kind == "websocket":
         way = f"{as_text(frame.get('from'), 20)} {as_text(frame.get('kind'), 20)}"
         size = as_int(frame["bytes"]) if "bytes" in frame else None
