@@ -30,7 +30,7 @@ net.flow              "ip:port" of the far end; None; ``via`` ("nflog" | "conntr
                       ("tcp" | "udp" | "icmp" …), ``src`` ``sport`` ``dst`` ``dport`` ``bytes``, ``sni``,
                       ``icmp_type`` ``tcp_flags``
 net.flow_end          likewise; bytes sent; ``sent`` {"packets", "bytes"}, ``received`` {…}, ``start_ns`` ``stop_ns``
-net.total             "netfilter" or "conntrack"; None; what a stream that has ended amounts to: ``logged`` ``lost``
+stream.total          "netfilter" or "conntrack"; None; what a stream that has ended amounts to: ``logged`` ``lost``
                       packets; ``flows``, ``up`` ``down`` {"packets", "bytes"} of those that have ended
 net.dns               the name looked up; rcode of an answer; ``type`` ``id`` ``answer`` bool, ``answers`` [str],
                       ``peer`` ("ip:port" of the server), and those of net.flow
@@ -39,7 +39,10 @@ http.request          "METHOD url"; None; what http.exchange has, as far as it i
 http.exchange         "METHOD url"; status or None; ``flow`` ``id`` ``method`` ``url`` ``status`` ``client`` [ip, port]
                       ``request`` {"bytes", "sha256", "cut", "ref"} ``response`` {the same} ``streamed`` ``chunks``
                       ``refs`` [first and last of its frames] ``start_ns`` ``asked_ns`` ``first_ns`` ``end_ns``
-                      ``error``
+                      ``error``, with ``by`` ``reason`` ``rule`` ``rules`` where it was refused; ``secrets`` [{"secret",
+                      "fingerprint", "host", "in", "at"}] that the gateway put in
+http.exfiltration     the host; None; ``flow`` ``id`` ``secret`` ``fingerprint`` ``host`` ``in`` ``at`` ``message``: the
+                      placeholder of a secret that the gateway stopped
 http.tls http.close   the server's name; None; ``flow``, ``established`` ``message``; ``up_bytes`` ``down_bytes``
 http.error            what went wrong with the connection; None; the frame's own map
 http.websocket        "client text" …; bytes; the frame's own map without the data

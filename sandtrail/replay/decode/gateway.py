@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
 
+from sandtrail.replay.decode.exfiltration import attempts, swaps, why_refused
 from sandtrail.replay.decode.text import as_int, as_text, fit
 from sandtrail.replay.decode.websocket import Sockets
 
@@ -20,6 +21,8 @@ MAX_OPEN: Final = 50_000
 _MAX_URL: Final = 16_384
 _PLAIN: Final = frozenset({"tls", "websocket", "tcp"})
 _OF_EXCHANGES: Final = frozenset({"request", "request_chunk", "response", "chunk", "error"})
+_REFUSED: Final = 5
+"""The code of a DNS answer, RFC 1035."""
 _BULKY: Final = frozenset({"t", "flow", "data", "body"})
 
 Drafted = tuple[str, int, str, int | None, dict[str, Any]]
@@ -47,6 +50,8 @@ class _Exchange:
     end_ns: int = 0
     asked_ns: int = 0
     """When the request was whole."""
+    secrets: list[dict[str, Any]] = field(default_factory=list)
+    """Which secrets the gateway put in."""
 
 
 class Exchanges:
@@ -70,6 +75,8 @@ class Exchanges:
             return [self._connect(flow, frame, at_ns)]
         if kind == "close":
             return self._close(flow, frame, at_ns)
+        if kind == "dns":
+            return [_refused_name(frame, at_ns), *attempts(frame, at_ns)]
         if kind == "websocket":
             return self._websocket(flow, frame, ref, received_ns)
         if kind in _PLAIN or (kind == "error" and "id" not in frame):
@@ -105,7 +112,8 @@ class Exchanges:
             to.end_ns = max(to.end_ns, as_int(frame.get("at_ns")) or received_ns)
             if "body_bytes" in frame and to.response is not None:
                 to.response = _part(frame, str(to.response["ref"]))
-            return [self._end(to, error=as_text(frame.get("message"), 2000))]
+            ended = self._end(to, error=as_text(frame.get("message"), 2000), **why_refused(frame))
+            return [ended, *attempts(frame, to.flow)]
         to.status = as_int(frame.get("status")) or None
         to.response = _part(frame, ref)
         to.streamed = to.streamed or bool(frame.get("stream"))
@@ -121,6 +129,7 @@ class Exchanges:
         again = to.request is not None
         to.method, to.url = as_text(frame.get("method"), 64).upper(), as_text(frame.get("url"), _MAX_URL)
         to.request = _part(frame, str(to.request["ref"]) if to.request is not None else ref)
+        to.secrets = swaps(frame)
         to.start_ns = to.start_ns or as_int(frame.get("start_ns")) or received_ns
         to.asked_ns = as_int(frame.get("end_ns")) or received_ns
         return [] if again else [("http.request", to.start_ns, f"{to.method} {to.url}", None, _detail(to))]
@@ -149,6 +158,8 @@ class Exchanges:
             if len(self.clients) >= MAX_OPEN:
                 self.clients.pop(next(iter(self.clients)))
             self.clients[flow] = detail["client"]
+        if frame.get("turned"):
+            detail["turned"] = True
         if frame.get("sni"):
             detail["sni"] = as_text(frame["sni"], 255)
         return "http.connect", at_ns, f"{host}:{port}", None, detail
@@ -199,7 +210,7 @@ def _plain_event(kind: str, flow: str, frame: dict[str, Any], at_ns: int) -> lis
     if kind == "tls":
         return [("http.tls", at_ns, as_text(frame.get("sni"), 255), None, detail)]
     if kind == "error":
-        return [("http.error", at_ns, as_text(frame.get("message"), 500), None, detail)]
+        return [("http.error", at_ns, as_text(frame.get("message"), 500), None, detail), *attempts(frame, flow)]
     if kind == "websocket":
         way = f"{as_text(frame.get('from'), 20)} {as_text(frame.get('kind'), 20)}"
         size = as_int(frame["bytes"]) if "bytes" in frame else None
@@ -208,6 +219,18 @@ def _plain_event(kind: str, flow: str, frame: dict[str, Any], at_ns: int) -> lis
         return []  # bytes of a tunnel on their way; its end has their sums
     where = f"{as_text(frame.get('host'), 512)}:{as_int(frame.get('port'))}"
     return [("http.tunnel", at_ns, where, None, detail)]
+
+
+def _refused_name(frame: dict[str, Any], at_ns: int) -> Drafted:
+    """A name that the gateway did not look up; the question itself is in the packet filter's record."""
+    ends = [frame.get(end) for end in ("client", "server")]
+    (src, sport), (dst, dport) = (
+        (as_text(end[0], 64), as_int(end[1])) if isinstance(end, list) and len(end) >= 2 else ("", 0) for end in ends
+    )
+    told = {key: value for key, value in frame.items() if key not in _BULKY and key not in ("client", "server")}
+    peers = {"src": src, "sport": sport, "dst": dst, "dport": dport, "peer": f"{dst}:{dport}"}
+    detail = {**fit(told, 16_384), **peers, "via": "gateway", "verdict": "denied", "answer": True}
+    return "net.dns", at_ns, as_text(frame.get("name"), 512), _REFUSED, detail
 
 
 def _unknown(reason: str, payload: bytes) -> Drafted:

@@ -16,7 +16,7 @@ from sandtrail.replay.turns.network import Connection
 from sandtrail.replay.turns.traffic import local_or_probe
 from sandtrail.replay.turns.undecided import Undecided, undecided, unexplained_programs
 
-__all__ = ["Finding", "bypasses", "hidden", "undecided_actions", "unexplained"]
+__all__ = ["Finding", "by_whom", "bypasses", "hidden", "undecided_actions", "unexplained"]
 
 MAX_REFS = 32
 
@@ -56,17 +56,22 @@ def bypasses(fold: Fold) -> Iterator[Finding]:
         grouped.setdefault((turn, who, bool(connection.names), what), []).append(connection)
     for (turn, _, lookup, _), members in grouped.items():
         refs = [ref for connection in members for ref in fold.traffic.refs_of(connection)]
-        yield (_lookup if lookup else _bypass)(members, turn, refs)
+        quic = all(connection.prefix == "flow:quic" for connection in members)
+        yield (_quic if quic else _lookup if lookup else _bypass)(members, turn, refs)
+
+
+_LAWFUL = frozenset({"allow", "redirect", "pass", "inbound"})
 
 
 def _around(fold: Fold, connection: Connection) -> bool:
-    if connection.verdict in ("allow", "inbound") or connection.gateway or local_or_probe(connection):
+    if connection.verdict in _LAWFUL or connection.gateway or local_or_probe(connection):
         return False
     known = connection.peer in fold.traffic.connections.gateways
-    return connection.verdict == "reject" or bool(connection.names) or not known
+    return connection.verdict in ("reject", "denied") or bool(connection.names) or not known
 
 
-def _by(connection: Connection) -> str:
+def by_whom(connection: Connection) -> str:
+    """Who made a connection, in words that begin a sentence."""
     process = connection.process
     if process is None:
         return "A process that could not be told"
@@ -86,10 +91,24 @@ def _bypass(members: list[Connection], turn: int | None, refs: list[str]) -> Fin
         "BYPASS",
         "high",
         f"{'tried to connect' if refused or first.failed else 'connected'} to {first.peer} around the gateway",
-        f"{_by(first)} tried{_times(members)} to reach {first.peer} {first.proto or ''} directly. Traffic of this "
+        f"{by_whom(first)} tried{_times(members)} to reach {first.peer} {first.proto or ''} directly. Traffic of this "
         f"sandbox leaves through the gateway only, where it is recorded whole; what goes around it is not. {outcome} "
         "It would be innocent if the program does not know of the gateway (it ignores the proxy settings of its "
         "environment) and the address is one that the work needs.",
+        turn,
+        refs,
+    )
+
+
+def _quic(members: list[Connection], turn: int | None, refs: list[str]) -> Finding:
+    first = members[0]
+    return Finding(
+        "BYPASS",
+        "low",
+        f"tried QUIC to {first.peer}, which was refused",
+        f"{by_whom(first)} tried{_times(members)} HTTP/3 over UDP to {first.peer}. The packet filter refuses UDP port "
+        "443, because what it carries cannot be recorded. It would be innocent if the program only tries the newest "
+        "protocol first: most then go on over TCP.",
         turn,
         refs,
     )
@@ -101,9 +120,9 @@ def _lookup(members: list[Connection], turn: int | None, refs: list[str]) -> Fin
         "BYPASS",
         "low",
         f"looked up {names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''} by itself",
-        f"{_by(members[0])} asked {members[0].peer} for {', '.join(names[:10])}. A program that uses the gateway has "
-        "no names to look up, and a lookup carries data out in the name itself. It would be innocent if the program "
-        "only tries a direct way first and goes on through the gateway.",
+        f"{by_whom(members[0])} asked {members[0].peer} for {', '.join(names[:10])}. A program that uses the gateway "
+        "has no names to look up, and a lookup carries data out in the name itself. It would be innocent if the "
+        "program only tries a direct way first and goes on through the gateway.",
         turn,
         refs,
     )
