@@ -43,9 +43,11 @@ http.exchange         "METHOD url"; status or None; ``flow`` ``id`` ``method`` `
                       "fingerprint", "host", "in", "at"}] that the gateway put in
 http.exfiltration     the host; None; ``flow`` ``id`` ``secret`` ``fingerprint`` ``host`` ``in`` ``at`` ``message``: the
                       placeholder of a secret that the gateway stopped
+                      A call that shares a WebSocket has the method WEBSOCKET, as id its socket's, ``#`` and a number,
+                      ``asks`` [the client's messages], ``first_ref`` ``lane`` ``response_id`` of the server's
 http.tls http.close   the server's name; None; ``flow``, ``established`` ``message``; ``up_bytes`` ``down_bytes``
 http.error            what went wrong with the connection; None; the frame's own map
-http.websocket        "client text" …; bytes; the frame's own map without the data
+http.websocket        "client text" …; bytes; the frame's own map without the data; of a message that is part of no call
 http.tunnel           "host:port"; None; a connection that is no HTTP has ended: ``client`` ``server`` {"bytes" …}
 identity.*            the new id; result; ``syscall`` or ``sysno``, and the arguments
 lifecycle.*           container, or sandbox; exit status where there is one; the frame's own map

@@ -115,7 +115,7 @@ def _of_tool(tool: ToolCall) -> list[Command]:
     if isinstance(tool.parsed, dict):
         # "code" and "input" also name things that are not run; they count for tools that run something.
         keys = [k for k in _KEYS if k in tool.parsed and (k not in ("code", "input") or _RUNS.search(tool.name))]
-        return [c for key in keys for c in _of_value(tool.parsed[key], tool.id)]
+        return [c for key in keys for c in _of_value(tool.parsed[key], tool.id, lines=key in ("commands", "cmds"))]
     if isinstance(tool.parsed, list | str):
         return list(_of_value(tool.parsed, tool.id)) if _RUNS.search(tool.name) else []
     if (
@@ -128,14 +128,14 @@ def _of_tool(tool: ToolCall) -> list[Command]:
     return []
 
 
-def _of_value(value: Any, ident: str) -> Iterable[Command]:
+def _of_value(value: Any, ident: str, *, lines: bool = False) -> Iterable[Command]:
     if isinstance(value, str):
         yield Command(scrub(value), tool_call_id=ident)
     elif isinstance(value, list) and value and all(isinstance(v, str) for v in value):
         value = [scrub(v) for v in value]
         if (line := script_of(value)) is not None:
             yield Command(line, tool_call_id=ident)
-        elif " " in value[0].strip():  # a list of lines, not of words
+        elif lines or " " in value[0].strip():  # a list of lines, not of words
             yield from (Command(v, tool_call_id=ident) for v in value)
         else:
             yield Command(shlex.join(value), tuple(value), tool_call_id=ident)

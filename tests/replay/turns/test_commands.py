@@ -28,6 +28,8 @@ def call(text: str = "", *tools: tuple[str, object]) -> ModelCall:
         ("run", {"script": "a\nb"}, ["a\nb"]),
         ("terminal", {"keystrokes": "ls\n"}, ["ls\n"]),
         ("batch", {"commands": ["ls -l", "pwd && id"]}, ["ls -l", "pwd && id"]),
+        ("shell", {"commands": ["make", "pwd"], "timeout_ms": None}, ["make", "pwd"]),
+        ("local_shell", {"type": "exec", "command": ["git", "status"], "env": {}}, ["git status"]),
         ("batch", {"commands": [{"command": "ls"}, {"command": "id"}]}, ["ls", "id"]),
         ("python", {"code": "print(1)"}, ["print(1)"]),
         ("write_file", {"path": "a.py", "code": "print(1)"}, []),
