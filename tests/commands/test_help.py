@@ -15,7 +15,7 @@ def commands(group: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, .
         yield from commands(command, (*path, name))
 
 
-@pytest.mark.parametrize("path", commands(typer.main.get_command(app)), ids=" ".join)
+@pytest.mark.parametrize("path", list(commands(typer.main.get_command(app))), ids=" ".join)
 def test_every_command_can_say_what_it_does(path: tuple[str, ...]) -> None:
     done = CliRunner().invoke(app, [*path, "--help"], env={"COLUMNS": "120"})
     assert done.exit_code == 0, done.exception
