@@ -191,6 +191,40 @@ class Counts(Shape):
     net: int = Field(description="Connections")
 
 
+class StartedBy(Shape):
+    """The tool call whose arguments the first message of a conversation quotes."""
+
+    turn: int = Field(description="The turn that made it")
+    thread: int = Field(description="Of which conversation")
+    tool_call_id: str = Field(description="The call's id")
+    name: str = Field(description="The tool")
+    confidence: float = Field(ge=0, le=1, description="1 is certain")
+
+
+class ClaimShape(Shape):
+    """What the agent said of itself over OTLP: its own word, never a fact."""
+
+    ref: Ref
+    n: int = Field(description="Which event of the frame; with the ref it names the claim's event")
+    kind: Literal["claim.span", "claim.log"] = Field(description="A span, or a log record")
+    received_ns: Ns
+    title: str = Field(description="The operation, and upon what")
+    operation: str = Field(description="chat, execute_tool, invoke_agent …, as it calls it")
+    told: dict[str, Any] = Field(description="What it says, in one shape for every convention; fitted")
+    edge: EdgeShape | None = Field(description="Why it stands beside this turn; null where it stands beside none")
+    note: str | None = Field(description="What is odd about a claim of no turn")
+
+
+class UnplacedClaims(Shape):
+    """Claims that name no turn, and counts of all."""
+
+    unplaced: list[ClaimShape] = Field(description="The first 100 that stand beside no turn")
+    unplaced_total: int = Field(description="How many such there are")
+    total: int = Field(description="Claims of operations in the session")
+    others: int = Field(description="Spans, log records and metrics that tell of no operation; see the events")
+    left_out: int = Field(description="Claims of operations beyond those that are matched with turns")
+
+
 class Turn(Shape):
     """One round of the agent."""
 
@@ -198,6 +232,8 @@ class Turn(Shape):
     kind: Literal["start", "model"] = Field(description="start: what ran before the first model call")
     thread: int = Field(description="Which conversation it is of, where there are several")
     note: str | None = Field(description="What is unusual about its history: edited, sent again, branched")
+    continues: int | None = Field(description="The turn whose conversation it continues; null where it begins one")
+    started_by: StartedBy | None = Field(description="For the first turn of a sub-agent: what it was started by")
     input: Input | None = Field(description="What the model was shown; null for the start")
     decision: Decision | None = Field(description="What it answered; null while it has not")
     outputs: list[Output] = Field(description="What then happened; the first 500 rows")
@@ -210,7 +246,10 @@ class Finding(Shape):
     """Something that a reviewer has to see."""
 
     id: str = Field(description="Stable as long as the evidence is")
-    verdict: str = Field(description="UNDECIDED_ACTION, BYPASS, EXFILTRATION_ATTEMPT, PHANTOM, RESULT_MISMATCH or UNOBSERVABLE")
+    verdict: str = Field(
+        description="EXFILTRATION_ATTEMPT, UNDECIDED_ACTION, BYPASS, PHANTOM, RESULT_MISMATCH, HISTORY_MISMATCH or "
+        "UNOBSERVABLE"
+    )
     severity: Literal["high", "medium", "low"] = Field(description="How grave")
     title: str = Field(description="In one line")
     explanation: str = Field(description="Why it is one, and what would make it innocent")

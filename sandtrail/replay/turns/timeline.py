@@ -9,6 +9,7 @@ from sandtrail.replay.turns.buckets import Bucket
 from sandtrail.replay.turns.findings import Finding, bypasses, hidden, undecided_actions, unexplained
 from sandtrail.replay.turns.fold import Fold
 from sandtrail.replay.turns.modelturns import Turn
+from sandtrail.replay.turns.histories import history_mismatches
 from sandtrail.replay.turns.outputs import Row, counts, rows
 from sandtrail.replay.turns.said import false_claims, result_mismatches
 
@@ -62,6 +63,7 @@ class View:
         return self._findings[1]
 
     def as_dict(self, session: dict[str, Any], complete: bool, why: str, offset: int, limit: int) -> dict[str, Any]:
+                *history_mismatches(fold),
         """The timeline: turns `offset` to `offset + limit`, everything else whole but for the caps."""
         fold = self.fold
         found = self.findings(complete, why)
@@ -91,6 +93,8 @@ class View:
             "counts": counts(turn.buckets.values()),
             "events_total": turn.events,
         }
+            "continues": None if turn.place.parent is None else turn.place.parent + 1,
+            "started_by": _started_by(turn),
 
 
 def _input(turn: Turn) -> dict[str, Any] | None:
@@ -101,6 +105,33 @@ def _input(turn: Turn) -> dict[str, Any] | None:
     return {
         "ref": exchange.request_ref,
         "time_ns": exchange.request_ns,
+    def claims(self, turn: int | None) -> list[tuple[Claim, Edge | None]]:
+        """What the agent said of a turn over OTLP, or of none (None)."""
+        fold = self.fold
+        state = (fold.telemetry.total, len(fold.turns), sum(t.dirty for t in fold.turns), fold.events)
+        if self._claims[0] != state:
+            self._claims = (state, placed(fold.turns, fold.telemetry.claims))
+        return self._claims[1].get(turn, [])
+
+    def _unplaced(self) -> dict[str, Any]:
+        """The claims of no turn, and how many there are in all."""
+        told, unplaced = self.fold.telemetry, self.claims(None)
+        decided = any(turn.exchange is not None for turn in self.fold.turns)
+        shown = [
+            claim.as_dict(edge, NEVER_ASKED if decided and claim.operation == "execute_tool" else None)
+            for claim, edge in unplaced[:MAX_CLAIMS_SHOWN]
+        ]
+        counts = {"total": told.total, "others": told.others, "left_out": told.total - len(told.claims)}
+        return {"unplaced": shown, "unplaced_total": len(unplaced), **counts}
+
+
+def _started_by(turn: Turn) -> dict[str, Any] | None:
+    started = turn.place.started_by
+    if started is None:
+        return None
+    named = {"turn": started.call + 1, "thread": started.thread, "tool_call_id": started.tool_call}
+    return {**named, "name": started.name, "confidence": started.confidence}
+
         "api": call.api,
         "model": call.model,
         "messages_total": len(call.messages),

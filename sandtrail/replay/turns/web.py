@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sandtrail.replay.events import Event
-from sandtrail.replay.models import Exchange, decode_exchange
+from sandtrail.replay.models import Exchange, ModelCall, decode_exchange
 from sandtrail.replay.models.exchange import WEBSOCKET
 from sandtrail.replay.models.mcp import decode_mcp
 from sandtrail.replay.turns.buckets import Bucket, Edge, Group
@@ -124,7 +124,7 @@ class Web:
     def _becomes_turn(self, key: Key, held: _Held) -> None:
         call = decode_exchange(held.exchange)
         process = held.connection.process if held.connection is not None else None
-        place = self.threads.add(call.messages if call else [])
+        place = self.threads.add(call or ModelCall(api=""))
         turn = Turn(len(self.fold.turns), held.exchange, place, process, request_ns=held.exchange.request_ns)
         before = self._last.get(place.thread)
         if before is not None and before.closed_ns is None:
@@ -206,3 +206,5 @@ class Web:
         self.fold.lineage.decided(turn)
         if turn.receiver is not None:
             turn.receiver.receives.append(turn.index)
+        if turn.call is not None:
+            self.threads.answered(turn.index - 1, turn.call)

@@ -51,6 +51,40 @@ def test_an_edited_history_is_noted() -> None:
     assert "history edited" in r.timeline()["turns"][3]["note"]
 
 
+def test_an_answer_that_the_agent_changed_before_it_sent_it_back_is_a_finding() -> None:
+    r = Recording()
+    agent = r.begin("agent")
+    r.ask(agent, "I list it.", "ls")
+    r.messages[2] = json.loads(json.dumps(r.messages[2]))
+    r.messages[2]["tool_calls"][0]["function"]["arguments"] = '{"command": "rm -rf /"}'
+    r.ask(agent, "I am done.")
+    r.ask(agent, "Really.")
+    timeline = r.timeline()
+    (finding,) = [f for f in timeline["findings"] if f["verdict"] == "HISTORY_MISMATCH"]
+    assert (finding["severity"], finding["turn"]) == ("high", 2)
+    assert 'it answered bash({"command": "ls"}), it is shown bash({"command": "rm -rf /"})' in finding["explanation"]
+    assert len(finding["refs"]) == 2
+    assert "does not hold what the model answered" in timeline["turns"][2]["note"]
+    assert timeline["turns"][2]["continues"] == 1
+
+
+def test_a_sub_agent_names_the_tool_call_that_started_it() -> None:
+    r = Recording()
+    agent = r.begin("agent")
+    r.ask(agent, "I delegate.", "review every file of the parser and report what is wrong")
+    main, r.messages = (
+        r.messages,
+        [{"role": "user", "content": "review every file of the parser and report what is wrong"}],
+    )
+    r.ask(agent, "I review.")
+    r.messages = main
+    r.ask(agent, "Thank you.")
+    _, first, sub, back = r.timeline()["turns"]
+    assert (sub["started_by"]["turn"], sub["started_by"]["thread"], sub["started_by"]["confidence"]) == (1, 0, 0.95)
+    assert (first["thread"], sub["thread"], back["thread"]) == (0, 1, 0)
+    assert (sub["continues"], back["continues"]) == (None, 1)
+
+
 def test_rows_beyond_the_cap_are_folded_with_their_number() -> None:
     r = Recording()
     agent = r.begin("agent")
