@@ -14,9 +14,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from sandtrail.store.leaves import record_leaves
 from sandtrail.store.merkle import tree_root
 from sandtrail.store.reader import open_log
-from sandtrail.store.segments import open_segment, record_leaves
+from sandtrail.store.segments import open_segment
 
 _AT_ONCE = 16
 
@@ -57,17 +58,8 @@ def trees(home: Path) -> tuple[float, int]:
 def _tree(home: Path, manifest: dict[str, object]) -> tuple[float, int]:
     segment = open_segment(home, manifest)
     salts = segment.salts()
-    drawn = []
-    at = 0
-    for record in segment.records:
-        end = at + 32 * len(record.lengths) if salts else 0
-        drawn.append(salts[at:end])
-        at = end
     begin = time.perf_counter()
-    leaves = bytearray()
-    for record, own in zip(segment.records, drawn, strict=True):
-        leaves += record_leaves(record, own)
-    root = tree_root(leaves)
+    root = tree_root(record_leaves(segment.raw, salts))
     seconds = time.perf_counter() - begin
     assert root == manifest["root"]
     return seconds, segment.count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 import shutil
 import subprocess
@@ -10,8 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-
-from sandtrail.store import native
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 # Where `make runsc` and `make runsc-all` leave what they build: outside of the checkout, so that clones share it.
@@ -87,6 +86,14 @@ def _package_index() -> bool:
     return subprocess.run(command, input=b"idna\n", capture_output=True, check=False).returncode == 0
 
 
+def _hashing_in_c() -> bool:
+    try:
+        importlib.import_module("sandtrail.store._hashing")
+    except ImportError:
+        return False
+    return True
+
+
 @dataclass(frozen=True)
 class Part:
     """How to see whether a part is here, and what to do when it is not."""
@@ -114,7 +121,7 @@ PARTS: dict[str, Part] = {
     "chromium": _apt("chromium", "chromium", "chromium-browser"),
     "cc": _apt("gcc libc6-dev", "cc"),
     "hashing-in-c": Part(
-        lambda: native.hashing is not None,
+        _hashing_in_c,
         "apt-get install gcc libc6-dev python3-dev, then tools/environment",
     ),
     "go": Part(_program("go"), "install Go 1.21 or later (see README.md, section Settings)"),

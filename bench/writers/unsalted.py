@@ -15,15 +15,10 @@ from sandtrail.store.layout import Layout
 _ZSTD = b"\x28\xb5\x2f\xfd"
 
 
-class _NoSalts:
-    def update(self, _zeros: bytes) -> bytes:
-        return b""
-
-
 def write_unsalted(job: Job) -> int:
     """As `sandtrail.write`; checks that what was stored is indeed neither encrypted nor salted."""
     with (
-        mock.patch.object(segments, "salts", return_value=_NoSalts()),
+        mock.patch.object(segments, "salts", return_value=b""),
         mock.patch.object(segments, "seal", lambda _key, _magic, _nonce, _number, packed: packed),
     ):
         frames = write(job)

@@ -9,7 +9,12 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { HASH = 32, SALT = 32, FIELDS = 41, SEQ_AT = 8 };
+enum { HASH = 32, SALT = 32 };
+
+/* A record as sandtrail/store/spool.py has it. */
+enum { KIND_AT = 4, ZERO_AT = 6, COUNT_AT = 8, LENGTH_AT = 12, STREAM_AT = 16, SEQ_AT = 24, WHEN_AT = 32, HEADER = 60 };
+enum { MAX_BODY = 64 << 20 };
+static const char magic[4] = "STr1";
 
 /* SHA256_CTX, which is 112 bytes in every release of libcrypto.so.3: applications allocate it, so it cannot grow. */
 typedef union {
@@ -35,57 +40,80 @@ static void write_number(unsigned char *to, uint64_t value, int width)
         to[at] = (unsigned char)value;
 }
 
-/* SHA-256(00 || salt || fields || payload) of each frame; `fields` holds the first frame's seq, which counts up. */
-static int hash_leaves(const Py_buffer *fields, const Py_buffer *lengths, const Py_buffer *payloads,
-                       const Py_buffer *salts, unsigned char *out)
+/* How many frames a run of records has, or -1 when it is none: what follows trusts the lengths in it. */
+static Py_ssize_t count_frames(const unsigned char *at, size_t left)
 {
-    const size_t count = (size_t)lengths->len / 4, salt = salts->len ? SALT : 0;
-    const unsigned char *length_at = lengths->buf, *payload = payloads->buf, *salt_at = salts->buf;
-    size_t left = (size_t)payloads->len;
-    unsigned char message[1 + SALT + FIELDS] = {0};
-    unsigned char *own = message + 1 + salt;
-    memcpy(own, fields->buf, FIELDS);
-    uint64_t seq = read_number(own + SEQ_AT, 8);
-    for (size_t at = 0; at < count; at++, length_at += 4, out += HASH) {
-        const size_t length = (size_t)read_number(length_at, 4);
-        if (length > left)
-            return 0;
-        if (salt)
-            memcpy(message + 1, salt_at + SALT * at, SALT);
-        write_number(own + SEQ_AT, seq++, 8);
-        Context context;
-        sha256_init(&context);
-        sha256_update(&context, message, 1 + salt + FIELDS);
-        sha256_update(&context, payload, length);
-        sha256_final(out, &context);
-        payload += length;
-        left -= length;
+    Py_ssize_t frames = 0;
+    while (left) {
+        if (left < HEADER || memcmp(at, magic, sizeof magic) || read_number(at + ZERO_AT, 2))
+            return -1;
+        const uint64_t count = read_number(at + COUNT_AT, 4), length = read_number(at + LENGTH_AT, 4);
+        if (length > left - HEADER || length > MAX_BODY || !count || 4 * count > length ||
+            read_number(at + SEQ_AT, 8) > UINT64_MAX - (count - 1))
+            return -1;
+        uint64_t sum = 4 * count;
+        for (uint64_t frame = 0; frame < count; frame++)
+            sum += read_number(at + HEADER + 4 * frame, 4);
+        if (sum != length)
+            return -1;
+        frames += (Py_ssize_t)count;
+        at += HEADER + length;
+        left -= HEADER + length;
     }
-    return left == 0;
+    return frames;
+}
+
+/* SHA-256(00 || salt || stream || seq || kind || when || payload) of each frame; records that `count_frames` accepts. */
+static void hash_leaves(const unsigned char *at, size_t left, const unsigned char *salts, unsigned char *out)
+{
+    const size_t width = salts ? SALT : 0;
+    unsigned char message[1 + SALT + 8 + 8 + 1 + 3 * 8] = {0};
+    unsigned char *stream = message + 1 + width, *seq = stream + 8, *kind = seq + 8, *when = kind + 1;
+    const size_t head = (size_t)(when + 3 * 8 - message);
+    while (left) {
+        const size_t count = read_number(at + COUNT_AT, 4), length = read_number(at + LENGTH_AT, 4);
+        const unsigned char *lengths = at + HEADER, *payload = lengths + 4 * count;
+        uint64_t number = read_number(at + SEQ_AT, 8);
+        memcpy(stream, at + STREAM_AT, 8);
+        *kind = at[KIND_AT];
+        memcpy(when, at + WHEN_AT, 3 * 8);
+        for (size_t frame = 0; frame < count; frame++, lengths += 4, out += HASH) {
+            const size_t size = read_number(lengths, 4);
+            if (salts) {
+                memcpy(message + 1, salts, SALT);
+                salts += SALT;
+            }
+            write_number(seq, number++, 8);
+            Context context;
+            sha256_init(&context);
+            sha256_update(&context, message, head);
+            sha256_update(&context, payload, size);
+            sha256_final(out, &context);
+            payload += size;
+        }
+        at += HEADER + length;
+        left -= HEADER + length;
+    }
 }
 
 static PyObject *leaves(PyObject *module, PyObject *args)
 {
     (void)module;
-    Py_buffer fields, lengths, payloads, salts;
-    if (!PyArg_ParseTuple(args, "y*y*y*y*", &fields, &lengths, &payloads, &salts))
+    Py_buffer records, salts;
+    if (!PyArg_ParseTuple(args, "y*y*", &records, &salts))
         return NULL;
     PyObject *result = NULL;
-    const Py_ssize_t count = lengths.len / 4;
-    if (fields.len != FIELDS || lengths.len % 4)
-        PyErr_SetString(PyExc_ValueError, "the fields of a leaf take 41 bytes, a length 4");
-    else if (salts.len && (salts.len % SALT || salts.len / SALT != count))
-        PyErr_SetString(PyExc_ValueError, "there must be as many salts as frames, or none");
-    else if (count > PY_SSIZE_T_MAX / HASH)
+    const Py_ssize_t frames = count_frames(records.buf, (size_t)records.len);
+    if (frames < 0)
+        PyErr_SetString(PyExc_ValueError, "bytes that are no records");
+    else if (frames > PY_SSIZE_T_MAX / HASH)
         PyErr_NoMemory();
-    else if ((result = PyBytes_FromStringAndSize(NULL, count * HASH)) != NULL &&
-             !hash_leaves(&fields, &lengths, &payloads, &salts, (unsigned char *)PyBytes_AsString(result))) {
-        Py_CLEAR(result);
-        PyErr_SetString(PyExc_ValueError, "the lengths of the frames do not add up to their payloads");
-    }
-    PyBuffer_Release(&fields);
-    PyBuffer_Release(&lengths);
-    PyBuffer_Release(&payloads);
+    else if (salts.len && salts.len != frames * SALT)
+        PyErr_SetString(PyExc_ValueError, "there must be as many salts as frames, or none");
+    else if ((result = PyBytes_FromStringAndSize(NULL, frames * HASH)) != NULL)
+        hash_leaves(records.buf, (size_t)records.len, salts.len ? salts.buf : NULL,
+                    (unsigned char *)PyBytes_AsString(result));
+    PyBuffer_Release(&records);
     PyBuffer_Release(&salts);
     return result;
 }
@@ -122,7 +150,7 @@ static PyObject *nodes(PyObject *module, PyObject *args)
 }
 
 static PyMethodDef methods[] = {
-    {"leaves", leaves, METH_VARARGS, "See sandtrail.store.leaves.frame_leaves."},
+    {"leaves", leaves, METH_VARARGS, "See sandtrail.store.leaves.record_leaves."},
     {"nodes", nodes, METH_VARARGS, "The next level of a tree, see sandtrail.store.merkle."},
     {NULL, NULL, 0, NULL},
 };

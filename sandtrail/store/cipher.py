@@ -7,7 +7,6 @@ that is used once needs no nonce of its own.
 from __future__ import annotations
 
 import os
-from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher
@@ -19,20 +18,14 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from sandtrail.errors import DamagedError
 from sandtrail.store.datakeys import DataKey
+from sandtrail.store.leaves import SALT_SIZE
 
-__all__ = ["DAMAGED", "NONCE_SIZE", "SEGMENT", "Salts", "new_nonce", "salts", "seal", "unseal"]
+__all__ = ["DAMAGED", "NONCE_SIZE", "SEGMENT", "new_nonce", "salts", "seal", "unseal"]
 
 SEGMENT = b"STseg2\n\0"
 DAMAGED = b"STdam2\n\0"
 NONCE_SIZE = 32
 _ONCE = bytes(12)
-
-
-class Salts(Protocol):
-    """A key stream: each call takes the next bytes."""
-
-    def update(self, zeros: bytes, /) -> bytes:
-        """As many bytes as `zeros` has."""
 
 
 def new_nonce() -> bytes:
@@ -44,9 +37,9 @@ def _derive(key: DataKey, nonce: bytes, purpose: str) -> bytes:
     return HKDF(SHA256(), 32, salt=nonce, info=f"sandtrail/v2/{purpose}".encode()).derive(key.key)
 
 
-def salts(key: DataKey, nonce: bytes) -> Salts:
-    """The salts of a blob's leaves, SALT_SIZE bytes for each in their order: feed it with zeros."""
-    return Cipher(AES256(_derive(key, nonce, "salt")), CTR(bytes(16))).encryptor()
+def salts(key: DataKey, nonce: bytes, frames: int) -> bytes:
+    """The salts of a blob's leaves, SALT_SIZE bytes for each in their order: a key stream."""
+    return Cipher(AES256(_derive(key, nonce, "salt")), CTR(bytes(16))).encryptor().update(bytes(SALT_SIZE * frames))
 
 
 def _context(key: DataKey, magic: bytes, nonce: bytes, number: int) -> bytes:

@@ -17,7 +17,7 @@ __all__ = ["Intake", "Taker"]
 class Taker(Protocol):
     """Who takes the records."""
 
-    def take(self, record: Record, data: bytes) -> bool:
+    def take(self, record: Record, data: memoryview) -> bool:
         """Take a record and the bytes that it was parsed from; returns whether there is no room for more."""
 
     def skip(self, spool: str, offset: int, data: bytes) -> None:
@@ -85,7 +85,7 @@ class Intake:
         view = memoryview(data)
         begin = 0
         for end, record in parse_records(data):
-            self._full = self._taker.take(record, bytes(view[begin:end]))
+            self._full = self._taker.take(record, view[begin:end])
             begin = end
             if self._full:
                 break

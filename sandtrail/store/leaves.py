@@ -1,19 +1,17 @@
-"""The Merkle leaf that commits to a frame: hashed for frames that were received together, in C where that was built."""
+"""The Merkle leaf that commits to a frame: one at a time, or those of a run of records, in C where that was built."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from hashlib import sha256
-from struct import Struct, pack
+from struct import Struct
 
 from sandtrail.store import native
+from sandtrail.store.spool import parse_records
 
-__all__ = ["SALT_SIZE", "frame_leaf", "frame_leaves"]
+__all__ = ["SALT_SIZE", "frame_leaf", "record_leaves"]
 
 SALT_SIZE = 32
-_END = 1 << 64
-_FIELDS = Struct("<QQBQQQ")
-_HEADS = {0: Struct("<c0sQQBQQQ"), SALT_SIZE: Struct(f"<c{SALT_SIZE}sQQBQQQ")}
+_HEADS = {width: Struct(f"<c{width}sQQBQQQ") for width in (0, SALT_SIZE)}
 
 
 def frame_leaf(
@@ -25,36 +23,30 @@ def frame_leaf(
     leaf, so none of them can be changed without changing the segment's root; the salt (32 bytes, none in format 1)
     keeps a guessed payload from being confirmed once the data key is gone.
     """
-    return frame_leaves(stream, seq, kind, when, (len(payload),), payload, salt)
+    return sha256(_HEADS[len(salt)].pack(b"\0", salt, stream, seq, kind, *when) + payload).digest()
 
 
-def frame_leaves(
-    stream: int,
-    seq: int,
-    kind: int,
-    when: tuple[int, int, int],
-    lengths: Sequence[int],
-    payloads: bytes | memoryview,
-    salts: bytes = b"",
-) -> bytes:
-    """The leaves of frames that were received together, the first of which is `seq`, in one piece; see `frame_leaf`.
+def record_leaves(records: bytes, salts: bytes = b"") -> bytes:
+    """The leaves of all frames of a run of records, one after the other; `salts`: theirs likewise, or none in format 1.
 
-    `payloads` and `salts` are the frames' own, one after the other. Raises ValueError when they are not as many as
-    `lengths` says, struct.error when a number does not fit its field.
+    Raises ValueError for bytes that are no records, or other frames than there are salts for. Checksums are not looked
+    at: whoever asks has compared them, or a digest over all of it.
     """
-    count = len(lengths)
-    if len(salts) not in (0, SALT_SIZE * count) or sum(lengths) != len(payloads) or seq + count > _END:
-        raise ValueError(f"{len(payloads)} bytes with {len(salts)} of salts are not those of {count} frames from {seq}")
-    fields, sizes = _FIELDS.pack(stream, seq, kind, *when), pack(f"<{count}I", *lengths)
     if native.hashing is not None:
-        return native.hashing.leaves(fields, sizes, payloads, salts)
-    # All that is the same for the frames is out of the loop, and hashing goes apart from asking for the digests.
+        return native.hashing.leaves(records, salts)
     width = SALT_SIZE if salts else 0
-    pack_head, body = _HEADS[width].pack, bytes(payloads)
+    pack = _HEADS[width].pack
     messages = []
-    at = mark = 0
-    for length in lengths:
-        end, past = at + length, mark + width
-        messages.append(pack_head(b"\0", salts[mark:past], stream, seq, kind, *when) + body[at:end])
-        at, mark, seq = end, past, seq + 1
+    end = mark = 0
+    for end, (kind, _, stream, seq, when, lengths, payloads) in parse_records(records, checked=True):  # noqa: B007
+        # The hottest loop of sealing and verifying: what is the same for the frames is out of it, and hashing goes
+        # apart from asking for the digests.
+        body, at = bytes(payloads), 0
+        for number, length in enumerate(lengths, seq):
+            messages.append(
+                pack(b"\0", salts[mark : mark + width], stream, number, kind, *when) + body[at : at + length]
+            )
+            at, mark = at + length, mark + width
+    if end != len(records) or mark != len(salts):
+        raise ValueError(f"{len(records)} bytes are not the records of as many frames as {len(salts)} bytes of salts")
     return b"".join([hashed.digest() for hashed in map(sha256, messages)])

@@ -84,7 +84,7 @@ class Round:
     def __bool__(self) -> bool:
         return bool(self._segments)
 
-    def add(self, key: DataKey, record: Record, data: bytes) -> bool:
+    def add(self, key: DataKey, record: Record, data: memoryview) -> bool:
         """Take a record and the bytes that it was parsed from; returns whether the round is full."""
         segment = self._segments.get(key.id)
         if segment is None:

@@ -211,7 +211,7 @@ class Sealer:
                 self.begin_epoch()
         return busy
 
-    def take(self, record: Record, data: bytes) -> bool:
+    def take(self, record: Record, data: memoryview) -> bool:
         """Put a record into the segment of its data key; returns whether the round is full."""
         self._full = self._round.add(self.owners.key(record), record, data)
         self._last_stamp = list(record.when)

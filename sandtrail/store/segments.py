@@ -12,11 +12,11 @@ from typing import Any
 import zstandard
 
 from sandtrail.errors import DamagedError, NotFoundError, StoreError
-from sandtrail.store.cipher import SEGMENT, Salts, new_nonce, salts, seal, unseal
+from sandtrail.store.cipher import SEGMENT, new_nonce, salts, seal, unseal
 from sandtrail.store.datakeys import DataKey, DataKeys
 from sandtrail.store.frames import Frame, Ref, Stamp
 from sandtrail.store.layout import Layout, listed
-from sandtrail.store.leaves import SALT_SIZE, frame_leaves
+from sandtrail.store.leaves import record_leaves
 from sandtrail.store.merkle import tree_root
 from sandtrail.store.spool import MAX_BODY, Record, parse_records
 
@@ -52,23 +52,17 @@ class SegmentBuilder:
     """Collects records until the segment is full, then seals the blob and says what the manifest must say."""
 
     key: DataKey
-    leaves: bytearray = field(default_factory=bytearray)
     frames: int = 0
     streams: dict[int, _StreamCount] = field(default_factory=dict)
     first: Stamp | None = None
     last: Stamp | None = None
     raw: int = 0
-    _chunks: list[bytes] = field(default_factory=list)
+    _chunks: list[memoryview] = field(default_factory=list)
     _nonce: bytes = field(default_factory=new_nonce)
-    _salts: Salts = field(init=False)
 
-    def __post_init__(self) -> None:
-        self._salts = salts(self.key, self._nonce)
-
-    def add(self, record: Record, data: bytes) -> None:
-        """Take one record and the bytes that it was parsed from."""
+    def add(self, record: Record, data: memoryview) -> None:
+        """Take one record and the bytes that it was parsed from, which must stay as they are."""
         frames, when = len(record.lengths), record.when
-        self.leaves += record_leaves(record, self._salts.update(bytes(SALT_SIZE * frames)))
         self.frames += frames
         count = self.streams.get(record.stream)
         if count is None:
@@ -89,13 +83,15 @@ class SegmentBuilder:
         """The blob, and the manifest's fields about it."""
         if self.first is None or self.last is None:
             raise StoreError("a segment needs at least one frame")
-        packed = zstandard.ZstdCompressor(level=3).compress(b"".join(self._chunks))
+        raw = b"".join(self._chunks)
+        leaves = record_leaves(raw, salts(self.key, self._nonce, self.frames))
+        packed = zstandard.ZstdCompressor(level=3).compress(raw)
         blob = seal(self.key, SEGMENT, self._nonce, number, packed)
         return blob, {
             "segment": number,
             "key": self.key.id,
             "frames": self.frames,
-            "root": tree_root(self.leaves),
+            "root": tree_root(leaves),
             "blob": sha256(blob).digest(),
             "size": len(blob),
             "raw": self.raw,
@@ -108,16 +104,11 @@ class SegmentBuilder:
         }
 
 
-def record_leaves(record: Record, salts: bytes) -> bytes:
-    """The leaves of a record's frames; `salts`: theirs, one after the other, or none in format 1."""
-    kind, _, stream, seq, when, lengths, payloads = record
-    return frame_leaves(stream, seq, kind, when, lengths, payloads, salts)
-
-
 @dataclass(frozen=True, slots=True)
 class Segment:
     """What a blob holds: its records, and in format 2 the nonce that its salts come from."""
 
+    raw: bytes
     records: list[Record]
     key: DataKey | None
     nonce: bytes
@@ -142,18 +133,12 @@ class Segment:
         """The frames' salts, one after the other; none in format 1."""
         if self.key is None:
             return b""
-        return salts(self.key, self.nonce).update(bytes(SALT_SIZE * self.count))
+        return salts(self.key, self.nonce, self.count)
 
-    def leaves(self, drawn: bytes | None = None) -> bytearray:
+    def leaves(self, drawn: bytes | None = None) -> bytes:
         """The leaves of the inner tree in one piece, in the order of the frames; `drawn`: what `salts` has given, where
         it was asked already."""
-        drawn, at = self.salts() if drawn is None else drawn, 0
-        leaves = bytearray()
-        for record in self.records:
-            end = at + SALT_SIZE * len(record.lengths)
-            leaves += record_leaves(record, drawn[at:end])
-            at = end
-        return leaves
+        return record_leaves(self.raw, self.salts() if drawn is None else drawn)
 
 
 def check_blob(home: Path, manifest: dict[str, Any]) -> bytes:
@@ -203,7 +188,7 @@ def open_blob(home: Path, manifest: dict[str, Any], blob: bytes, keys: DataKeys 
         records.append(record)
     if end != len(raw) or len(raw) != manifest["raw"]:
         raise DamagedError(f"segment {number} holds bytes that are no record")
-    return Segment(records, key, nonce)
+    return Segment(raw, records, key, nonce)
 
 
 def read_records(home: Path, manifest: dict[str, Any], keys: DataKeys | None = None) -> list[Record]:

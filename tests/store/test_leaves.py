@@ -1,21 +1,23 @@
-"""The leaf that commits to a frame: against its definition, in Python and in C, with numbers that do not add up too."""
+"""The leaf that commits to a frame: against its definition, in Python and in C, of records that are none too."""
 
 from __future__ import annotations
 
-import struct
 from hashlib import sha256
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sandtrail.store.leaves import frame_leaf, frame_leaves
+from sandtrail.store import native
+from sandtrail.store.leaves import frame_leaf, record_leaves
+from sandtrail.store.spool import encode_record
 
 pytestmark = pytest.mark.usefixtures("each_way_of_hashing")
 
 U64 = st.integers(0, 2**64 - 1)
-WHEN = st.tuples(U64, U64, U64)
-PAYLOADS = st.lists(st.binary(max_size=300), max_size=20)
+PAYLOADS = st.lists(st.binary(max_size=300), min_size=1, max_size=20)
+RECORDS = st.lists(st.tuples(st.integers(0, 255), U64, st.integers(0, 2**64 - 20), st.tuples(U64, U64, U64), PAYLOADS))
+ONE = encode_record(2, 7, 5, (1, 2, 3), [b"one", b"", b"three"])
 
 
 def defined(stream: int, seq: int, kind: int, when: tuple[int, ...], payload: bytes, salt: bytes) -> bytes:
@@ -35,70 +37,82 @@ def test_a_leaf_commits_to_every_field(fields: tuple[int, int, int, int, int, in
     assert other != leaf(*fields)
 
 
-@given(U64, st.integers(0, 2**64 - 21), st.integers(0, 255), WHEN, PAYLOADS, st.booleans())
-@example(2**64 - 1, 2**64 - 2, 255, (2**64 - 1,) * 3, [b"", b"the last that can be"], True)
-@example(0, 0, 0, (0, 0, 0), [bytes(1 << 20)], False)
+@given(RECORDS, st.booleans())
+@example([(255, 2**64 - 1, 2**64 - 2, (2**64 - 1,) * 3, [b"", b"the last that can be"])], True)
+@example([(2, 0, 0, (0, 0, 0), [bytes(1 << 20)])], False)
 def test_leaves_are_those_of_the_format(
-    stream: int, seq: int, kind: int, when: tuple[int, int, int], payloads: list[bytes], salted: bool
+    records: list[tuple[int, int, int, tuple[int, int, int], list[bytes]]], salted: bool
 ) -> None:
-    salts = [sha256(bytes([at])).digest() if salted else b"" for at in range(len(payloads))]
-    joined = memoryview(b"".join(payloads))
-    made = frame_leaves(stream, seq, kind, when, list(map(len, payloads)), joined, b"".join(salts))
-    frames = enumerate(zip(payloads, salts, strict=True), seq)
-    assert made == b"".join(defined(stream, at, kind, when, payload, salt) for at, (payload, salt) in frames)
+    made, salts, leaves = b"", b"", b""
+    for kind, stream, first, when, payloads in records:
+        made += encode_record(kind, stream, first, when, payloads)
+        for seq, payload in enumerate(payloads, first):
+            salt = sha256(len(salts).to_bytes(8)).digest() if salted else b""
+            salts += salt
+            leaves += defined(stream, seq, kind, when, payload, salt)
+    assert record_leaves(made, salts) == leaves
 
 
-def test_of_no_frames_there_are_no_leaves() -> None:
-    assert frame_leaves(1, 2**64 - 1, 2, (3, 4, 5), (), b"") == b""
-
-
-@given(
-    st.integers(-1, 2**64),
-    st.lists(st.integers(-2, 2**33), max_size=6),
-    st.binary(max_size=40),
-    st.binary(max_size=200),
+@pytest.mark.parametrize(
+    ("records", "salts"),
+    [
+        (ONE[:-1], b""),
+        (ONE[:59], b""),
+        (ONE + b"S", b""),
+        (ONE + ONE[:-1], b""),
+        (b"no record " * 10, b""),
+        (ONE, bytes(32)),
+        (ONE, bytes(95)),
+        (ONE, bytes(128)),
+        (b"", bytes(32)),
+    ],
 )
-@example(2**64 - 1, [1, 1], b"ab", b"")
-@example(0, [2**32], b"", b"")
-@example(0, [2, -1], b"a", b"")
-@example(0, [1, 1], b"ab", bytes(32))
-@example(0, [1], b"a", bytes(64))
-@example(0, [], b"", bytes(32))
-@example(0, [], b"a", b"")
-def test_what_does_not_add_up_is_refused(seq: int, lengths: list[int], payloads: bytes, salts: bytes) -> None:
-    fits = all(length >= 0 for length in lengths) and 0 <= seq <= 2**64 - max(1, len(lengths))
-    if fits and sum(lengths) == len(payloads) and len(salts) in (0, 32 * len(lengths)):
-        assert len(frame_leaves(1, seq, 2, (3, 4, 5), lengths, payloads, salts)) == 32 * len(lengths)
-    else:
-        with pytest.raises((ValueError, struct.error)):
-            frame_leaves(1, seq, 2, (3, 4, 5), lengths, payloads, salts)
+def test_what_does_not_add_up_has_no_leaves(records: bytes, salts: bytes) -> None:
+    with pytest.raises(ValueError):
+        record_leaves(records, salts)
 
 
-BYTES = st.binary(max_size=100)
+def refused_or_made(records: bytes, salts: bytes) -> bytes | None:
+    try:
+        return record_leaves(records, salts)
+    except ValueError:
+        return None
+
+
+NUMBERS = st.sampled_from([0, 1, 2, 3, 4, 12, 19, 20, 21, 0x3FFFFFFF, 0x40000000, 0x80000000, 0xFFFFFFFF])
 
 
 @pytest.mark.needs("hashing-in-c")
-@given(st.binary(min_size=41, max_size=41) | BYTES, BYTES, BYTES, st.binary(min_size=32, max_size=64) | BYTES)
-@example(bytes(41), b"\xff" * 8, bytes(40), b"")
-@example(bytes(41), b"\1\0\0\0\xff\xff\xff\xff", bytes(100), bytes(64))
-@example(b"\xff" * 41, bytes(8), b"", bytes(64))
-def test_c_trusts_no_length(fields: bytes, lengths: bytes, payloads: bytes, salts: bytes) -> None:
-    from sandtrail.store import _hashing
-
-    sizes = struct.unpack(f"<{len(lengths) // 4}I", lengths[: len(lengths) // 4 * 4])
-    fits = len(fields) == 41 and len(lengths) % 4 == 0 and sum(sizes) == len(payloads)
-    if fits and len(salts) in (0, 32 * len(sizes)):
-        assert len(_hashing.leaves(fields, lengths, payloads, salts)) == 32 * len(sizes)
-    else:
-        with pytest.raises(ValueError):
-            _hashing.leaves(fields, lengths, payloads, salts)
+@given(
+    st.lists(PAYLOADS, max_size=3),
+    st.lists(st.tuples(st.integers(0, 200), NUMBERS | st.integers(0, 2**32 - 1), st.sampled_from([1, 2, 4]))),
+    st.integers(-4, 4),
+    st.binary(max_size=64) | st.integers(0, 60).map(lambda count: bytes(32 * count)),
+)
+@example([[b"a", b"b"]], [(60, 0xFFFFFFFF, 4), (64, 3, 4)], 0, b"")
+@example([[b"a", b"b"]], [(8, 0x40000000, 4)], 0, b"")
+@example([[b"a", b"b"]], [(24, 0xFFFFFFFF, 4), (28, 0xFFFFFFFF, 4)], 0, b"")
+@example([[b"a"]], [(8, 0, 4), (12, 0, 4)], -4, b"")
+def test_c_and_python_refuse_the_same_and_make_the_same(
+    records: list[list[bytes]], damage: list[tuple[int, int, int]], change: int, salts: bytes
+) -> None:
+    """Whatever is written over a record's lengths and numbers, at whatever place it ends."""
+    data = bytearray().join(encode_record(2, 7, 5, (1, 2, 3), payloads) for payloads in records)
+    for at, number, width in damage:
+        if at + width <= len(data):
+            data[at : at + width] = (number % (1 << 8 * width)).to_bytes(width, "little")
+    hostile = bytes(data[:change] if change < 0 else data + bytes(change))
+    as_it_is = refused_or_made(hostile, salts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "hashing", None)
+        assert refused_or_made(hostile, salts) == as_it_is
 
 
 @pytest.mark.needs("hashing-in-c")
-def test_c_refuses_what_is_no_bytes() -> None:
+def test_c_takes_bytes_and_nothing_else() -> None:
     from sandtrail.store import _hashing
 
-    for wrong in ((), (b"",) * 3, (bytes(41), b"", b"", None), (bytes(41), [1], b"a", b""), (bytes(41), b"", "", b"")):
+    for wrong in ((), (b"",), (b"",) * 3, (ONE, None), (None, b""), (ONE, ""), ([1], b"")):
         with pytest.raises(TypeError):
             _hashing.leaves(*wrong)
     for level in (None, 7, "a" * 64):
@@ -106,3 +120,4 @@ def test_c_refuses_what_is_no_bytes() -> None:
             _hashing.nodes(level)  # type: ignore[arg-type]
     with pytest.raises((BufferError, ValueError)):
         _hashing.nodes(memoryview(bytes(128))[::2])
+    assert _hashing.nodes(b"") == b""
