@@ -6,13 +6,18 @@ put it into `TARGETS`, and give it a line in `SEEDS` from which a fuzzer finds i
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 
+from sandtrail.replay.decode.gateway import Exchanges
+from sandtrail.replay.decode.text import to_json
+from sandtrail.replay.events import Event
 from sandtrail.replay.models import Exchange, ModelCall, decode_exchange
 from sandtrail.replay.models.mcp import decode_mcp
+from sandtrail.replay.turns.exchanges import ExchangeReader
 from sandtrail.replay.turns.mcp_rows import mcp_rows
 
 __all__ = ["SEEDS", "TARGETS", "decoded", "exchange_of"]
@@ -75,9 +80,50 @@ def protocol(method: str, data: bytes) -> None:
         assert len(said.calls) <= 1000
 
 
+def websocket(data: bytes) -> None:
+    """Messages of a WebSocket, between NULs, with a first byte that is odd where the client sent it: told, then read."""
+    decoder, frames = Exchanges(), Memory()
+    events: list[Any] = []
+    opening = ({"t": "request", "method": "GET", "url": "https://h/v1/responses"}, {"t": "response", "status": 101})
+    told = [{"flow": "f", "id": "a", **frame} for frame in opening]
+    for message in data.split(b"\0")[:200]:
+        way, text = ("client" if message[:1] and message[0] & 1 else "server"), base64.b64encode(message[1:]).decode()
+        told.append({"t": "websocket", "flow": "f", "id": "a", "from": way, "kind": "text", "data": text})
+    for number, frame in enumerate(told):
+        frames.held[f"1.{number}"] = payload = json.dumps(frame).encode()
+        events += decoder.feed(f"1.{number}", number, payload)
+        again = Exchanges()
+        again.load(json.loads(json.dumps(decoder.dump())))
+        decoder = again
+    events += decoder.finish()
+    reader = ExchangeReader(frames)
+    for kind, time_ns, thing, result, detail in events:
+        if kind in ("http.request", "http.exchange"):
+            event = Event(ref="1.0", kind=kind, time_ns=time_ns, object=thing, result=result, detail=to_json(detail))
+            call = decode_exchange(reader.read(event))
+            json.dumps(list(_words(call)) if call else None, ensure_ascii=False).encode()
+
+
+class Memory:
+    """Frames that are at hand."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, bytes] = {}
+
+    def frame(self, ref: str) -> bytes:
+        """A frame's payload."""
+        return self.held[ref]
+
+    def between(self, first: str, last: str) -> Iterator[tuple[str, bytes]]:
+        """From the first to the last named."""
+        begin, end = int(first.split(".")[1]), int(last.split(".")[1])
+        return ((f"1.{n}", self.held[f"1.{n}"]) for n in range(begin, end + 1))
+
+
 TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
     "openai_chat": partial(decoded, "https://h/v1/chat/completions"),
     "openai_responses": partial(decoded, "https://h/v1/responses"),
+    "websocket": websocket,
     "any_path": partial(decoded, "https://h/"),
     "mcp_post": partial(protocol, "POST"),
     "mcp_stream": partial(protocol, "GET"),
@@ -101,6 +147,15 @@ SEEDS: Final[Mapping[str, tuple[bytes, ...]]] = {
     "mcp_stream": (
         b'\0\1\0\0event: endpoint\ndata: /m?session_id=1\n\ndata: {"jsonrpc":"2.0","id":1,"error":{"code":-32020,'
         b'"message":"x"}}\n\ndata: {"id":2,"method":"elicitation/create","params":{"message":"x"}}\n\n',
+    ),
+    "websocket": (
+        b'1{"type":"response.create","model":"m","input":"x","stream_id":"a"}\0'
+        b'0{"type":"response.created","stream_id":"a","response":{"id":"r"}}\0'
+        b'1{"type":"response.steer","previous_response_id":"r","input":"y"}\0'
+        b'0{"type":"response.output_text.delta","stream_id":"a","output_index":0,"content_index":0,"delta":"x"}\0'
+        b'0{"type":"response.completed","stream_id":"a","response":{"id":"r","status":"completed"}}\0'
+        b'0{"type":"response.created","response":{"id":"s","previous_response_id":"r"}}\0'
+        b'0{"type":"error","error":{"message":"x"}}',
     ),
     "openai_responses": (
         b'\0\0\0{"model":"m","instructions":"i","previous_response_id":"r","tools":[{"type":"custom","name":"t"}],"input":['
