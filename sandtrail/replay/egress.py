@@ -56,8 +56,8 @@ class Balance:
 
     def take(self, kind: str, source: str, detail: str) -> list[dict[str, Any]]:
         """Take an account of the recorder's (`lifecycle.egress`), or the total of a stream that has ended
-        (`net.total`); returns the details of gaps that it shows."""
-        if kind == "net.total":
+        (`stream.total`); returns the details of gaps that it shows."""
+        if kind == "stream.total":
             self._total(source, detail)
         else:
             self._account(detail)

@@ -97,7 +97,7 @@ class Book:
                 self._count_dropped(session, event)
             elif kind == "lifecycle.runtime":
                 session.witness.told(event)
-            elif kind in ("lifecycle.egress", "net.total"):
+            elif kind in ("lifecycle.egress", "stream.total"):
                 missing = session.witness.balance.take(kind, event[_OBJECT], event[_DETAIL])
                 rows += [_gap(event, _BOOKS_N + n, detail) for n, detail in enumerate(missing)]
             elif kind == "lifecycle.exit" and event[_RESULT] is not None and row["exit_status"] is None:

@@ -21,6 +21,7 @@ from sandtrail.collector.gateway.addresses import why_not
 from sandtrail.collector.gateway.egress import UnknownNameError
 from sandtrail.collector.gateway.rules import canonical
 from sandtrail.collector.gateway.session import Session, UnrecordedError
+from sandtrail.collector.gateway.turned import DNS_PORT
 
 __all__ = ["Names"]
 
@@ -57,7 +58,7 @@ class Names(asyncio.DatagramProtocol):
             task.add_done_callback(self._tasks.discard)
 
     async def _datagram(self, data: bytes, addr: tuple[str, int]) -> None:
-        answer = await self.answer(data, addr)
+        answer = await self.answer(data, addr, "udp")
         if answer is not None and self._transport is not None and not self._transport.is_closing():
             self._transport.sendto(answer, addr)
 
@@ -77,7 +78,7 @@ class Names(asyncio.DatagramProtocol):
             while self._streams <= _STREAMS:
                 async with asyncio.timeout(IDLE_S):
                     data = await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
-                    answer = await self.answer(data, writer.get_extra_info("peername"))
+                    answer = await self.answer(data, writer.get_extra_info("peername"), "tcp")
                     if answer is None:
                         break
                     writer.write(len(answer).to_bytes(2, "big") + answer)
@@ -92,7 +93,7 @@ class Names(asyncio.DatagramProtocol):
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
-    async def answer(self, data: bytes, client: tuple[str, int]) -> bytes | None:
+    async def answer(self, data: bytes, client: tuple[str, int], proto: str) -> bytes | None:
         """The answer to a question; None for what is none, or cannot be recorded."""
         try:
             message = dns.DNSMessage.unpack(data)
@@ -105,7 +106,7 @@ class Names(asyncio.DatagramProtocol):
             return message.fail(response_codes.NOTIMP).packed
         name = canonical(question.name)
         try:
-            found = await self._addresses(name, client)
+            found = await self._addresses(name, {"client": list(client[:2]), "proto": proto})
         except UnknownNameError:
             return message.fail(response_codes.NXDOMAIN).packed
         except OSError:
@@ -119,16 +120,16 @@ class Names(asyncio.DatagramProtocol):
         records = [dns.ResourceRecord(question.name, types.A, classes.IN, TTL_S, socket.inet_aton(ip)) for ip in found]
         return message.succeed(records).packed
 
-    async def _addresses(self, name: str, client: tuple[str, int]) -> list[str] | None:
+    async def _addresses(self, name: str, asker: dict[str, Any]) -> list[str] | None:
         """What the sandbox is told; None where it is refused. Raises OSError where the host's resolver has none."""
         policy, vault = self._session.policy, self._session.vault
         if secret := vault.in_names(name):
             refusal = vault.refusal(secret, name, "host")
-            self._refused(name, client, refusal.message, refusal.reason, **refusal.facts)
+            self._refused(name, asker, refusal.message, refusal.reason, **refusal.facts)
             return None
         decision = policy.rules.judge_host(name)
         if decision.denial:
-            self._refused(name, client, decision.denial, "denied", rules=policy.rules.digest, rule=decision.rule)
+            self._refused(name, asker, decision.denial, "denied", rules=policy.rules.digest, rule=decision.rule)
             return None
         if policy.upstream(name):
             found = [self._here]
@@ -137,12 +138,12 @@ class Names(asyncio.DatagramProtocol):
             all_of_it = list(dict.fromkeys(str(info[4][0]) for info in infos if info[0] == socket.AF_INET))
             found = [ip for ip in all_of_it if not why_not(ip)][:_MOST]
             if all_of_it and not found:
-                self._refused(name, client, f"{all_of_it[0]} is refused: {why_not(all_of_it[0])}", "refused")
+                self._refused(name, asker, f"{all_of_it[0]} is refused: {why_not(all_of_it[0])}", "refused")
                 return None
         for ip in found:
             self._session.told.add(name, ip)
         return found
 
-    def _refused(self, name: str, client: tuple[str, int], message: str, reason: str, **facts: Any) -> None:
-        frame = {"t": "dns", "name": self._session.redactor.name(name), "client": list(client[:2]), "message": message}
-        self._session.write({**frame, "reason": reason, **facts, "at_ns": time.time_ns()})
+    def _refused(self, name: str, asker: dict[str, Any], message: str, reason: str, **facts: Any) -> None:
+        frame = {"t": "dns", "name": self._session.redactor.name(name), **asker, "server": [self._here, DNS_PORT]}
+        self._session.write({**frame, "message": message, "reason": reason, **facts, "at_ns": time.time_ns()})

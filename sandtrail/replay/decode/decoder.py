@@ -13,6 +13,7 @@ from typing import Any, Final
 from sandtrail.replay.decode.gateway import Exchanges
 from sandtrail.replay.decode.gvisor.stream import GvisorStream
 from sandtrail.replay.decode.netfilter import add_flows, conntrack_events, nflog_events
+from sandtrail.replay.decode.otlp import claim_events
 from sandtrail.replay.decode.own import act_event, read_map, stream_event
 from sandtrail.replay.decode.text import as_text, to_json
 from sandtrail.store.frames import Kind
@@ -183,6 +184,8 @@ class Decoder:
             add_flows(state.sums, events)
         elif state.exchanges is not None:
             events = state.exchanges.feed(ref, received_ns, payload)
+        elif state.source == "claims":
+            events = claim_events(payload)
         elif state.source in ("lifecycle", "collector"):
             event, container = act_event(payload, state.source, cbor=state.source == "collector")
             events = [event]
@@ -236,7 +239,7 @@ class Decoder:
             detail = {"cause": cause, "count": None, "before_seq": seq, "stream": state.id, "source": state.source}
             events.append(("gap", 0, cause, None, detail))
         if state.source in ("netfilter", "conntrack"):
-            events.append(("net.total", 0, state.source, None, {**state.sums, "stream": state.id}))
+            events.append(("stream.total", 0, state.source, None, {**state.sums, "stream": state.id}))
         for n, event in enumerate(events):
             rows.append(_row(at, event, received_ns, seq, "", n))
 

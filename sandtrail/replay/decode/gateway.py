@@ -76,7 +76,7 @@ class Exchanges:
         if kind == "close":
             return self._close(flow, frame, at_ns)
         if kind == "dns":
-            return [_refused_name(frame, at_ns), *attempts(frame, at_ns)]
+            return [_refused_name(frame, at_ns), *attempts(frame, flow)]
         if kind == "websocket":
             return self._websocket(flow, frame, ref, received_ns)
         if kind in _PLAIN or (kind == "error" and "id" not in frame):

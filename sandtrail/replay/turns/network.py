@@ -53,7 +53,15 @@ class Connection:
     """What the connect returned to the process."""
     flow_ref: str = ""
     verdict: str = ""
-    """The packet filter's word: `allow`, `reject`, `inbound`, or empty where it saw nothing."""
+    """The packet filter's word: `allow`, `redirect`, `pass`, `reject`, `inbound`, or empty where it saw nothing; the
+    gateway's, `denied`, for a name that it did not look up."""
+    prefix: str = ""
+    """Why the packet filter logged it, in its own word."""
+    sni: str = ""
+    """The name in a TLS handshake that the gateway could not take part in: its client trusts other certificates."""
+    up: int = 0
+    down: int = 0
+    """Bytes that passed the gateway, once it is over."""
     names: list[str] = field(default_factory=list)
     """Names looked up over it."""
     exchanges: int = 0

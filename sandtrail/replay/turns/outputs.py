@@ -215,12 +215,22 @@ def _file_words(group: Group) -> str:
     return f"{_SAYS.get(group.kind, group.kind)} {group.object[:500]}{failed}"
 
 
+_REFUSALS = {"reject": ", refused by the packet filter", "denied": ", which the gateway did not look up"}
+_WHY_REFUSED = {
+    "flow:quic": ", QUIC, refused so that its client falls back to TCP",
+    "flow:limit": ", refused: too many connections were open",
+}
+
+
 def _connection_words(connection: Connection, flags: set[str]) -> str:
     verb = "looked up" if connection.names else "tried to reach" if connection.failed else "connected to"
     what = f"{verb} {', '.join(connection.names)[:500] or connection.peer}"
-    if connection.verdict == "reject":
+    if connection.verdict in _REFUSALS:
         flags.add("refused")
-        what += ", refused by the packet filter"
+        what += _WHY_REFUSED.get(connection.prefix, _REFUSALS[connection.verdict])
+    elif connection.verdict == "redirect":
+        flags.add("gateway")
+        what += ", turned to the gateway"
     elif connection.verdict == "allow" or connection.gateway:
         flags.add("gateway")
         what += ", the gateway"
@@ -229,6 +239,10 @@ def _connection_words(connection: Connection, flags: set[str]) -> str:
         what += ", inside the sandbox"
     elif not connection.flow_ref:
         what += ", no packet of it was seen"
+    if connection.sni:
+        what += f"; TLS for {connection.sni} was not opened, its client trusts other certificates"
+    if (connection.up or connection.down) and not connection.exchanges:
+        what += f"; {connection.up:,} bytes out, {connection.down:,} in"
     return what
 
 

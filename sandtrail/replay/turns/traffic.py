@@ -21,6 +21,8 @@ __all__ = ["Spot", "Traffic", "local_or_probe"]
 STREAM, DATAGRAM, RAW = 1, 2, 3
 _KINDS = {STREAM: "tcp", DATAGRAM: "udp"}
 _INWARD = frozenset({"answer", "inbound"})
+_STRAY = frozenset({"ether", "invalid", "fragment", "spoof", "error"})
+"""Packets that begin no flow."""
 RECENT_NS = 60_000_000_000
 
 Spot = tuple[Turn | None, Bucket, Group]
@@ -124,7 +126,7 @@ class Traffic:
         there = f"{detail.get(far)}:{whole(detail.get('sport' if far == 'src' else 'dport'))}"
         peer = endpoint(str(detail.get("peer") or "")) or endpoint(fact.object) or endpoint(there)
         port = whole(detail.get(near))
-        if peer is None or verdict in ("ether", "invalid"):
+        if peer is None or verdict in _STRAY:
             # Late packets of a connection that is over, or none of any.
             known = self.connections.known(peer, port, proto) if peer is not None else None
             if known is None or not self.join(known, fact):
@@ -150,6 +152,7 @@ class Traffic:
             connection.verdict = connection.verdict or ("inbound" if verdict == "inbound" else "passed")
         elif verdict != "answer":
             connection.verdict = verdict or connection.verdict
+            connection.prefix = str(detail.get("prefix") or connection.prefix)
             if verdict == "allow":
                 self.connections.gateways.add(connection.peer)
 

@@ -12,7 +12,7 @@ from sandtrail.replay.models.mcp import decode_mcp
 from sandtrail.replay.turns.buckets import Bucket, Edge, Group
 from sandtrail.replay.turns.conversation import Threads
 from sandtrail.replay.turns.exchanges import ExchangeReader, Frames
-from sandtrail.replay.turns.facts import details
+from sandtrail.replay.turns.facts import details, whole
 from sandtrail.replay.turns.mcp import Protocol
 from sandtrail.replay.turns.modelturns import Turn
 from sandtrail.replay.turns.network import Connection
@@ -23,9 +23,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Web"]
 
+MAX_MISPLACED = 10_000
 _CARRIED = Edge("it carried this turn's model call", 1.0)
 
 Key = tuple[str, str]
+
+
+def _tell(connection: Connection, fact: Event, detail: dict[str, Any]) -> None:
+    """Keep what the gateway says of a connection as a whole."""
+    if fact.kind == "http.tls" and not detail.get("established"):
+        connection.sni = fact.object or "a name that it did not give"
+    elif fact.kind == "http.close":
+        connection.up, connection.down = whole(detail.get("up_bytes")), whole(detail.get("down_bytes"))
 
 
 @dataclass(slots=True)
@@ -51,6 +60,8 @@ class Web:
         self._held: dict[Key, _Held] = {}
         self._flows: dict[str, Connection] = {}
         self._last: dict[int, Turn] = {}
+        self.misplaced: list[tuple[Event, Connection | None]] = []
+        """Placeholders of secrets that the gateway stopped, and the connections that they came on."""
 
     def take(self, fact: Event, phase: str) -> None:
         """Take one event. An exchange is taken in steps: `ask` and `answer` by their times, `told` where it counts."""
@@ -75,6 +86,9 @@ class Web:
         connection = self._flows.get(flow) or self._of_client(detail.get("client"), fact.time_ns)
         if connection is not None:
             self._flows[flow] = connection
+            _tell(connection, fact, detail)
+        if fact.kind == "http.exfiltration" and len(self.misplaced) < MAX_MISPLACED:
+            self.misplaced.append((fact, connection))
         if connection is None or not self._traffic.join(connection, fact):
             self._traffic.loose(None, fact, ("http", flow))
 
@@ -204,7 +218,7 @@ class Web:
             return
         turn.decided_ns = exchange.first_ns or exchange.end_ns or exchange.request_ns
         self.fold.lineage.decided(turn)
-        if turn.receiver is not None:
-            turn.receiver.receives.append(turn.index)
         if turn.call is not None:
             self.threads.answered(turn.index - 1, turn.call)
+        if turn.receiver is not None:
+            turn.receiver.receives.append(turn.index)
