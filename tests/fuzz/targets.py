@@ -81,7 +81,7 @@ def protocol(method: str, data: bytes) -> None:
 
 
 def websocket(data: bytes) -> None:
-    """Messages of a WebSocket, between NULs, with a first byte that is odd where the client sent it: told, then read."""
+    """Messages of a WebSocket, NUL between them, the first byte odd where the client sent it: told, then read."""
     decoder, frames = Exchanges(), Memory()
     events: list[Any] = []
     opening = ({"t": "request", "method": "GET", "url": "https://h/v1/responses"}, {"t": "response", "status": 101})
