@@ -15,6 +15,8 @@ from sandtrail.errors import StoreError
 __all__ = ["Frames", "Spool", "Stream", "encode"]
 
 _log = structlog.get_logger(__name__)
+# Made once: `json.dumps` makes one for each call that asks for anything but its defaults.
+_compact = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Stream(Protocol):
@@ -80,7 +82,7 @@ class Frames:
 def encode(frame: Mapping[str, Any]) -> bytes:
     """Compact JSON, bytes in base64. Base64 needs no escaping, and a body is long: it is put in as it is."""
     text = {name: value for name, value in frame.items() if not isinstance(value, bytes)}
-    parts = [json.dumps(text, separators=(",", ":")).encode()[:-1]]
+    parts = [_compact(text).encode()[:-1]]
     for name, value in frame.items():
         if isinstance(value, bytes):
             parts += [b',"', name.encode(), b'":"', base64.b64encode(value), b'"']
