@@ -240,6 +240,8 @@ class Turn(Shape):
     outputs_total: int = Field(description="How many rows there are")
     counts: Counts = Field(description="How much of each kind")
     events_total: int = Field(description="Events under this turn")
+    claims: list[ClaimShape] = Field(description="What the agent itself said of this turn; the first 100")
+    claims_total: int = Field(description="How many such claims there are")
 
 
 class Finding(Shape):
@@ -296,6 +298,7 @@ class Timeline(Shape):
     findings: list[Finding] = Field(description="The gravest first")
     gaps: list[Gap] = Field(description="The first 500 gaps")
     gaps_total: int = Field(description="How many gaps there are")
+    claims: UnplacedClaims = Field(description="What the agent said of itself beside no turn, and counts")
 
 
 class Outputs(Shape):

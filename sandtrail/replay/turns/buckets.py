@@ -23,7 +23,8 @@ KEEP_REFS = 8
 class Members:
     """The events of a group: 8 bytes each, so that a session of millions fits into memory.
 
-    Kept as segment << 32 | place << 8 | event of the frame; a segment has at most 2^14 frames.
+    Kept as segment << 32 | place << 12 | event of the frame; a segment has at most 2^14 frames, a frame at most a few
+    thousand events.
     """
 
     __slots__ = ("_packed",)
@@ -34,19 +35,19 @@ class Members:
     def add(self, event: Event) -> None:
         """Add one event."""
         segment, _, place = event.ref.partition(".")
-        self._packed.append((int(segment) << 32 | int(place) << 8 | min(event.n, 255)) & 0xFFFFFFFFFFFFFFFF)
+        self._packed.append((int(segment) << 32 | int(place) << 12 | min(event.n, 0xFFF)) & 0xFFFFFFFFFFFFFFFF)
 
     def __len__(self) -> int:
         return len(self._packed)
 
     def __iter__(self) -> Iterator[tuple[int, int, int]]:
         """(segment, place, event of the frame), in the order of arrival."""
-        return ((packed >> 32, packed >> 8 & 0xFFFFFF, packed & 0xFF) for packed in self._packed)
+        return ((packed >> 32, packed >> 12 & 0xFFFFF, packed & 0xFFF) for packed in self._packed)
 
     def refs(self, most: int = KEEP_REFS) -> list[str]:
         """References of the first of them, each once."""
         first = self._packed[: most * 2]
-        return list(dict.fromkeys(f"{packed >> 32}.{packed >> 8 & 0xFFFFFF}" for packed in first))[:most]
+        return list(dict.fromkeys(f"{packed >> 32}.{packed >> 12 & 0xFFFFF}" for packed in first))[:most]
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from sandtrail.replay.turns.lineage import TOLERANCE_NS, Lineage
 from sandtrail.replay.turns.modelturns import Turn
 from sandtrail.replay.turns.named import credential, ordinary_read, ordinary_write, persistence
 from sandtrail.replay.turns.process import Process, Program
+from sandtrail.replay.turns.telemetry import Telemetry
 from sandtrail.replay.turns.traffic import Traffic
 from sandtrail.replay.turns.web import Web
 
@@ -59,6 +60,7 @@ class Fold:
         self.events = 0
         self.first_ns = 0
         self.last_ns = 0
+        self.telemetry = Telemetry()
         self.traffic = Traffic(self)
         self.web = Web(self, self.traffic, frames)
 
@@ -87,6 +89,9 @@ class Fold:
                 self._gap(fact)
             elif kind.startswith("lifecycle."):
                 self._lifecycle(fact)
+            elif kind.startswith("claim."):
+                self.telemetry.take(fact)
+                self.count(None, fact)
             elif fact.pid:
                 self.count(self.who(fact), fact)
             else:

@@ -5,18 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from sandtrail.replay.models.call import scrub
-from sandtrail.replay.turns.buckets import Bucket
+from sandtrail.replay.turns.buckets import Bucket, Edge
+from sandtrail.replay.turns.exfiltration import exfiltrations
 from sandtrail.replay.turns.findings import Finding, bypasses, hidden, undecided_actions, unexplained
 from sandtrail.replay.turns.fold import Fold
-from sandtrail.replay.turns.modelturns import Turn
 from sandtrail.replay.turns.histories import history_mismatches
+from sandtrail.replay.turns.modelturns import Turn
 from sandtrail.replay.turns.outputs import Row, counts, rows
 from sandtrail.replay.turns.said import false_claims, result_mismatches
+from sandtrail.replay.turns.telemetry import Claim, placed
 
 __all__ = ["MAX_OUTPUTS", "View"]
 
 MAX_OUTPUTS = 500
 """Rows of one turn in one answer; the rest is asked for by itself."""
+MAX_CLAIMS_SHOWN = 100
+NEVER_ASKED = "no recorded decision of the model asked for this tool call"
 MAX_TEXT = 20_000
 MAX_MESSAGES = 200
 _SEVERITY = {"high": 0, "medium": 1, "low": 2}
@@ -28,6 +32,7 @@ class View:
     def __init__(self, fold: Fold) -> None:
         self.fold = fold
         self._rows: dict[int, tuple[object, list[Row]]] = {}
+        self._claims: tuple[object, dict[int | None, list[tuple[Claim, Edge | None]]]] = (None, {})
         self._findings: tuple[object, list[Finding]] = (None, [])
 
     def outputs(self, turn: int | None) -> list[Row]:
@@ -55,15 +60,16 @@ class View:
                 *unexplained(fold),
                 *hidden(fold),
                 *bypasses(fold),
+                *exfiltrations(fold),
                 *false_claims(fold, complete, why),
                 *result_mismatches(fold),
+                *history_mismatches(fold),
             ]
             found.sort(key=lambda f: (_SEVERITY.get(f.severity, 3), -1 if f.turn is None else f.turn))
             self._findings = (state, found)
         return self._findings[1]
 
     def as_dict(self, session: dict[str, Any], complete: bool, why: str, offset: int, limit: int) -> dict[str, Any]:
-                *history_mismatches(fold),
         """The timeline: turns `offset` to `offset + limit`, everything else whole but for the caps."""
         fold = self.fold
         found = self.findings(complete, why)
@@ -76,6 +82,7 @@ class View:
             "findings": [finding.as_dict() for finding in found],
             "gaps": [fold.gap_of(fact) for fact, _ in fold.gaps[:MAX_OUTPUTS]],
             "gaps_total": len(fold.gaps),
+            "claims": self._unplaced(),
         }
 
     def turn(self, turn: Turn) -> dict[str, Any]:
@@ -86,25 +93,18 @@ class View:
             "kind": "model" if turn.exchange is not None else "start",
             "thread": turn.place.thread,
             "note": turn.place.note,
+            "continues": None if turn.place.parent is None else turn.place.parent + 1,
+            "started_by": _started_by(turn),
             "input": _input(turn),
             "decision": _decision(turn),
             "outputs": outputs[:MAX_OUTPUTS],
             "outputs_total": len(outputs),
             "counts": counts(turn.buckets.values()),
             "events_total": turn.events,
+            "claims": [claim.as_dict(edge) for claim, edge in self.claims(turn.index)[:MAX_CLAIMS_SHOWN]],
+            "claims_total": len(self.claims(turn.index)),
         }
-            "continues": None if turn.place.parent is None else turn.place.parent + 1,
-            "started_by": _started_by(turn),
 
-
-def _input(turn: Turn) -> dict[str, Any] | None:
-    exchange, call = turn.exchange, turn.call
-    if exchange is None or call is None:
-        return None
-    new = call.messages[turn.place.new_from :]
-    return {
-        "ref": exchange.request_ref,
-        "time_ns": exchange.request_ns,
     def claims(self, turn: int | None) -> list[tuple[Claim, Edge | None]]:
         """What the agent said of a turn over OTLP, or of none (None)."""
         fold = self.fold
@@ -132,6 +132,15 @@ def _started_by(turn: Turn) -> dict[str, Any] | None:
     named = {"turn": started.call + 1, "thread": started.thread, "tool_call_id": started.tool_call}
     return {**named, "name": started.name, "confidence": started.confidence}
 
+
+def _input(turn: Turn) -> dict[str, Any] | None:
+    exchange, call = turn.exchange, turn.call
+    if exchange is None or call is None:
+        return None
+    new = call.messages[turn.place.new_from :]
+    return {
+        "ref": exchange.request_ref,
+        "time_ns": exchange.request_ns,
         "api": call.api,
         "model": call.model,
         "messages_total": len(call.messages),
