@@ -140,7 +140,7 @@ class _Known:
     """What turns can be named by."""
 
     def __init__(self, turns: Sequence[Turn]) -> None:
-        self._responses: dict[str, int] = {}
+        self._responses: dict[str, list[tuple[int, int]]] = {}
         self._calls: dict[str, list[tuple[int, int]]] = {}
         self._tools: dict[int, set[str]] = {}
         self._times: list[tuple[int, int, int]] = []
@@ -149,7 +149,7 @@ class _Known:
             if call is None or exchange is None:
                 continue
             if call.response_id:
-                self._responses.setdefault(call.response_id, turn.index)
+                self._responses.setdefault(call.response_id, []).append((turn.decided_ns, turn.index))
             for asked in call.tool_calls:
                 if asked.id:
                     self._calls.setdefault(asked.id, []).append((turn.decided_ns, turn.index))
@@ -159,14 +159,14 @@ class _Known:
 
     def named(self, claim: Claim) -> Place | None:
         """The turn that a claim names."""
-        if claim.response in self._responses:
-            return self._responses[claim.response], Edge("it names this answer's response id", 0.95)
+        answered = self._responses.get(claim.response)
+        if answered:
+            # A claim of a call lasts until the answer is there.
+            return _latest(answered, claim.end_ns), Edge("it names this answer's response id", 0.95)
         for ident in sorted(claim.calls):
-            decided = self._calls.get(ident)
-            if decided:
-                # A model may use an id again; what a claim tells of came after its decision.
-                before = [place for place in decided if place[0] <= claim.start_ns + SLACK_NS] or decided[:1]
-                return max(before)[1], Edge("it names a tool call of this decision", 0.95)
+            if decided := self._calls.get(ident):
+                told_ns = claim.start_ns if claim.operation == "execute_tool" else claim.end_ns
+                return _latest(decided, told_ns), Edge("it names a tool call of this decision", 0.95)
         return None
 
     def timed(self, claim: Claim) -> Place | None:
@@ -190,3 +190,9 @@ class _Known:
             if name and name in self._tools.get(index, ()):
                 return index, Edge("by time: the last decision before it asked for a tool of this name", 0.5)
         return None
+
+
+def _latest(decided: list[tuple[int, int]], told_ns: int) -> int:
+    """Of decisions under the same name, which servers do give twice, the last one before what is told of it."""
+    before = [place for place in decided if place[0] <= told_ns + SLACK_NS] or decided[:1]
+    return max(before)[1]
