@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["chat_chunks", "events", "in_pieces", "response", "sse"]
+__all__ = ["called", "chat_chunks", "completion", "events", "in_pieces", "response", "said", "sse"]
 
 Map = dict[str, Any]
 Split = Callable[[str], list[str]]
@@ -137,5 +137,37 @@ def chat_chunks(answer: Map, split: Split) -> Iterator[Map]:
 
 def sse(told: Iterator[Map] | list[Map], *, named: bool = True, done: bool = False) -> bytes:
     """Events as a body of server-sent events; Chat's have no names and end with [DONE]."""
-    out = [f"event: {e['type']}\n" * named + f"data: {json.dumps(e)}\n\n" for e in told]
+    out = [(f"event: {e['type']}\n" if named else "") + f"data: {json.dumps(e)}\n\n" for e in told]
     return "".join([*out, "data: [DONE]\n\n" * done]).encode()
+
+
+def said(text: str, ident: str = "msg_1") -> Map:
+    """An item of a Responses answer: words."""
+    content = [{"type": "output_text", "text": text, "annotations": []}]
+    return {"id": ident, "type": "message", "role": "assistant", "status": "completed", "content": content}
+
+
+def called(name: str, arguments: Map, call_id: str = "call_1") -> Map:
+    """An item of a Responses answer: a call of a function."""
+    return {
+        "id": f"fc_{call_id}", "type": "function_call", "status": "completed", "call_id": call_id, "name": name,
+        "arguments": json.dumps(arguments),
+    }  # fmt: skip
+
+
+def completion(ident: str, model: str, text: str, *calls: tuple[str, Map], finish: str = "") -> Map:
+    """A whole answer of Chat Completions: words, and calls of functions as (name, arguments)."""
+    tools = [
+        {"id": f"call_{n}", "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
+        for n, (name, arguments) in enumerate(calls, start=1)
+    ]
+    message = {"role": "assistant", "content": text, "refusal": None, **({"tool_calls": tools} if tools else {})}
+    choice = {
+        "index": 0,
+        "message": message,
+        "logprobs": None,
+        "finish_reason": finish or ("tool_calls" if tools else "stop"),
+    }
+    usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+    top = {"id": ident, "object": "chat.completion", "created": 1_735_689_600, "model": model}
+    return {**top, "choices": [choice], "usage": usage}

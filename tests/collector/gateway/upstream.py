@@ -36,6 +36,8 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     server: Server
+    asked: Asked
+    raw_requestline: bytes
 
     def read_body(self) -> bytes:
         """The whole request body, of known length or in chunks."""
@@ -75,9 +77,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def _do(self) -> None:
         path = self.path.partition("?")[0]
-        route = self.server.routes.get(path)
+        route = self.server.routes.get(path, self.server.fallback)
         body = self.read_body() if path not in self.server.unread else b""
-        self.server.asked.append(Asked(self.command, self.path, dict(self.headers.items()), body))
+        self.asked = Asked(self.command, self.path, dict(self.headers.items()), body)
+        self.server.asked.append(self.asked)
         if route is None:
             self.answer(b"nothing here", 404)
         else:
@@ -98,6 +101,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, tls: ssl.SSLContext | None = None, address: str = "127.0.0.1", port: int = 0) -> None:
         super().__init__((address, port), Handler)
         self.routes: dict[str, Callable[[Handler], None]] = {}
+        self.fallback: Callable[[Handler], None] | None = None
         self.unread: set[str] = set()
         self.asked: list[Asked] = []
         self.tls = tls
