@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import cbor2
 
 from sandtrail.collector.control import receive, send
+from sandtrail.collector.secrets import Secret, write_handed
 from sandtrail.store.frames import Kind
 from sandtrail.store.spool import parse_records
 
@@ -102,14 +103,21 @@ class Gateway:
         assert answer is not None, f"the {self.NAME} has died: {self.log.read_text()}"
         return answer
 
-    def listen(self, session: str, address: str = "127.0.0.1", **descriptor: Any) -> str:
-        """Hand over a listener; returns the proxy's URL."""
+    def listen(
+        self, session: str, address: str = "127.0.0.1", *, secrets: Sequence[Secret] = (), **descriptor: Any
+    ) -> str:
+        """Hand over a listener, and secrets as `record` does; returns the proxy's URL."""
+        if secrets:
+            descriptor["secrets"] = [{"name": secret.name, "hosts": list(secret.hosts)} for secret in secrets]
         with socket.socket() as listener:
             listener.bind((address, 0))
             listener.listen(128)
             self._since[session] = {path.name: path.stat().st_size for path in self._spools()}
             message = {"op": "listen", "session": session, "descriptor": {"source": self.NAME, **descriptor}}
-            answer = self.ask(message, (listener.fileno(),))
+            handed = (write_handed(secrets),) if secrets else ()
+            answer = self.ask(message, (listener.fileno(), *handed))
+            for fd in handed:
+                os.close(fd)
             assert answer["ok"], answer
             return f"http://{address}:{listener.getsockname()[1]}"
 
