@@ -7,7 +7,6 @@ bytes could reach. As long as it lives the sandboxes' connections live, whatever
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import os
 import resource
@@ -18,6 +17,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,50 +25,24 @@ from sandtrail import __version__
 from sandtrail.collector.children import Child, Children, end, say
 from sandtrail.collector.control import run_folder
 from sandtrail.collector.endpoints import Handshakes, accept, listener
+from sandtrail.collector.held import Held, HeldSockets
 from sandtrail.collector.landing import PLACES, create_landing
 from sandtrail.collector.requests import Handler, Requests, answer
+from sandtrail.collector.services import SERVICES, Services
+from sandtrail.collector.succession import become_the_keeper, wait_for_the_last
 
 __all__ = ["Keeper"]
 
 END_TIMEOUT = 5.0
 CLEANUP_TIMEOUT = 60.0
-# How long to wait for a keeper that is just ending.
-_SUCCESSION = 10.0
 _MAX_DESCRIPTOR = 64 * 1024
 _FILES = 65_536
-_STREAMS = 100
 _TICK = 0.25
-# The processes that serve listening sockets of sandboxes' links, by the word in a request.
-_SERVICES = {"gateway": "sandtrail.collector.gateway", "claims": "sandtrail.collector.claims"}
 # Where the notary's settings can come from; it decides itself whether there is anything to do.
 _NOTARY_SETTINGS = ("SANDTRAIL_WITNESS_POLICY", "SANDTRAIL_TSA_URL")
 _SETTINGS_FILE = Path("/etc/sandtrail/sandtrail.toml")
 
 Message = dict[str, Any]
-
-
-@dataclass(slots=True)
-class _Held:
-    """A socket that the receiver records from, and that we hold for its successor."""
-
-    place: int
-    fd: int
-    session: str
-    descriptor: Message
-    gvisor: bool
-    stream: str = ""
-    # The streams that earlier receivers were to write from this socket.
-    before: list[str] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class _Listening:
-    """Listening sockets of a session that one service serves, and that we hold for its successor."""
-
-    fds: tuple[int, ...]
-    descriptor: Message
-    # Whoever waits for the service to listen.
-    asker: socket.socket | None
 
 
 @dataclass(slots=True)
@@ -79,8 +53,7 @@ class _Session:
     descriptor: Message
     endpoint: socket.socket | None
     path: Path
-    # By service.
-    listening: dict[str, _Listening] = field(default_factory=dict)
+    # Services that were told of the session's end and have not come to theirs.
     unlistening: set[str] = field(default_factory=set)
     closed: list[Message] = field(default_factory=list)
     askers: list[socket.socket] = field(default_factory=list)
@@ -101,7 +74,8 @@ class Keeper:
         self._selector = selectors.DefaultSelector()
         self._children = Children(home, self._selector, self._heard, self._start)
         self._handshakes = Handshakes(self._selector, self._greeted, self._refused)
-        self._held: dict[int, _Held] = {}
+        self._held = HeldSockets(self._children)
+        self._services = Services(self._children)
         self._sessions: dict[str, _Session] = {}
         self._cleanups: dict[str, tuple[subprocess.Popen[bytes], float]] = {}
         self._spool = -1
@@ -109,8 +83,7 @@ class Keeper:
         self._notary = any(map(os.environ.get, _NOTARY_SETTINGS)) or _SETTINGS_FILE.exists()
         folder = self.run_folder / "trace"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = os.open(self.run_folder / "keeper.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._become_the_one()
+        self._lock = become_the_keeper(self.run_folder)
         self._landing = create_landing(self.run_folder)
         for stale in folder.glob("*.sock"):
             stale.unlink()
@@ -126,19 +99,6 @@ class Keeper:
         }
         self._clients = Requests(self.run_folder / "keeper.sock", self._selector, handlers, self._hung_up)
 
-    def _become_the_one(self) -> None:
-        deadline = time.monotonic() + _SUCCESSION
-        while True:
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                # One that still answers stays; one that no longer does is ending, and we are its successor.
-                if (self.run_folder / "keeper.sock").exists() or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
-            else:
-                return
-
     # -- processes -----------------------------------------------------------------------------------------------------
 
     def _start(self, name: str) -> None:
@@ -147,8 +107,7 @@ class Keeper:
             receiver = self._children.start(
                 name, "sandtrail.collector.receiver", "--landing-fd", landing, fds=(self._landing,)
             )
-            for held in self._held.values():
-                self._hand_over(receiver, held)
+            self._held.hand_over(receiver)
         elif name == "sealer":
             self._children.start(name, "sandtrail.store.sealer", "--run", self._run)
         elif name == "notary":
@@ -156,14 +115,8 @@ class Keeper:
                 self._children.start(name, "sandtrail.store.notary")
             else:
                 self._children.forget(name)
-        elif any(name in session.listening for session in self._sessions.values()):
-            service = self._children.start(name, _SERVICES[name])
-            service.waiting.append(lambda _ready: None)
-            for session in self._sessions.values():
-                if name in session.listening:
-                    self._serve(service, session)
         else:
-            self._children.forget(name)
+            self._services.start(name)
 
     def _heard(self, child: Child, message: Message, fds: list[int]) -> None:
         if child.name == "notary" and message.get("op") == "idle":
@@ -179,12 +132,11 @@ class Keeper:
                 self._start("sealer")
                 self._start("notary")
         elif message.get("op") == "closed":
-            held = self._held.pop(int(message["id"]), None)
+            held = self._held.closed(int(message["id"]))
             if held is not None:
-                os.close(held.fd)
                 self._closed(held, message)
 
-    def _closed(self, held: _Held, message: Message) -> None:
+    def _closed(self, held: Held, message: Message) -> None:
         session = self._sessions.get(held.session)
         if session is not None:
             facts = {key: message.get(key) for key in ("stream", "frames", "dropped", "reason")}
@@ -210,36 +162,13 @@ class Keeper:
     def _greeted(self, connection: socket.socket, name: str, facts: Message) -> None:
         session = self._sessions.get(name)
         known = session.descriptor if session else {}
-        self._hold(connection.detach(), name, {"source": "gvisor", **known, **facts}, gvisor=True)
+        self._held.add(connection.detach(), name, {"source": "gvisor", **known, **facts}, gvisor=True)
 
     def _refused(self, note: Message) -> None:
         self._note(note)
         session = self._sessions.get(note["session"])
         if session is not None:
             self._try_end(session)
-
-    def _hold(self, fd: int, session: str, descriptor: Message, *, gvisor: bool) -> None:
-        place = next(place for place in range(PLACES) if place not in self._held)
-        held = self._held[place] = _Held(place, fd, session, descriptor, gvisor)
-        with socket.socket(fileno=os.dup(fd)) as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)  # see Landing.receive
-        receiver = self._children.get("receiver")
-        # One that is just being started again gets everything that we hold.
-        if receiver is not None:
-            self._hand_over(receiver, held)
-
-    def _hand_over(self, receiver: Child, held: _Held) -> None:
-        # Which of the streams before it was opened last, the receiver knows.
-        if held.stream:
-            held.before.append(held.stream)
-        held.stream = os.urandom(8).hex()
-        facts = {"id": held.place, "stream": held.stream, "before": held.before[-_STREAMS:], "gvisor": held.gvisor}
-        receiver.tell({"op": "take", "descriptor": held.descriptor, **facts}, (held.fd,))
-
-    def _drop(self, held: _Held, reason: str) -> None:
-        receiver = self._children.get("receiver")
-        if receiver is not None:
-            receiver.tell({"op": "drop", "id": held.place, "reason": reason})
 
     def _note(self, note: Message) -> None:
         say(str(note))
@@ -271,7 +200,7 @@ class Keeper:
             "sessions": list(self._sessions),
             "streams": [
                 {"session": held.session, "source": held.descriptor.get("source"), "stream": held.stream}
-                for held in self._held.values()
+                for held in self._held
             ],
         }
 
@@ -297,35 +226,19 @@ class Keeper:
         with socket.socket(fileno=os.dup(fds[0])) as sock:
             if sock.family not in (socket.AF_UNIX, socket.AF_NETLINK) or sock.type == socket.SOCK_STREAM:
                 raise ValueError("only message sockets of AF_UNIX or AF_NETLINK can be adopted")
-        self._hold(fds.pop(0), session.name, descriptor, gvisor=False)
+        self._held.add(fds.pop(0), session.name, descriptor, gvisor=False)
         return {"ok": True}
 
     def _op_listen(self, connection: socket.socket, message: Message, fds: list[int]) -> None:
         session = self._session(message)
         name = message.get("service", "gateway")
-        if not isinstance(name, str) or name not in _SERVICES:
+        if not isinstance(name, str) or name not in SERVICES:
             raise ValueError(f"there is no service {name!r:.100}")
         descriptor = {**_descriptor(message), "session": session.name, "sandbox": session.sandbox}
-        if not fds or session.deadline or name in session.listening:
+        if not fds or session.deadline or self._services.serves(name, session.name):
             raise ValueError("listen needs a socket, and a session that is not ending and is not served yet")
-        session.listening[name] = _Listening(tuple(fds), descriptor, connection)
+        self._services.listen(name, session.name, tuple(fds), descriptor, connection)
         fds.clear()
-        service = self._children.get(name)
-        if service is None:
-            self._start(name)
-        else:
-            self._serve(service, session)
-
-    def _serve(self, service: Child, session: _Session) -> None:
-        listening = session.listening[service.name]
-        message = {"op": "listen", "session": session.name, "descriptor": listening.descriptor}
-        service.ask(message, lambda said: self._served(listening, said), listening.fds)
-
-    def _served(self, listening: _Listening, said: Message) -> None:
-        """Tell whoever asked for the service; after a restart of its process nobody waits for this."""
-        if listening.asker is not None:
-            answer(listening.asker, said)
-            listening.asker = None
 
     # -- the end of a session ------------------------------------------------------------------------------------------
 
@@ -356,33 +269,24 @@ class Keeper:
             session.endpoint.close()
             session.endpoint = None
             session.path.unlink(missing_ok=True)
-        for name in list(session.listening):
-            self._unlisten(session, name)
-        for held in self._of(session):
+        self._services.close(session.name, session.unlistening, partial(self._unlistened, session))
+        for held in self._held.of(session.name):
             if not held.gvisor:
-                self._drop(held, "session ended")
+                self._held.drop(held, "session ended")
         self._try_end(session)
 
-    def _of(self, session: _Session) -> list[_Held]:
-        return [held for held in self._held.values() if held.session == session.name]
-
-    def _unlisten(self, session: _Session, name: str) -> None:
-        for fd in session.listening.pop(name).fds:
-            os.close(fd)
-        service = self._children.get(name)
-        if service is not None:
-            session.unlistening.add(name)
-            message = {"op": "unlisten", "session": session.name}
-            service.ask(message, lambda said: self._unlistened(session, name, said))
-
     def _unlistened(self, session: _Session, name: str, said: Message) -> None:
-        session.unlistening.discard(name)
         session.closed.append({"source": name, **{key: said.get(key) for key in ("stream", "frames", "error")}})
         self._try_end(session)
 
     def _try_end(self, session: _Session) -> None:
         """Answer `end` once nothing of the session is open any more."""
-        if not session.deadline or session.unlistening or self._of(session) or self._handshakes.waiting(session.name):
+        if (
+            not session.deadline
+            or session.unlistening
+            or self._held.of(session.name)
+            or self._handshakes.waiting(session.name)
+        ):
             return
         if self._sessions.pop(session.name, None) is not None:
             for asker in session.askers:
@@ -408,12 +312,7 @@ class Keeper:
             self._handshakes.expire()
             self._expire()
             now = time.monotonic()
-            if (
-                self._sessions
-                or self._cleanups
-                or len(self._clients)
-                or any(held.gvisor for held in self._held.values())
-            ):
+            if self._sessions or self._cleanups or len(self._clients) or any(held.gvisor for held in self._held):
                 self._needed_at = now
             elif self._linger is not None and now - self._needed_at > self._linger:
                 break
@@ -434,16 +333,15 @@ class Keeper:
             if session.deadline and now > session.deadline:
                 session.deadline = now + END_TIMEOUT
                 session.unlistening.clear()
-                for held in self._of(session):
-                    self._drop(held, "still open when its session ended")
+                for held in self._held.of(session.name):
+                    self._held.drop(held, "still open when its session ended")
                 self._try_end(session)
 
     def _shutdown(self) -> None:
         """End the writers first and the sealer last, so that everything that was received is signed."""
         for path in ("keeper.sock", "trace.sock"):
             (self.run_folder / path).unlink(missing_ok=True)
-        for name in _SERVICES:
-            end(self._children.get(name), 20)
+        self._services.end(20)
         if self._held and self._children.get("receiver") is None:
             self._start("receiver")  # it has just died, and the sockets may still hold something
         receiver = self._children.get("receiver")
@@ -463,20 +361,6 @@ def _descriptor(message: Message) -> Message:
     return descriptor
 
 
-def _wait_for_the_last(folder: Path, seconds: float) -> None:
-    """Return once no keeper holds the lock: one that a recording started stays for a while after its last session."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    deadline = time.monotonic() + seconds
-    with (folder / "keeper.lock").open("a") as lock:
-        while time.monotonic() < deadline:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                time.sleep(0.1)
-            else:
-                return
-
-
 def main() -> int:
     """The keeper as a process."""
     parser = argparse.ArgumentParser(prog="sandtrail-keeper")
@@ -490,7 +374,7 @@ def main() -> int:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _FILES if most == resource.RLIM_INFINITY else min(most, _FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
-    _wait_for_the_last(run_folder(options.home), options.wait)
+    wait_for_the_last(run_folder(options.home), options.wait)
     try:
         keeper = Keeper(options.home, options.linger)
     except BlockingIOError:
