@@ -17,6 +17,7 @@ __all__ = ["events_csv", "render"]
 
 MAX_ROWS = 120
 """Rows of one turn that are printed; all of them are in the data."""
+MAX_CLAIMS = 20
 _COLOURS = {"high": "bold white on red", "medium": "bold black on yellow", "low": "bold cyan"}
 _QUIET = frozenset({"decided", "folded", "gateway", "local", "transport"})
 _STYLES = {"net": "blue", "http": "magenta", "mcp": "magenta", "file": "green"}
@@ -53,6 +54,11 @@ def _lines(timeline: Mapping[str, Any], width: int, begin: int) -> Iterable[Text
         yield Text()
         yield Text(_rule("not explained by any decision", width), "bold yellow")
         yield from _rows(timeline["unexplained"], timeline.get("unexplained_total"), judged, width, begin)
+    claims = timeline.get("claims") or {}
+    if claims.get("unplaced"):
+        yield Text()
+        yield Text(_rule("claimed by the agent, beside no turn", width), "dim")
+        yield from _claims(claims["unplaced"], claims["unplaced_total"], width)
     if timeline["gaps"]:
         yield Text()
         yield Text(_rule("gaps in the record", width), "bold yellow")
@@ -140,6 +146,17 @@ def _turn(turn: Mapping[str, Any], judged: Mapping[str, str], width: int, begin:
     total = f"{counts['process']} processes, {counts['file']} file changes, {counts['net']} connections"
     yield Text(f"  did: {total}, {turn['events_total']:,} events", "dim")
     yield from _rows(turn["outputs"], turn.get("outputs_total"), judged, width, begin)
+    yield from _claims(turn.get("claims", []), turn.get("claims_total", 0), width)
+
+
+def _claims(claims: list[Mapping[str, Any]], total: int, width: int) -> Iterable[Text]:
+    """The agent's own words, after what was seen and told apart from it."""
+    for claim in claims[:MAX_CLAIMS]:
+        edge = claim["edge"]
+        why = f"  ~{edge['confidence']:.1f}" if edge else f"  {claim['note']}" if claim["note"] else ""
+        yield _line(f"  claims: {visible(claim['title'])}{visible(why)}", claim["ref"], width, "italic dim")
+    if total > MAX_CLAIMS:
+        yield Text(f"  … {total - MAX_CLAIMS:,} more claims of the agent's: see the page, or --json", "dim")
 
 
 def _said(who: str, text: str, ref: str, width: int, style: str, most: int) -> Iterable[Text]:

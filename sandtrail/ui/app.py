@@ -23,6 +23,7 @@ from sandtrail.ui.views import evidence as evidence_view
 from sandtrail.ui.views import log as log_view
 from sandtrail.ui.views import session as session_view
 from sandtrail.ui.views import sessions as sessions_view
+from sandtrail.ui.views.claims import unplaced_block
 from sandtrail.ui.views.findings import findings_panel
 from sandtrail.ui.views.lines import Scene
 from sandtrail.ui.views.removals import gone_panel, removals_panel
@@ -194,6 +195,8 @@ def draw_timeline(session: Session, timeline: Timeline, address: Address) -> Non
     show(turner(number, cut, address))
     if odd and (number == len(cut) - 1 or want):
         show(unexplained_block(odd, scene))
+    if "claims" in timeline and number == len(cut) - 1 and not want and not address.whole:
+        show(unplaced_block(timeline["claims"], scene))
 
 
 def narrowed(kept: int, total: int, address: Address) -> Child:

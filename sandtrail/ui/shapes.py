@@ -11,6 +11,8 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 __all__ = [
     "Check",
+    "Claim",
+    "Claims",
     "Completeness",
     "Decision",
     "Evidence",
@@ -139,6 +141,30 @@ class Output(TypedDict):
     refs: list[str]
 
 
+class Claim(TypedDict):
+    """What the agent said of itself: `told` is its own word, `edge` why it stands beside a turn."""
+
+    ref: str
+    n: int
+    kind: str
+    received_ns: int
+    title: str
+    operation: str
+    told: dict[str, Any]
+    edge: Edge | None
+    note: str | None
+
+
+class Claims(TypedDict):
+    """Claims beside no turn, and counts of all."""
+
+    unplaced: list[Claim]
+    unplaced_total: int
+    total: int
+    others: int
+    left_out: int
+
+
 class Turn(TypedDict):
     """Input, decision, and what then happened. The turn of kind "start" is what ran before the first model call."""
 
@@ -150,6 +176,8 @@ class Turn(TypedDict):
     counts: dict[str, int]
     events_total: int
     outputs_total: NotRequired[int]
+    claims: NotRequired[list[Claim]]
+    claims_total: NotRequired[int]
     thread: NotRequired[int | str | None]
     note: NotRequired[str | None]
 
@@ -190,6 +218,7 @@ class Timeline(TypedDict):
     turns_total: NotRequired[int]
     unexplained_total: NotRequired[int]
     gaps_total: NotRequired[int]
+    claims: NotRequired[Claims]
 
 
 class Check(TypedDict):

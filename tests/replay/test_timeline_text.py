@@ -32,6 +32,9 @@ def story(evil: str = "x") -> dict[str, Any]:
     r.lookup(inner, f"{evil}.test")
     r.connect(inner, "203.0.113.7", 443)
     r.request(inner, "GET", f"https://x.test/{evil}")
+    for operation in ("chat", "execute_tool"):
+        told = {"operation": operation, "response_id": "x" if operation == "chat" else evil, "tool": {"name": evil}}
+        r.add("claim.span", source="claims", object=f"{operation} {evil}", detail=told)
     r.add("gap", 0, object=evil, detail={"cause": evil, "count": None})
     r._starts[77] = r.now
     r.exec(77, "nowhere", evil)

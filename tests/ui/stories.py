@@ -44,6 +44,19 @@ def output(n: int, kind: str, what: str, at: float, **more: Any) -> dict[str, An
     }
 
 
+def claim(n: int, text: str, **more: Any) -> dict[str, Any]:
+    """What an agent said of itself, each part of it this text."""
+    told = {
+        "tool": {"name": text, "arguments": text, "result": text},
+        "output": [{"role": text, "text": text, "tool_calls": [{"id": text, "name": text, "arguments": text}]}],
+        "error": text,
+        "usage": {text: 1},
+        "start_ns": START,
+    }
+    head = {"ref": f"12.{n}", "n": 1, "kind": "claim.span", "received_ns": START, "title": text, "operation": "chat"}
+    return {**head, "told": told, "edge": None, "note": None, **more}
+
+
 def turn(index: int, commands: list[str], outputs: list[dict[str, Any]], at: float, **more: Any) -> dict[str, Any]:
     counts = {
         name: sum(o["count"] for o in outputs if o["kind"].startswith(name)) for name in ("process", "file", "net")
@@ -308,6 +321,8 @@ def hostile() -> dict[str, Any]:
         "explanation": HOSTILE[3],
         "refs": ["12.200"],
     }
+    claims = [claim(400 + n, text, edge={"reason": text, "confidence": 0.5}) for n, text in enumerate(HOSTILE)]
+    only |= {"claims": claims, "claims_total": len(claims)}
     gap = {"ref": "12.1", "cause": HOSTILE[0], "count": None, "from_ns": START, "to_ns": None, "stream": None}
     return {
         "session": session(
@@ -324,6 +339,13 @@ def hostile() -> dict[str, Any]:
         "unexplained": lines[:2],
         "findings": [finding],
         "gaps": [gap],
+        "claims": {
+            "unplaced": [claim(500, HOSTILE[1], note=HOSTILE[2])],
+            "unplaced_total": 1,
+            "total": 11,
+            "others": 2,
+            "left_out": 0,
+        },
     }
 
 

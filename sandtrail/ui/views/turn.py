@@ -10,6 +10,7 @@ from sandtrail.ui.choose import began, grave, shorten
 from sandtrail.ui.markup import Child, Markup, block, disclosure, join, link, tag
 from sandtrail.ui.shapes import Decision, Gap, Input, Message, Output, ToolCall, Turn
 from sandtrail.ui.text import as_text, json_lines, plain
+from sandtrail.ui.views.claims import claims_part
 from sandtrail.ui.views.lines import Scene, gap_line, lines, verdicts
 
 __all__ = ["gist", "turn_block", "unexplained_block"]
@@ -40,7 +41,9 @@ def turn_block(turn: Turn, scene: Scene, gaps: Sequence[Gap] = ()) -> Markup:
         spoken = tag("div", _input(turn["input"], scene), _decision(turn["decision"], scene), cls="spoken")
     happened = _happened(turn["outputs"], scene, turn["index"], gaps)
     mark = "turn flagged" if any(map(grave, findings)) else "turn odd" if findings or gaps else "turn"
-    return tag("section", head, spoken, happened, cls=mark, id=f"turn-{turn['index']}")
+    claims = turn.get("claims", [])
+    claimed = claims_part(claims, turn.get("claims_total", len(claims)), scene)
+    return tag("section", head, spoken, happened, claimed, cls=mark, id=f"turn-{turn['index']}")
 
 
 def unexplained_block(outputs: Sequence[Output], scene: Scene) -> Markup:
