@@ -9,7 +9,6 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,17 +17,6 @@ from sandtrail.collector.network import namespaces, wire
 from sandtrail.errors import EnvironmentRefusedError
 
 pytestmark = pytest.mark.needs("root", "ip", "nft")
-
-
-@pytest.fixture
-def link() -> Iterator[wire.Wire]:
-    session = f"test{os.getpid()}"
-    try:
-        made = wire.Wire.create(session)
-        yield made
-        made.close()
-    finally:
-        wire.remove(session)
 
 
 def session_of(link: wire.Wire) -> str:
