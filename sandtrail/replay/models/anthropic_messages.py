@@ -99,6 +99,8 @@ def _read_whole(call: ModelCall, response: bytes) -> None:
             call.extra["request_id"] = message["request_id"]
     elif "content" in message or message.get("type") == "message":
         _read_message(call, message)
+    elif isinstance(message.get("message"), str):  # an error as Bedrock and gateways write it
+        call.error = error_text(message)
     elif message:
         call.problem("the answer is no message")
         call.extra["answer"] = message

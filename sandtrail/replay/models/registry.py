@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from sandtrail.replay.models import anthropic_messages, gemini, openai_chat, openai_responses
+from sandtrail.replay.models import anthropic_messages, bedrock, gemini, openai_chat, openai_responses
 from sandtrail.replay.models.body import Headers, decode_body, load_json
 from sandtrail.replay.models.call import ModelCall
 from sandtrail.replay.models.exchange import WEBSOCKET, Exchange
@@ -23,7 +23,9 @@ class Decoder(Protocol):
         """Read the call; never raises."""
 
 
+# The first that matches reads the call: those that go by the path alone come before those that also know shapes.
 DECODERS: tuple[Decoder, ...] = (
+    bedrock,
     anthropic_messages,
     gemini,
     openai_chat,
