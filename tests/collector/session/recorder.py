@@ -20,11 +20,14 @@ from tests import parts
 RECORD = """
 import json, sys
 from pathlib import Path
+from sandtrail.collector.session.boundary import Boundary
 from sandtrail.collector.session.options import RecordOptions, parse_mount
 from sandtrail.collector.session.record import record
 options = json.loads(sys.argv[1])
 if "rootfs" in options:
     options["rootfs"] = Path(options["rootfs"])
+if "upstream" in options:
+    options["boundary"] = Boundary(upstream=options.pop("upstream"))
 options["mounts"] = tuple(map(parse_mount, options.get("mounts", ())))
 result = record(RecordOptions(Path(options.pop("home")), tuple(options.pop("command")), **options))
 sys.exit(result.exit_status)
