@@ -22,6 +22,8 @@ from sandtrail.replay.turns.mcp_rows import mcp_rows
 
 __all__ = ["SEEDS", "TARGETS", "decoded", "exchange_of"]
 
+from tests.boundary.scripted import bedrock
+from tests.fuzz.seeds import VENDORS
 _CODINGS = ("", "gzip", "br", "zstd", "deflate", "identity, gzip", "gzip, gzip", "x-unknown")
 _MEDIA = ("application/json", "text/event-stream", "", "text/html", "application/vnd.amazon.eventstream")
 
@@ -68,9 +70,29 @@ def _words(call: ModelCall) -> Iterator[Any]:
         yield from ((tool.id, tool.name, tool.arguments) for tool in choice.tool_calls)
 
 
+        yield from ((result.text, result.tool_call_id, result.is_error) for result in choice.results)
 def protocol(method: str, data: bytes) -> None:
     """Decode an exchange of the Model Context Protocol, and write its rows."""
     exchange = exchange_of(data, "https://h/mcp?session_id=s", method)
+def framed(url: str, data: bytes) -> None:
+    """Decode a binary event stream: after the request, NUL before each event; its first byte tells the kind.
+
+    The payload of a chunk is what an invoked model sent; of other kinds it is the event.
+    """
+    head, *events = data.split(b"\0")
+    body = b""
+    for event in events[:100]:
+        kind, payload = _KINDS[event[0] % len(_KINDS) if event else 0], event[1:]
+        if kind == "chunk":
+            payload = json.dumps({"bytes": base64.b64encode(payload).decode()}).encode()
+        way = ":exception-type" if kind == "exception" else ":event-type"
+        body += bedrock.message({way: kind, ":message-type": "exception" if kind == "exception" else "event"}, payload)
+    decoded(url, b"\0\4\0" + head + b"\0" + body)
+
+
+_KINDS = ("messageStart", "contentBlockStart", "contentBlockDelta", "messageStop", "metadata", "chunk", "exception")
+
+
     exchange.request_headers = [("Mcp-Method", "tools/call"), ("Mcp-Name", "f"), ("Mcp-Param-A", "1")]
     said = decode_mcp(exchange)
     if said is not None:
@@ -137,6 +159,13 @@ SEEDS: Final[Mapping[str, tuple[bytes, ...]]] = {
         b'\0\1\0{"messages":[]}\0data: {"choices":[{"index":0,"delta":{"content":"x","tool_calls":[{"index":0,'
         b'"function":{"arguments":"{"}}]}}]}\n\ndata: [DONE]\n\n',
     ),
+    "anthropic_messages": partial(decoded, "https://h/v1/messages"),
+    "anthropic_vertex": partial(decoded, "https://h/v1/publishers/anthropic/models/m:streamRawPredict"),
+    "gemini": partial(decoded, "https://h/v1beta/models/m:streamGenerateContent"),
+    "bedrock_converse": partial(decoded, "https://h/model/m/converse-stream"),
+    "bedrock_invoke": partial(decoded, "https://h/model/m/invoke-with-response-stream"),
+    "bedrock_converse_events": partial(framed, "https://h/model/m/converse-stream"),
+    "bedrock_invoke_chunks": partial(framed, "https://h/model/m/invoke-with-response-stream"),
     "mcp_post": (
         b'\0\0\0{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"f","arguments":{"a":1},"_meta":'
         b'{"progressToken":1}}}\0{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"x"}],"isError":true,'
@@ -173,6 +202,11 @@ SEEDS: Final[Mapping[str, tuple[bytes, ...]]] = {
         b'data: {"type":"response.shell_call_command.delta","output_index":2,"command_index":0,"delta":"x"}\n\n'
         b'data: {"type":"response.completed","response":{"status":"completed","output":[]}}\n\n',
     ),
-    "any_path": (b'\0\0\0{"messages":[]}\0{"object":"chat.completion","choices":[]}',),
+    **VENDORS,
+    "any_path": (
+        b'\0\0\0{"messages":[]}\0{"type":"message","stop_reason":"x"}',
+        b'\0\0\0{"contents":[]}\0{"candidates":[]}',
+        b'\0\0\0{"messages":[]}\0{"object":"chat.completion","choices":[]}',
+    ),
 }
 """Where to begin: inputs of the shape that a target reads."""
