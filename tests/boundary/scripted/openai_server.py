@@ -65,7 +65,10 @@ class ScriptedOpenAI:
 
     def _next(self, over: str, asked: bytes) -> Exchanged:
         with self._turn:
-            self.exchanged.append(Exchanged(over, asked, next(self._answers, OVER)))
+            answer = next(self._answers, OVER)
+            if answer.get("object") == "response":
+                answer = {**answer, "previous_response_id": json.loads(asked).get("previous_response_id")}
+            self.exchanged.append(Exchanged(over, asked, answer))
             return self.exchanged[-1]
 
     def _chat(self, handler: Handler) -> None:

@@ -6,12 +6,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from openai import omit
-from openai._models import construct_type
-from openai.lib.streaming.responses._responses import ResponseStreamState
-from openai.types.responses import Response, ResponseStreamEvent
 
 from sandtrail.replay.models import Exchange, ModelCall, decode_exchange
+from tests.boundary.openai_oracle import as_response, compare_response, final_response
 from tests.boundary.scripted.openai import events, in_pieces, response, sse
 
 URL = "https://model.test/v1/responses"
@@ -494,51 +491,6 @@ def splits(draw: st.DrawFn) -> Any:
     return split
 
 
-def theirs(told: list[dict[str, Any]]) -> Response:
-    """What the vendor's own state makes of the events: the parsed answer, or what the last event says."""
-    state: ResponseStreamState[Any] = ResponseStreamState(input_tools=omit, text_format=omit)
-    for raw in told:
-        event: Any = construct_type(type_=ResponseStreamEvent, value=raw)
-        state.handle_event(event)
-    found: Any = state._completed_response or event.response
-    assert isinstance(found, Response)
-    return found
-
-
-def compare(call: ModelCall, expected: Response) -> None:
-    """Every field of the table of wire formats, and every item."""
-    assert call.response_id == expected.id
-    assert call.response_model == expected.model
-    assert call.conversation == (expected.conversation.id if expected.conversation else "")
-    assert call.previous == (expected.previous_response_id or "")
-    assert call.usage == (expected.usage.to_dict() if expected.usage else None)
-    assert call.error == (expected.error.message if expected.error else None)
-    items = [item.to_dict() for item in expected.output]
-    assert _bare(call.choices[0].message["items"]) == _bare(items)
-    said = [item for item in expected.output if item.type == "message"]
-    joined = ["".join(p.text for p in item.content if p.type == "output_text") for item in said]
-    assert call.text == "\n".join(filter(None, joined))
-    assert call.text.replace("\n", "") == expected.output_text.replace("\n", "")
-    refusals = ["".join(p.refusal for p in item.content if p.type == "refusal") for item in said]
-    assert (call.refusal or "") == "\n".join(filter(None, refusals))
-    thoughts = [p.text for item in expected.output if item.type == "reasoning" for p in item.summary]
-    assert call.reasoning == "\n".join(filter(None, thoughts))
-    functions = [(t.call_id, t.name, t.arguments) for t in expected.output if t.type == "function_call"]
-    ours = {t.id: t for t in call.tool_calls}
-    assert [(i, ours[i].name, ours[i].arguments) for i, *_ in functions] == functions
-    customs = [(t.call_id, t.name, t.input) for t in expected.output if t.type == "custom_tool_call"]
-    assert [(i, ours[i].name, ours[i].arguments) for i, *_ in customs] == customs
-    assert len(call.tool_calls) == sum(item.type.endswith("_call") for item in expected.output)
-    reason = expected.incomplete_details.reason if expected.incomplete_details else None
-    assert call.finish_reason == (reason or expected.status)
-
-
-def _bare(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _bare(v) for k, v in value.items() if v is not None and k not in ("parsed", "parsed_arguments")}
-    return [_bare(v) for v in value] if isinstance(value, list) else value
-
-
 @settings(max_examples=150, deadline=None)
 @given(answers(), splits(), st.booleans())
 def test_agrees_with_the_vendors_accumulator_on_every_field(answer: dict[str, Any], split: Any, named: bool) -> None:
@@ -546,9 +498,8 @@ def test_agrees_with_the_vendors_accumulator_on_every_field(answer: dict[str, An
     call = read(sse(told, named=named))
     assert call.problems == []
     assert not call.cut
-    compare(call, theirs(told))
-    whole: Any = construct_type(type_=Response, value=answer)
-    compare(read(answer), whole)
+    compare_response(call, final_response(told))
+    compare_response(read(answer), as_response(answer))
 
 
 @settings(max_examples=80, deadline=None)
