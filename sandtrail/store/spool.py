@@ -69,10 +69,12 @@ def encode_record(
     *,
     urgent: bool = False,
 ) -> bytes:
-    """The bytes of a record."""
-    lengths = [len(payload) for payload in payloads]
-    body = b"".join([pack(f"<{len(lengths)}I", *lengths), *payloads])
-    head = _HEAD.pack(MAGIC, kind, URGENT if urgent else 0, 0, len(lengths), len(body), stream, seq, *when)
+    """The bytes of a record. Raises UsageError when the payloads are more than MAX_PAYLOAD together."""
+    joined = b"".join(payloads)
+    if len(joined) > MAX_PAYLOAD:
+        raise UsageError(f"a record holds at most {MAX_PAYLOAD} bytes; cut the payload and note the cut")
+    body = pack(f"<{len(payloads)}I", *map(len, payloads)) + joined
+    head = _HEAD.pack(MAGIC, kind, URGENT if urgent else 0, 0, len(payloads), len(body), stream, seq, *when)
     return b"".join([head, pack("<I", zlib.crc32(body, zlib.crc32(head))), body])
 
 
@@ -195,8 +197,21 @@ class SpoolWriter:
 
     def append(self, record: bytes) -> None:
         """Append one encoded record, whole or not at all."""
+        if not os.fstat(self._fd).st_nlink:
+            self._leave_removed()
         self.make_room()
         self.append_here(record)
+
+    def _leave_removed(self) -> None:
+        """Somebody has removed the file: what is written to it would vanish without a word. The next record goes to a
+        new one; this one is refused, so that the loss is noticed where losses are counted."""
+        gone = self.path
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._next_file()
+        except OSError as error:
+            raise StoreError(f"the spool {gone} was removed, and no other can be made: {error.strerror}") from error
+        raise StoreError(f"the spool {gone} was removed while it was written to")
 
     def append_here(self, record: bytes) -> None:
         """As `append`, but to the current file however large it is."""
@@ -258,9 +273,7 @@ class Stream:
     def write_many(
         self, payloads: Sequence[bytes | memoryview], *, urgent: bool = False, when: Stamp | None = None
     ) -> int:
-        """Record frames that were received together; returns the seq of the first."""
-        if sum(map(len, payloads)) > MAX_PAYLOAD:
-            raise UsageError(f"a record holds at most {MAX_PAYLOAD} bytes; cut the payload and note the cut")
+        """Record frames that were received together; returns the seq of the first. Raises UsageError as `write`."""
         first = self.seq
         if payloads:
             self._append(Kind.DATA, payloads, urgent=urgent, when=when)

@@ -112,7 +112,7 @@ class Gateway:
         with socket.socket() as listener:
             listener.bind((address, 0))
             listener.listen(128)
-            self._since[session] = {path.name: path.stat().st_size for path in self._spools()}
+            self._since[session] = {path.name: path.stat().st_size for path in self.spools()}
             message = {"op": "listen", "session": session, "descriptor": {"source": self.NAME, **descriptor}}
             handed = (write_handed(secrets),) if secrets else ()
             answer = self.ask(message, (listener.fileno(), *handed))
@@ -148,11 +148,12 @@ class Gateway:
         assert answer["ok"], answer
         return self.recorded(session)
 
-    def _spools(self) -> list[Path]:
+    def spools(self) -> list[Path]:
+        """The gateway's spool files, in order."""
         return sorted((self.home / "spool").glob(f"{self.NAME}.*.spool"))
 
     def _payloads(self, since: Mapping[str, int]) -> Iterator[Any]:
-        for path in self._spools():
+        for path in self.spools():
             with path.open("rb") as file:
                 file.seek(since.get(path.name, 0))
                 data = file.read()

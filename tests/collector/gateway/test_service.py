@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import resource
+import shutil
 import signal
 import socket
 import stat
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cbor2
 import httpx
 import pytest
 from cryptography import x509
@@ -21,7 +23,10 @@ from cryptography import x509
 from sandtrail.collector.control import receive, send
 from sandtrail.collector.gateway.ca import ensure_ca
 from sandtrail.collector.gateway.fingerprint import Fingerprinter
+from sandtrail.collector.secrets import make_secret, write_handed
 from sandtrail.errors import StoreError
+from sandtrail.store.frames import Kind
+from sandtrail.store.spool import parse_records
 from tests.collector.gateway.harness import PATIENCE_S, Gateway, body, wait_for
 from tests.collector.gateway.upstream import Handler, Server
 
@@ -199,6 +204,48 @@ def test_an_operator_may_choose_that_traffic_goes_on(start: Callable[[], Gateway
     assert [asked.path for asked in server.asked] == ["/before", "/during", "/after"]
     assert [frame["url"] for frame in recorded.of("request")] == ["http://api.test/before", "http://api.test/after"]
     assert recorded.notes[0]["count"] == 2
+
+
+@pytest.mark.parametrize("choice", ["stop", "pass"])
+def test_a_spool_that_somebody_has_removed_is_a_gap(start: Callable[[], Gateway], server: Server, choice: str) -> None:
+    gateway = start()
+    proxy = gateway.listen("s", upstream={"api.test": server.url}, on_failure=choice)
+    with httpx.Client(proxy=proxy) as via:
+        via.get("http://api.test/before")
+        shutil.rmtree(gateway.home / "spool")
+        assert via.get("http://api.test/during").status_code == (503 if choice == "stop" else 404)
+    httpx.get("http://api.test/after", proxy=proxy)
+    expected = ["/before", "/after"] if choice == "stop" else ["/before", "/during", "/after"]
+    assert [asked.path for asked in server.asked] == expected
+    gateway.unlisten("s")
+    records = [record for path in gateway.spools() for _, record in parse_records(path.read_bytes())]
+    notes = [cbor2.loads(payload) for r in records if r.kind == Kind.NOTE for _, payload in r.frames()]
+    assert [(note["note"], note["count"]) for note in notes] == [("gap", 1)]
+    assert b"http://api.test/after" in b"".join(path.read_bytes() for path in gateway.spools())
+
+
+@pytest.mark.parametrize("choice", ["stop", "pass"])
+def test_a_successor_keeps_the_choice_and_the_secrets(
+    start: Callable[[], Gateway], server: Server, choice: str
+) -> None:
+    """As the keeper does it: one listener and one memory file, handed to the gateway and again to its successor."""
+    secret = make_secret("API_KEY", "correct-horse-9-battery", ["api.test"])
+    described = [{"name": secret.name, "hosts": list(secret.hosts)}]
+    descriptor = {"secrets": described, "on_failure": choice, "upstream": {"api.test": server.url}}
+    handed = write_handed([secret])
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        message = {"op": "listen", "session": "s", "descriptor": descriptor}
+        proxy = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        for _ in range(2):
+            gateway = start()
+            assert gateway.ask(message, (listener.fileno(), handed))["ok"]
+            httpx.get("http://api.test/", headers={"x-key": secret.placeholder}, proxy=proxy)
+            assert server.asked[-1].headers["x-key"] == secret.value
+            assert httpx.get("http://x.test/", headers={"x-key": secret.placeholder}, proxy=proxy).status_code == 403
+            assert gateway.recorded("s").opened["on_failure"] == choice
+            gateway.process.kill()
+            gateway.process.wait()
+    os.close(handed)
 
 
 def test_requests_that_make_no_sense_are_answered(gateway: Gateway, session: str) -> None:
