@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from sandtrail.commands import cluster, erase, key, prove, verify, witness
+from sandtrail.commands import cluster, doctor, erase, find, key, prove, verify, witness
 
 __all__ = ["REGISTER"]
 
@@ -14,6 +14,7 @@ REGISTER: tuple[Callable[[typer.Typer], None], ...] = (
     cluster.register,
     erase.register,
     key.register,
+    find.register,
     verify.register,
     prove.register,
     witness.register,

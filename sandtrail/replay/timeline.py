@@ -177,6 +177,18 @@ class Timelines:
             held = live.fold.unexplained if turn is None else live.fold.turns[turn].buckets
             return [member for bucket in held.values() for member in bucket.members()]
 
+    def turns_of(self, session: str, members: set[tuple[int, int, int]]) -> dict[tuple[int, int, int], int | None]:
+        """In which turn each of these events stands, None for what no turn explains. Raises NotFoundError."""
+        row = self.index.session(session)
+        lock, live = self._of(row["id"])
+        with lock:
+            live.update(self.index, row)
+            held = [(turn.index, bucket) for turn in live.fold.turns for bucket in turn.buckets.values()]
+            found: dict[tuple[int, int, int], int | None] = {
+                member: index for index, bucket in held for member in bucket.members() if member in members
+            }
+        return found | dict.fromkeys(members - found.keys())
+
     def summary(self, row: dict[str, Any]) -> dict[str, Any]:
         """`turns`, `findings` (a count) and `found` (the findings) of a session, kept for sessions that have ended."""
         kept = self._summaries.get(row["id"]) or self._kept.read(row["id"])

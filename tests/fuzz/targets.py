@@ -18,6 +18,7 @@ from sandtrail.replay.events import Event
 from sandtrail.replay.models import Exchange, ModelCall, decode_exchange
 from sandtrail.replay.models.mcp import decode_mcp
 from sandtrail.replay.turns.exchanges import ExchangeReader
+from sandtrail.replay.models.contents import contents_of, of_query
 from sandtrail.replay.turns.mcp_rows import mcp_rows
 from tests.boundary.scripted import bedrock
 from tests.fuzz.seeds import VENDORS
@@ -143,6 +144,17 @@ class Memory:
 
 
 TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
+def contents(media: str, data: bytes) -> None:
+    """Name what a body carries; the first byte chooses a content coding."""
+    coding = _CODINGS[(data[:1] or b"\0")[0] % len(_CODINGS)]
+    disposition = data[1:200].decode("latin-1")
+    headers = [("Content-Type", media), ("Content-Encoding", coding), ("Content-Disposition", disposition)]
+    found = contents_of(data[1:], headers, decoded=False, cut=False, redacted=False)
+    queried = of_query("https://h/?" + data[1:].decode("latin-1"))
+    text = json.dumps([found, queried], ensure_ascii=False).encode()
+    assert len(text) < 64 << 10
+
+
     "openai_chat": partial(decoded, "https://h/v1/chat/completions"),
     "openai_responses": partial(decoded, "https://h/v1/responses"),
     "websocket": websocket,
@@ -157,6 +169,8 @@ TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
     "mcp_post": partial(protocol, "POST"),
     "mcp_stream": partial(protocol, "GET"),
 }
+    "multipart": partial(contents, "multipart/form-data; boundary=b"),
+    "carried": partial(contents, "application/json"),
 
 SEEDS: Final[Mapping[str, tuple[bytes, ...]]] = {
     "openai_chat": (
@@ -174,6 +188,11 @@ SEEDS: Final[Mapping[str, tuple[bytes, ...]]] = {
         b'{"tools":[{"name":"f"}]}}\n\ndata: {"method":"notifications/progress","params":{"progressToken":1}}\n\n',
     ),
     "mcp_stream": (
+    "multipart": (
+        b"\0--b\r\nContent-Disposition: form-data; name=\"a\"; filename*=UTF-8''a%20b\r\nContent-Type: text/plain\r\n"
+        b"\r\nx\r\n--b\r\nContent-Transfer-Encoding: base64\r\n\r\nQUJD\r\n--b--\r\n",
+    ),
+    "carried": (b'\0{"a":[{"b":"data:image/png;base64,' + b"QUJD" * 40 + b'"}]}', b"\0a=1&b=" + b"QUJD" * 40),
         b'\0\1\0\0event: endpoint\ndata: /m?session_id=1\n\ndata: {"jsonrpc":"2.0","id":1,"error":{"code":-32020,'
         b'"message":"x"}}\n\ndata: {"id":2,"method":"elicitation/create","params":{"message":"x"}}\n\n',
     ),

@@ -18,6 +18,7 @@ _PLACE = "CAST(split_part(ref, '.', 1) AS BIGINT), CAST(split_part(ref, '.', 2) 
 _ORDER = f"time_ns, {_PLACE}, n"
 _CURSOR = re.compile(r"(\d{1,19}):(\d{1,15})\.(\d{1,9}):(\d{1,9})", re.A)
 _KIND = re.compile(r"[a-z_]+(?:\.[a-z_]*)?(?:[-a-z_]*)", re.A)
+_SHA256 = re.compile("[0-9a-f]{64}", re.A)
 _CATEGORIES = {"model": "model.", "process": "process.", "file": "file.", "network": "net."}
 
 Member = tuple[int, int, int]
@@ -30,12 +31,14 @@ def find_events(
     kinds: str | None = None,
     pid: int | None = None,
     q: str | None = None,
+    sha256: str | None = None,
     members: Sequence[Member] | None = None,
     after: str | None = None,
     limit: int = 500,
 ) -> tuple[list[dict[str, Any]], str | None]:
     """Events in order of time, and the cursor of the next page (None at the end).
 
+    `sha256` are 64 hex digits: events that name such a digest, of a body or a part of one, of a message, of a program.
     `kinds` are kinds, beginnings of kinds that end with a dot (`file.`), or categories, separated by commas. `members`
     narrows to those events. Raises UsageError for kinds or a cursor that are none.
     """
@@ -52,6 +55,12 @@ def find_events(
         fields = ("object", "process", "exe", "detail")
         clauses.append("(" + " OR ".join(f"contains(lower({name}), ?)" for name in fields) + ")")
         values += [q.lower()] * len(fields)
+    if sha256:
+        if not _SHA256.fullmatch(sha256.lower()):
+            raise UsageError("`sha256` is 64 hex digits")
+        # Details are JSON without spaces; the digits stand in no other way.
+        clauses.append("contains(detail, ?)")
+        values.append(f'"sha256":"{sha256.lower()}"')
     if members is not None:
         clauses.append(f"({_PLACE}, n) IN (SELECT segment, place, n FROM members)")
     if after:

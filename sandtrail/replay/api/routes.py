@@ -111,6 +111,9 @@ def events(
     turn: Annotated[str | None, Query(max_length=20, description="Under this turn, or `unexplained`")] = None,
     q: Annotated[str | None, Query(max_length=400, description="Holding this text, whatever the case")] = None,
     pid: Annotated[int | None, Query(ge=0, lt=1 << 63, description="Of this process")] = None,
+    sha256: Annotated[
+        str | None, Query(max_length=64, description="That name this digest: of a body, a part of one, a program")
+    ] = None,
     after: Annotated[str | None, Query(max_length=100, description="`next` of an earlier answer")] = None,
     limit: Limit = 500,
 ) -> Any:
@@ -124,7 +127,15 @@ def events(
             raise UsageError("`turn` is a turn of a session: say which `session`")
         members = state.timelines.members(session, _turn(turn))
     found, cursor = find_events(
-        state.timelines.index, session or None, kinds=kind, pid=pid, q=q, members=members, after=after, limit=limit
+        state.timelines.index,
+        session or None,
+        kinds=kind,
+        pid=pid,
+        q=q,
+        sha256=sha256,
+        members=members,
+        after=after,
+        limit=limit,
     )
     return state.encode(shapes.Events, {"events": found, "next": cursor})
 

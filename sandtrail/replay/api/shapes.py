@@ -178,7 +178,8 @@ class Output(Shape):
     edge: EdgeShape | None = Field(description="Why it stands here; null where nothing explains it")
     flags: list[str] = Field(
         description="Neutral: decided, folded, gateway, local, transport. Telling: late, refused, credential, hidden, "
-        "failed, mismatch (headers against body), asks (a server's own request), cut"
+        "failed, mismatch (headers against body), asks (a server's own request), cut, upload, "
+        "download"
     )
     refs: list[str] = Field(description="The first of its evidence")
 

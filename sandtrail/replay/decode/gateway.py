@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
 
+from sandtrail.replay.decode.bodies import Bodies
 from sandtrail.replay.decode.exfiltration import attempts, swaps, why_refused
 from sandtrail.replay.decode.text import as_int, as_text, fit
 from sandtrail.replay.decode.websocket import Sockets
@@ -61,6 +62,7 @@ class Exchanges:
         self.open: dict[tuple[str, str], _Exchange] = {}
         self.clients: dict[str, list[Any]] = {}
         self.sockets = Sockets()
+        self.bodies = Bodies()
 
     def feed(self, ref: str, received_ns: int, payload: bytes) -> list[Drafted]:
         """The events of one frame; empty for a chunk of a response under way."""
@@ -98,6 +100,7 @@ class Exchanges:
         if kind == "request":
             return self._asked(to, frame, ref, received_ns)
         if kind == "chunk":
+            self.bodies.add(to.flow, to.id, "response", frame)
             to.chunks += 1
             to.streamed = True
             data = frame.get("data")
@@ -107,6 +110,7 @@ class Exchanges:
             to.end_ns = max(to.end_ns, at)
             return []
         if kind == "request_chunk":
+            self.bodies.add(to.flow, to.id, "request", frame)
             return []
         if kind == "error":
             to.end_ns = max(to.end_ns, as_int(frame.get("at_ns")) or received_ns)
@@ -122,6 +126,7 @@ class Exchanges:
         if not end_ns and (frame.get("stream") or frame.get("cut")):
             return []  # only the headers, or the part that came: chunks follow, or the error that says why no more
         to.end_ns = max(to.end_ns, end_ns or received_ns)
+        to.response |= self.bodies.told(to.flow, to.id, "response", frame)
         return [self._end(to)]
 
     def _asked(self, to: _Exchange, frame: dict[str, Any], ref: str, received_ns: int) -> list[Drafted]:
@@ -129,6 +134,8 @@ class Exchanges:
         again = to.request is not None
         to.method, to.url = as_text(frame.get("method"), 64).upper(), as_text(frame.get("url"), _MAX_URL)
         to.request = _part(frame, str(to.request["ref"]) if to.request is not None else ref)
+        if again or not frame.get("stream"):
+            to.request |= self.bodies.told(to.flow, to.id, "request", frame)
         to.secrets = swaps(frame)
         to.start_ns = to.start_ns or as_int(frame.get("start_ns")) or received_ns
         to.asked_ns = as_int(frame.get("end_ns")) or received_ns
@@ -136,6 +143,7 @@ class Exchanges:
 
     def _end(self, exchange: _Exchange, **more: Any) -> Drafted:
         self.open.pop((exchange.flow, exchange.id), None)
+        self.bodies.drop(exchange.flow, exchange.id)
         if exchange.status == HTTPStatus.SWITCHING_PROTOCOLS:
             self.sockets.upgraded(exchange.flow, exchange.id, exchange.url, exchange.client)
         name = f"{exchange.method} {exchange.url}".strip()
@@ -185,13 +193,19 @@ class Exchanges:
     def dump(self) -> dict[str, Any]:
         """The state as plain data."""
         exchanges = [asdict(exchange) for exchange in self.open.values()]
-        return {"open": exchanges, "clients": self.clients, "sockets": self.sockets.dump()}
+        return {
+            "open": exchanges,
+            "clients": self.clients,
+            "sockets": self.sockets.dump(),
+            "bodies": self.bodies.dump(),
+        }
 
     def load(self, state: dict[str, Any]) -> None:
         """Take up a state that `dump` gave."""
         self.clients = dict(state["clients"])
         self.open = {(e["flow"], e["id"]): _Exchange(**e) for e in state["open"]}
         self.sockets.load(state["sockets"])
+        self.bodies.load(state.get("bodies") or [])
 
 
 def _part(frame: dict[str, Any], ref: str) -> dict[str, Any]:

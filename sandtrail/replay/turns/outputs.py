@@ -199,7 +199,8 @@ def _act_row(group: Group, bucket: Bucket, depth: int, groups: list[Group]) -> R
         if own is not None and connection is not None:
             row["refs"] = (row["refs"] + own.members.refs())[:16]
         row["count"] = 1
-        row["summary"] = f"answered {group.result}" if group.result else "no answer was seen"
+        end = f"answered {group.result}" if group.result else "no answer was seen"
+        row["summary"] = f"{end}; {group.summary}" if group.summary else end
     elif group.summary:
         row["summary"] = f"{'read' if not group.errno else 'tried to read'} {group.summary}"
     else:

@@ -10,6 +10,7 @@ from sandtrail.replay.models import Exchange, ModelCall, decode_exchange
 from sandtrail.replay.models.exchange import WEBSOCKET
 from sandtrail.replay.models.mcp import decode_mcp
 from sandtrail.replay.turns.buckets import Bucket, Edge, Group
+from sandtrail.replay.turns.carried import carried
 from sandtrail.replay.turns.conversation import Threads
 from sandtrail.replay.turns.exchanges import ExchangeReader, Frames
 from sandtrail.replay.turns.facts import details, whole
@@ -77,6 +78,9 @@ class Web:
         if phase != "ask":
             self._update(held, fact)
         if phase != "answer":
+            group = held.spot[2]
+            group.summary, flags = carried(detail)
+            group.flags |= flags
             self.fold.extend(*held.spot, fact)
         if phase == "answer":
             self._answer(held)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from tests.replay.turns.recording import Recording
 
@@ -98,3 +99,42 @@ def test_rows_beyond_the_cap_are_folded_with_their_number() -> None:
     assert len(changes) + folded["count"] == 200
     assert folded["flags"] == ["folded"]
     assert turn["counts"]["file"] == 200
+
+
+def carrying(r: Recording, agent: int, method: str, url: str, request: Any, response: Any) -> dict[str, Any]:
+    """The row of an exchange whose event says this of its bodies."""
+    r.request(agent, method, url)
+    event = r.events[-1]
+    detail = json.loads(event.detail)
+    detail["request"] |= request
+    detail["response"] |= response
+    r.events[-1] = event._replace(detail=json.dumps({**detail, "status": 200}))
+    (row,) = [row for row in r.timeline()["turns"][0]["outputs"] if row["kind"] == "http.exchange"]
+    return dict(row)
+
+
+def test_an_upload_is_shown_as_one() -> None:
+    r = Recording()
+    part = {"as": "part", "file": "report.pdf", "bytes": 12_345, "sha256": "ab" * 32}
+    form = {"media": "multipart/form-data", "bytes": 12_600, "parts": [part], "parts_total": 1}
+    row = carrying(r, r.begin("agent"), "POST", "https://drop.test/new", form, {"bytes": 20})
+    assert row["summary"] == ("answered 200; uploads report.pdf, 12 kB, sha256 abababababababab…; 13 kB out, 20 B back")
+    assert row["flags"] == ["upload"]
+    assert row["process"] == "agent"
+
+
+def test_what_is_put_and_what_comes_back_are_files() -> None:
+    r = Recording()
+    sent = {"media": "text/plain", "bytes": 5, "sha256": "cd" * 32}
+    got = {"media": "application/zip", "bytes": 2_000_000, "sha256": "ef" * 32}
+    row = carrying(r, r.begin("agent"), "PUT", "https://drop.test/a/b%20c.txt?x=1", sent, got)
+    assert "uploads b c.txt, 5 B, sha256 cdcd" in row["summary"]
+    assert "downloads b c.txt, 2.0 MB, sha256 efef" in row["summary"]
+    assert row["flags"] == ["download", "upload"]
+
+
+def test_talk_is_no_upload() -> None:
+    r = Recording()
+    talk = {"media": "application/json", "bytes": 300, "sha256": "cd" * 32}
+    row = carrying(r, r.begin("agent"), "POST", "https://api.test/x", talk, {**talk, "bytes": 4000})
+    assert (row["summary"], row["flags"]) == ("answered 200; 300 B out, 4.0 kB back", [])
