@@ -11,7 +11,7 @@ import h2.connection
 import h2.errors
 import h2.events
 import h2.exceptions
-from h2.settings import SettingCodes
+from h2.settings import SettingCodes, Settings
 
 from sandtrail.collector.claims import grpc
 from sandtrail.collector.claims.answers import RETRY_S, Answer, http_body
@@ -23,6 +23,11 @@ __all__ = ["PREFACE", "Http2"]
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _WINDOW: Final = 1 << 20
+_SETTINGS: Final = {
+    SettingCodes.MAX_CONCURRENT_STREAMS: STREAMS,
+    SettingCodes.INITIAL_WINDOW_SIZE: _WINDOW,
+    SettingCodes.MAX_HEADER_LIST_SIZE: MAX_HEAD,
+}
 
 
 class Http2:
@@ -39,14 +44,10 @@ class Http2:
 
     async def run(self, first: bytes) -> None:
         """Until either side closes. Raises BrokenError."""
-        self._http.local_settings.update(
-            {
-                SettingCodes.MAX_CONCURRENT_STREAMS: STREAMS,
-                SettingCodes.INITIAL_WINDOW_SIZE: _WINDOW,
-                SettingCodes.MAX_HEADER_LIST_SIZE: MAX_HEAD,
-            }
-        )
+        # Not `update`: what is changed later holds only once the client has acknowledged it.
+        self._http.local_settings = Settings(client=False, initial_values=_SETTINGS)
         self._http.initiate_connection()
+        self._http.increment_flow_control_window(_WINDOW)
         data = first
         try:
             while data:
@@ -109,6 +110,8 @@ class Http2:
         """A stream that its client has taken back, or that ends with the connection."""
         export = self._open.pop(stream, None)
         if export is not None:
+            if export.grpc:
+                grpc.unframe(export)
             self._run(self._link.record(export, whole=False))
 
     def _run(self, work: Coroutine[Any, Any, object]) -> None:
