@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from sandtrail.commands import cluster, doctor, erase, find, key, prove, verify, witness
+from sandtrail.commands import cluster, erase, find, key, prove, verify, witness
 
 __all__ = ["REGISTER"]
 
