@@ -6,7 +6,9 @@ CreateChatCompletionStreamResponse. Works on dicts, so that fields of other serv
 
 from __future__ import annotations
 
+import re
 from typing import Any
+from urllib.parse import unquote
 
 from sandtrail.replay.models import sse
 from sandtrail.replay.models.answer import as_objects, as_text, is_event_stream, settle
@@ -18,6 +20,8 @@ from sandtrail.replay.models.exchange import Exchange
 __all__ = ["decode", "matches"]
 
 MAX_CHOICES = 128
+_DEPLOYMENT = re.compile(r"/deployments/([^/?#]{1,200})/chat/completions")
+"""Azure names what it runs in the path."""
 MAX_MESSAGES = 20_000
 
 
@@ -36,6 +40,8 @@ def decode(exchange: Exchange, request: Any, response: bytes) -> ModelCall:
     """Read the call, however much of it is there. Never raises."""
     call = ModelCall(api="openai.chat")
     _read_request(call, request)
+    if not call.model and (deployment := _DEPLOYMENT.search(exchange.url)):
+        call.model = unquote(deployment[1])
     call.streamed = is_event_stream(call, exchange, response)
     if call.streamed:
         _read_stream(call, response)
@@ -64,7 +70,7 @@ def _read_request(call: ModelCall, request: Any) -> None:
 def _message(raw: dict[str, Any]) -> Message:
     return Message(
         role=as_text(raw.get("role")),
-        text=content_text(raw.get("content")),
+        text=content_text(raw.get("content")) or as_text(raw.get("refusal")),
         tool_call_id=as_text(raw["tool_call_id"]) if raw.get("tool_call_id") is not None else None,
         tool_calls=_tool_calls(raw),
         raw=raw,
@@ -175,7 +181,7 @@ def _read_top(call: ModelCall, answer: dict[str, Any]) -> None:
     if error is not None:
         call.error = scrub(as_text(error.get("message") or error) if isinstance(error, dict) else as_text(error))[:2000]
     for key, value in answer.items():
-        known = key in ("id", "model", "usage", "error", "choices", "object")
+        known = key in ("id", "model", "usage", "error", "choices", "object", "obfuscation")
         if not known and value is not None and len(call.extra) < 100:
             call.extra[scrub(key)] = value
 
@@ -183,10 +189,13 @@ def _read_top(call: ModelCall, answer: dict[str, Any]) -> None:
 def _choice(index: int, raw: dict[str, Any], message: Any) -> Choice:
     message = message if isinstance(message, dict) else {}
     reason = raw.get("finish_reason")
-    refusal = message.get("refusal")
+    refusal, spoken = message.get("refusal"), message.get("audio")
+    thoughts = (message.get(key) for key in ("reasoning_content", "reasoning"))
+    text = content_text(message.get("content"))
     return Choice(
         index=index,
-        text=content_text(message.get("content")),
+        text=text or (as_text(spoken.get("transcript")) if isinstance(spoken, dict) else ""),
+        reasoning=next((scrub(words) for words in thoughts if isinstance(words, str) and words), ""),
         refusal=as_text(refusal) if refusal is not None else None,
         tool_calls=_tool_calls(message),
         finish_reason=as_text(reason) if reason is not None else None,

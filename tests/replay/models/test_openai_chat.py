@@ -13,6 +13,8 @@ from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from sandtrail.replay.models import Exchange, ModelCall, decode_exchange
+from tests.boundary.openai_oracle import as_completion, compare_chat
+from tests.boundary.scripted.openai import chat_chunks, completion, in_pieces
 
 ASK = {"model": "m-1", "messages": [{"role": "system", "content": "be good"}, {"role": "user", "content": "hello"}]}
 ANSWER = {
@@ -208,6 +210,55 @@ class TestStreams:
         assert len(read(delta * 100_000).text) == 1_000_000
 
 
+class TestLessCommonAnswers:
+    def test_words_that_are_spoken_are_its_text(self) -> None:
+        spoken = {"id": "audio_1", "data": "UklGRg==", "transcript": "Hello.", "expires_at": 5}
+        message = {"role": "assistant", "content": None, "audio": spoken}
+        assert read({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}).text == "Hello."
+        deltas: list[dict[str, Any]] = [
+            {"audio": {"id": "audio_1"}},
+            {"audio": {"transcript": "Hel"}},
+            {"audio": {"transcript": "lo."}},
+        ]
+        deltas += [{"audio": {"data": "UklGRg=="}}, {"audio": {"expires_at": 5}}]
+        call = read(stream(*map(chunk, deltas), chunk({}, finish="stop")))
+        assert (call.text, call.choices[0].message["audio"]) == ("Hello.", spoken)
+
+    def test_a_custom_tool_is_streamed_like_any_other(self) -> None:
+        first = {"index": 0, "id": "a", "type": "custom", "custom": {"name": "sh", "input": ""}}
+        more = [{"tool_calls": [{"index": 0, "custom": {"input": piece}}]} for piece in ("ls ", "-la")]
+        call = read(stream(chunk({"tool_calls": [first]}), *map(chunk, more), chunk({}, finish="tool_calls")))
+        assert [(t.id, t.name, t.arguments) for t in call.tool_calls] == [("a", "sh", "ls -la")]
+
+    def test_what_it_thought_is_no_text(self) -> None:
+        for name in ("reasoning_content", "reasoning"):
+            call = read(stream(chunk({name: "I "}), chunk({name: "think."}), chunk({"content": "Yes."}, finish="stop")))
+            assert (call.reasoning, call.text) == ("I think.", "Yes.")
+
+    def test_the_last_chunk_s_usage_and_padding_are_no_news(self) -> None:
+        body = stream(
+            chunk({"content": "x"}, finish="stop", obfuscation="aXx", usage=None), {"choices": [], "usage": {}}
+        )
+        call = read(body)
+        assert (call.usage, call.extra) == ({}, {"created": 1})
+
+    def test_a_refusal_in_the_history_is_shown(self) -> None:
+        said = {"role": "assistant", "content": None, "refusal": "I won't."}
+        assert read(ANSWER, {"messages": [said]}).messages[0].text == "I won't."
+
+    def test_a_model_that_only_the_path_names(self) -> None:
+        ask = {"messages": ASK["messages"]}
+        call = read(
+            ANSWER, ask, url="https://r.test/openai/deployments/gpt%2D5/chat/completions?api-version=2025-01-01"
+        )
+        assert call.model == "gpt-5"
+        filtered = {"id": "", "model": "", "choices": [], "prompt_filter_results": [{"prompt_index": 0}]}
+        last = chunk({"content": "x"}, finish="stop", content_filter_results={"hate": {}})
+        call = read(stream(filtered, last), media="text/event-stream")
+        assert (call.text, call.response_id, call.problems) == ("x", "x", [])
+        assert call.extra["prompt_filter_results"] == [{"prompt_index": 0}]
+
+
 class TestRegistry:
     def test_the_host_does_not_matter(self) -> None:
         for url in ("http://10.0.0.1:8080/v1/chat/completions", "https://x/openai/deployments/d/chat/completions?v=1"):
@@ -290,6 +341,31 @@ def test_agrees_with_the_vendors_accumulator_on_every_field(chunks: list[dict[st
         ]
     assert not call.cut
     assert call.problems == []
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            words, st.lists(st.tuples(words.filter(bool), st.dictionaries(words, words, max_size=2)), max_size=3)
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+    st.integers(1, 5),
+)
+def test_whole_answers_and_their_streams_are_read_as_the_vendor_reads_them(
+    said: list[tuple[str, list[tuple[str, dict[str, str]]]]], size: int
+) -> None:
+    answers = [completion("x", "m", text, *calls) for text, calls in said]
+    answer = {**answers[0], "choices": [{**a["choices"][0], "index": n} for n, a in enumerate(answers)]}
+    compare_chat(read(answer), as_completion(answer))
+    told = list(chat_chunks(answer, in_pieces(size)))
+    state: ChatCompletionStreamState[Any] = ChatCompletionStreamState()
+    # The oracle finds choices by their place among those that it has seen.
+    for raw in sorted(told, key=lambda c: not (c["choices"] and "role" in c["choices"][0]["delta"])):
+        state.handle_chunk(ChatCompletionChunk.model_validate(raw))
+    compare_chat(read(stream(*told)), as_completion(state.current_completion_snapshot.to_dict()))
 
 
 def _without_none(value: Any) -> Any:
