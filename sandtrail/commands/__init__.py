@@ -13,8 +13,8 @@ __all__ = ["REGISTER"]
 REGISTER: tuple[Callable[[typer.Typer], None], ...] = (
     cluster.register,
     erase.register,
-    key.register,
     find.register,
+    key.register,
     verify.register,
     prove.register,
     witness.register,

@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 
+import cbor2
+
 from sandtrail.replay.decode.gateway import Exchanges
 from sandtrail.replay.decode.text import to_json
 from sandtrail.replay.events import Event
 from sandtrail.replay.models import Exchange, ModelCall, decode_exchange
+from sandtrail.replay.models.contents import contents_of, of_query
 from sandtrail.replay.models.mcp import decode_mcp
 from sandtrail.replay.turns.exchanges import ExchangeReader
-from sandtrail.replay.models.contents import contents_of, of_query
 from sandtrail.replay.turns.mcp_rows import mcp_rows
 from tests.boundary.scripted import bedrock
 from tests.fuzz.seeds import VENDORS
@@ -115,9 +117,8 @@ def websocket(data: bytes) -> None:
     for number, frame in enumerate(told):
         frames.held[f"1.{number}"] = payload = json.dumps(frame).encode()
         events += decoder.feed(f"1.{number}", number, payload)
-        again = Exchanges()
-        again.load(json.loads(json.dumps(decoder.dump())))
-        decoder = again
+        state, decoder = cbor2.dumps(decoder.dump()), Exchanges()
+        decoder.load(cbor2.loads(state))
     events += decoder.finish()
     reader = ExchangeReader(frames)
     for kind, time_ns, thing, result, detail in events:
@@ -143,7 +144,6 @@ class Memory:
         return ((f"1.{n}", self.held[f"1.{n}"]) for n in range(begin, end + 1))
 
 
-TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
 def contents(media: str, data: bytes) -> None:
     """Name what a body carries; the first byte chooses a content coding."""
     coding = _CODINGS[(data[:1] or b"\0")[0] % len(_CODINGS)]
@@ -155,6 +155,7 @@ def contents(media: str, data: bytes) -> None:
     assert len(text) < 64 << 10
 
 
+TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
     "openai_chat": partial(decoded, "https://h/v1/chat/completions"),
     "openai_responses": partial(decoded, "https://h/v1/responses"),
     "websocket": websocket,
@@ -168,9 +169,9 @@ def contents(media: str, data: bytes) -> None:
     "any_path": partial(decoded, "https://h/"),
     "mcp_post": partial(protocol, "POST"),
     "mcp_stream": partial(protocol, "GET"),
-}
     "multipart": partial(contents, "multipart/form-data; boundary=b"),
     "carried": partial(contents, "application/json"),
+}
 
 SEEDS: Final[Mapping[str, tuple[bytes, ...]]] = {
     "openai_chat": (
@@ -187,12 +188,12 @@ SEEDS: Final[Mapping[str, tuple[bytes, ...]]] = {
         b'\0\1\0[{"jsonrpc":"2.0","id":"1","method":"tools/list"},{"id":2,"result":{}}]\0data: {"id":"1","result":'
         b'{"tools":[{"name":"f"}]}}\n\ndata: {"method":"notifications/progress","params":{"progressToken":1}}\n\n',
     ),
-    "mcp_stream": (
     "multipart": (
         b"\0--b\r\nContent-Disposition: form-data; name=\"a\"; filename*=UTF-8''a%20b\r\nContent-Type: text/plain\r\n"
         b"\r\nx\r\n--b\r\nContent-Transfer-Encoding: base64\r\n\r\nQUJD\r\n--b--\r\n",
     ),
     "carried": (b'\0{"a":[{"b":"data:image/png;base64,' + b"QUJD" * 40 + b'"}]}', b"\0a=1&b=" + b"QUJD" * 40),
+    "mcp_stream": (
         b'\0\1\0\0event: endpoint\ndata: /m?session_id=1\n\ndata: {"jsonrpc":"2.0","id":1,"error":{"code":-32020,'
         b'"message":"x"}}\n\ndata: {"id":2,"method":"elicitation/create","params":{"message":"x"}}\n\n',
     ),
