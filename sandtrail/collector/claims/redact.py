@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -21,7 +21,7 @@ from sandtrail.collector.claims.wire import field_at, texts
 from sandtrail.collector.gateway.coding import UndecodableError, decoder_for
 from sandtrail.collector.gateway.redact import Redactor, printable
 
-__all__ = ["Clean", "clean"]
+__all__ = ["Clean", "Rules", "clean"]
 
 STEP: Final = 256 << 10
 """Bytes that are worked on before others have their turn."""
@@ -31,11 +31,8 @@ _LONGEST = 256
 _SHORTEST = 8
 # A text costs something even if it is short.
 _EACH = 200
-_NAME = (
-    rb"(?:authorization|cookie2?|token|secret|passw(?:or)?d|api[-_]?key|credentials?|[-_]key|x-auth)"
-    rb'(?=\x12|"\s{0,80},\s{0,80}"value")'
-)
-_NAMES = re.compile(_NAME, re.IGNORECASE)
+_NAME = r"authorization|cookie2?|token|secret|passw(?:or)?d|api[-_]?key|credentials?|[-_]key|x-auth"
+_BEHIND = r'(?=\x12|"\s{0,80},\s{0,80}"value")'
 _JSON_KEY = re.compile(rb'"key"\s{0,80}:\s{0,80}"([^"\\]{1,200})$')
 _TEXT = rb'\{\s{0,80}"stringValue"\s{0,80}:\s{0,80}"((?:\\.|[^"\\]){0,65536})"\s{0,80}\}'
 _JSON_TEXT = re.compile(rb'"\s{0,80},\s{0,80}"value"\s{0,80}:\s{0,80}' + _TEXT, re.DOTALL)
@@ -62,14 +59,32 @@ class Clean:
     """It is not compressed as its head says."""
 
 
-async def clean(redactor: Redactor, body: bytes, coding: str, *, as_json: bool) -> Clean:
+class Rules:
+    """What counts as a credential: the redactor's rules, and names of the operator's own."""
+
+    def __init__(self, redactor: Redactor, extra: object = None) -> None:
+        """`extra` is what the redactor was made with; it has seen to its shape."""
+        self.redactor = redactor
+        told = extra if isinstance(extra, Mapping) else {}
+        self.own = frozenset(name.lower() for kind in ("headers", "query", "fields") for name in told.get(kind, ()))
+        names = "|".join([_NAME, *map(re.escape, sorted(self.own))])
+        self.names = re.compile(f"(?:{names}){_BEHIND}".encode(), re.IGNORECASE)
+
+    def secret(self, attribute: str) -> str:
+        """The part of an attribute's name that says that its value is a secret; empty where none does."""
+        name = attribute.lower()
+        last = name.rpartition(".")[2]
+        return last if last in self.own or name in self.own or self.redactor.names_secret(last) else ""
+
+
+async def clean(rules: Rules, body: bytes, coding: str, *, as_json: bool) -> Clean:
     """A body without its credentials. Gives way to others every now and then; never raises on content."""
-    found = Clean(body)
+    found, redactor = Clean(body), rules.redactor
     text = body
     if decoder_for(coding) is not None:
         text = await _undone(body, coding, found)
     spot = _Spot(redactor, found, keep_length=not as_json)
-    places = await _places(redactor, text)
+    places = await _places(rules, text)
     if places:
         text = _replaced(text, places, spot)
     out = await (_scanned(redactor, text, spot, found.cut) if as_json else _scanned_texts(redactor, text, spot))
@@ -148,14 +163,14 @@ Place = tuple[int, int, str]
 """Begin and end of a secret, and the name that it stands under."""
 
 
-async def _places(redactor: Redactor, text: bytes) -> list[Place]:
+async def _places(rules: Rules, text: bytes) -> list[Place]:
     found: list[Place] = []
     taken = 0
     for start in range(0, len(text), STEP):
-        for match in _NAMES.finditer(text, start, start + STEP + 64):
+        for match in rules.names.finditer(text, start, start + STEP + 64):
             if match.start() >= start + STEP:
                 break
-            for begin, end, name in _secrets(redactor, text, match.end()):
+            for begin, end, name in _secrets(rules, text, match.end()):
                 if begin >= taken:  # what stands inside of another secret goes with it
                     found.append((begin, end, name))
                     taken = end
@@ -163,19 +178,19 @@ async def _places(redactor: Redactor, text: bytes) -> list[Place]:
     return found
 
 
-def _secrets(redactor: Redactor, text: bytes, at: int) -> Iterator[Place]:
+def _secrets(rules: Rules, text: bytes, at: int) -> Iterator[Place]:
     """The secrets of the attribute whose name ends at `at`, where there is one."""
     in_json = text[at : at + 1] == b'"'
     key = _json_key(text, at) if in_json else _key(text, at)
-    name = printable(key).lower().rpartition(".")[2]
-    if not name or not redactor.names_secret(name):
+    name = rules.secret(printable(key))
+    if not name:
         return
     slug = re.sub(r"[^a-z0-9]+", "-", name).strip("-")[:64] or "attribute"
     for begin, end in _json_values(text, at) if in_json else _attribute(text, at):
         scheme = _SCHEME.match(text, begin, end) if name.endswith("authorization") else None
         begin = scheme.end() if scheme else begin
         if end > begin:
-            redactor.learn(slug, text[begin:end])
+            rules.redactor.learn(slug, text[begin:end])
             yield begin, end, slug
 
 

@@ -11,7 +11,7 @@ from sandtrail import __version__
 from sandtrail.collector.claims.answers import Answer
 from sandtrail.collector.claims.export import Export
 from sandtrail.collector.claims.limits import MEMORY, REFUSALS
-from sandtrail.collector.claims.redact import clean
+from sandtrail.collector.claims.redact import Rules, clean
 from sandtrail.collector.frames import Frames, Spool
 from sandtrail.collector.gateway.fingerprint import Fingerprinter
 from sandtrail.collector.gateway.redact import Redactor, printable
@@ -48,6 +48,7 @@ class Session:
         self.counts = dict.fromkeys(("connections", "refused", "exports", "unrecorded", "up_bytes", "down_bytes"), 0)
         self.closed = False
         self._redactor = Redactor(fingerprints, descriptor.get("redact"))
+        self._rules = Rules(self._redactor, descriptor.get("redact"))
         self._memory = MEMORY
         own = {"source": "claims", "version": __version__, "sees": SEES, "blind": BLIND}
         self.stream = spool.open({**descriptor, **own, "session": name})
@@ -75,7 +76,7 @@ class Session:
 
     async def _record(self, export: Export, answer: Answer) -> Answer:
         as_json = export.as_json
-        found = await clean(self._redactor, bytes(export.body), export.compressed, as_json=as_json)
+        found = await clean(self._rules, bytes(export.body), export.compressed, as_json=as_json)
         if answer is Answer.RECORDED and (found.cut or found.broken):
             answer = Answer.TOO_LARGE if found.cut else Answer.MALFORMED
         export.cut = export.cut or found.cut

@@ -174,7 +174,8 @@ class _Recording:
             listeners = [sock.fileno() for sock in (link.listener, link.names) if sock is not None]
             self._open_gateway(listeners, {"source": "gateway", **self._options.boundary.described(), **common})
             if link.services:
-                claims = {"source": "claims", "ports": list(services), **common}
+                redact = {"redact": self._options.boundary.redact} if self._options.boundary.redact else {}
+                claims = {"source": "claims", "ports": list(services), **redact, **common}
                 self._keeper.listen(name, [sock.fileno() for sock in link.services], claims, "claims")
 
     def _open_gateway(self, listeners: list[int], descriptor: dict[str, Any]) -> None:

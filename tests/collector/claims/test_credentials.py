@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from sandtrail.collector.claims.redact import clean
+from sandtrail.collector.claims.redact import Rules, clean
 from sandtrail.collector.claims.wire import texts
 from sandtrail.collector.gateway.fingerprint import Fingerprinter
 from sandtrail.collector.gateway.redact import Redactor
@@ -91,6 +91,22 @@ def test_what_stands_once_in_a_telling_place_is_replaced_wherever_it_comes_again
     assert len(claims.exports(session)) == 2
 
 
+@pytest.mark.parametrize("over", ["protobuf", "json"])
+def test_names_of_the_operators_own_count_too(claims: Claims, session: str, over: str) -> None:
+    url = claims.listen(session, redact={"fields": ["recovery_code"], "headers": ["x-tenant"]})
+    told = {"acme.recovery_code": "four words of it", "http.request.header.x-tenant": "blue", "x": "blue"}
+    request = request_of("a", **told)
+    if over == "json":
+        httpx.post(f"{url}/v1/traces", json=MessageToDict(request)).raise_for_status()
+    else:
+        export_with(HttpSpans(f"{url}/v1/traces"), "a", **told)
+    (frame,) = claims.exports(session)
+    kept = body(frame)
+    assert frame["redacted"] == 2
+    assert b"four words" not in kept
+    assert kept.count(b"blue") == 1
+
+
 def test_ordinary_words_stay(claims: Claims, session: str) -> None:
     url = claims.listen(session)
     told = {"gen_ai.usage.output_tokens": "12", "gen_ai.token.type": "input", "message": "The token ends the key."}
@@ -100,7 +116,7 @@ def test_ordinary_words_stay(claims: Claims, session: str) -> None:
 
 
 def cleaned(data: bytes, *, as_json: bool = False) -> bytes:
-    return asyncio.run(clean(Redactor(Fingerprinter(b"k" * 32)), data, "", as_json=as_json)).body
+    return asyncio.run(clean(Rules(Redactor(Fingerprinter(b"k" * 32))), data, "", as_json=as_json)).body
 
 
 @given(
