@@ -14,9 +14,9 @@ from typing import Final
 
 __all__ = ["BURST", "RATE", "Admission"]
 
-RATE: Final = 100.0
+RATE: Final = 200.0
 """Connections a second."""
-BURST: Final = 256.0
+BURST: Final = 512.0
 _RETRY_S: Final = 0.2
 
 Serve = Callable[[socket.socket, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -25,12 +25,22 @@ Serve = Callable[[socket.socket, asyncio.StreamReader, asyncio.StreamWriter], Aw
 class Admission:
     """Serves one listening socket until `close`; `closing` is called then."""
 
-    def __init__(self, listener: socket.socket, serve: Serve, closing: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        serve: Serve,
+        closing: Callable[[], None] | None = None,
+        *,
+        rate: float = RATE,
+        burst: float = BURST,
+    ) -> None:
         listener.setblocking(False)
         self._closing = closing
+        self._rate = rate
+        self._burst = burst
         self._listener = listener
         self._serve = serve
-        self._budget = BURST
+        self._budget = burst
         self._counted = asyncio.get_running_loop().time()
         self._connections: set[asyncio.Task[None]] = set()
         self._task = asyncio.create_task(self._run())
@@ -53,10 +63,10 @@ class Admission:
     async def _turn(self) -> None:
         """Wait until the next connection may be taken."""
         now = asyncio.get_running_loop().time()
-        self._budget = min(BURST, self._budget + (now - self._counted) * RATE)
+        self._budget = min(self._burst, self._budget + (now - self._counted) * self._rate)
         self._counted = now
         if self._budget < 1:
-            await asyncio.sleep((1 - self._budget) / RATE)
+            await asyncio.sleep((1 - self._budget) / self._rate)
         self._budget -= 1
 
     async def _one(self, connection: socket.socket) -> None:
