@@ -133,7 +133,7 @@ def _result(part: dict[str, Any], idents: _Idents) -> Message:
     error = True if isinstance(response, dict) and response.get("error") is not None else None
     name = as_text(given.get("name")) or as_text(get(given, "toolType"))
     media = _objects(given.get("parts"))
-    text = "\n".join([_output(response), *(f"[{_media(piece)}]" for piece in media)]).strip("\n")
+    text = "\n".join(filter(None, [_output(response), *(f"[{_media(piece)}]" for piece in media)]))
     return Message("tool", text, idents.of(given.get("id"), name), error, raw=part)
 
 
