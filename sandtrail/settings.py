@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -11,7 +12,14 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from sandtrail.errors import UsageError
 
-__all__ = ["Settings", "load_settings"]
+__all__ = ["FILES", "OTHERS", "Settings", "load_settings", "unknown_names"]
+
+FILES = (Path("/etc/sandtrail/sandtrail.toml"), Path("sandtrail.toml"))
+# Variables that are read where they are needed, and are no fields of Settings.
+OTHERS = {
+    *("SANDTRAIL_RUN", "SANDTRAIL_CATALOG", "SANDTRAIL_RUNSC", "SANDTRAIL_CACHE"),
+    *("SANDTRAIL_DEMO_MODEL", "SANDTRAIL_DEMO_KEY", "SANDTRAIL_DEMO_MODEL_NAME"),
+}
 
 
 def _default_home() -> Path:
@@ -24,9 +32,7 @@ def _default_home() -> Path:
 class Settings(BaseSettings):
     """What an operator can set; each field is `SANDTRAIL_<FIELD>` in the environment and `<field>` in the file."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="SANDTRAIL_", toml_file=["/etc/sandtrail/sandtrail.toml", "sandtrail.toml"], extra="ignore"
-    )
+    model_config = SettingsConfigDict(env_prefix="SANDTRAIL_", toml_file=[*FILES], extra="ignore")
 
     home: Path = Field(default_factory=_default_home, description="where evidence, catalog and keys are kept")
     origin: str = Field("", description="the log's name, DOMAIN/CLUSTER/NODE; only a new home takes it up")
@@ -59,7 +65,9 @@ class Settings(BaseSettings):
 
 @cache
 def load_settings() -> Settings:
-    """The settings of this process. Raises UsageError with the names of the variables that are wrong."""
+    """The settings of this process. Raises UsageError with the names of the variables that are wrong, or with the file
+    that can't be read."""
+    _given()  # says which of the files is wrong
     try:
         settings = Settings()  # type: ignore[call-arg]  # every field has a default or comes from the environment
     except ValidationError as error:
@@ -70,3 +78,30 @@ def load_settings() -> Settings:
     for name in settings.model_fields_set:
         os.environ.setdefault(f"SANDTRAIL_{name.upper()}", str(getattr(settings, name)))
     return settings
+
+
+def unknown_names() -> list[str]:
+    """Names in the files, and variables that begin like ours, that mean nothing to us: most likely they are misspelt.
+
+    Raises UsageError as `load_settings`.
+    """
+    fields = {f"SANDTRAIL_{name.upper()}" for name in Settings.model_fields}
+    known = fields | OTHERS
+    variables = {name for name in os.environ if name.upper().startswith("SANDTRAIL_") and name.upper() not in known}
+    return sorted(variables | (_given() - Settings.model_fields.keys()))
+
+
+def _given() -> set[str]:
+    """The names that the files set."""
+    names: set[str] = set()
+    for path in FILES:
+        try:
+            with path.open("rb") as file:
+                names |= tomllib.load(file).keys()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise UsageError(f"{path.absolute()} cannot be read: {error.strerror}") from None
+        except ValueError as error:  # no TOML, or not UTF-8
+            raise UsageError(f"{path.absolute()} is not as TOML has to be: {error}") from None
+    return names

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from sandtrail.settings import OTHERS, Settings
 
 ASK = "from sandtrail.settings import load_settings; s = load_settings(); print(s.home, s.epoch_hours, s.api_port)"
 CHILD = f"""
@@ -29,6 +34,22 @@ def test_a_file_in_the_working_folder_holds_for_the_processes_that_we_start_else
     expected = f"{tmp_path}/evidence 2.0 8700"
     assert told(tmp_path, ASK) == expected
     assert told(tmp_path, CHILD) == expected
+
+
+def test_a_file_that_is_no_toml_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "sandtrail.toml"
+    for text in (b"home = \n", b"\xff"):
+        file.write_bytes(text)
+        with pytest.raises(subprocess.CalledProcessError) as failed:
+            told(tmp_path, ASK)
+        assert f"UsageError: {file} is not as TOML has to be" in failed.value.stderr
+
+
+def test_every_documented_variable_is_known() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    documented = set(re.findall(r"^\| `(SANDTRAIL_\w+)` \|", readme, re.MULTILINE))
+    assert {"SANDTRAIL_HOME", "SANDTRAIL_RUNSC"} <= documented
+    assert documented == {f"SANDTRAIL_{name.upper()}" for name in Settings.model_fields} | OTHERS
 
 
 def test_a_variable_comes_before_the_file(tmp_path: Path) -> None:

@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 import typer
 
-from sandtrail.commands import cluster, erase, find, key, prove, verify, witness
+from sandtrail.commands import cluster, doctor, erase, find, key, prove, verify, witness
 
 __all__ = ["REGISTER"]
 
 REGISTER: tuple[Callable[[typer.Typer], None], ...] = (
     cluster.register,
+    doctor.register,
     erase.register,
     find.register,
     key.register,

@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-__all__ = ["WANTED", "raised", "restore"]
+__all__ = ["SETTING", "WANTED", "raised", "restore"]
 
 WANTED: Final = 1 << 20
-_SETTING: Final = Path("/proc/sys/net/core/wmem_default")
+SETTING: Final = Path("/proc/sys/net/core/wmem_default")
 _LOCK: Final = Path("/run/sandtrail-wmem.lock")
 _NOTE: Final = Path("/run/sandtrail-wmem.before")
 
@@ -36,7 +36,7 @@ def _locked() -> Iterator[None]:
 def _put_back() -> None:
     if _NOTE.exists():
         with contextlib.suppress(ValueError):
-            _SETTING.write_text(str(int(_NOTE.read_text())))
+            SETTING.write_text(str(int(_NOTE.read_text())))
         _NOTE.unlink()
 
 
@@ -44,20 +44,20 @@ def _put_back() -> None:
 def raised() -> Iterator[int]:
     """Within it, new sockets of this machine get a send buffer of at least WANTED bytes; yields what they get, which is
     less on a machine that refuses, and 0 where nobody can tell (in a container that hides the setting)."""
-    if not _SETTING.exists():
+    if not SETTING.exists():
         yield 0
         return
     with _locked():
         _put_back()
-        before = int(_SETTING.read_text())
+        before = int(SETTING.read_text())
         if before >= WANTED:
             yield before
             return
         _NOTE.write_text(str(before))
         try:
             with contextlib.suppress(OSError):
-                _SETTING.write_text(str(WANTED))
-            yield int(_SETTING.read_text())
+                SETTING.write_text(str(WANTED))
+            yield int(SETTING.read_text())
         finally:
             _put_back()
 
