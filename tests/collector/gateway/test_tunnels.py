@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from websockets.exceptions import ConnectionClosed
+from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.sync.client import connect
 from websockets.sync.server import ServerConnection, serve
 
@@ -71,6 +72,22 @@ def test_websocket_messages_are_recorded_both_ways(gateway: Gateway, session: st
     assert (end["code"], end["reason"], end["from"]) == (4000, "so long", "server")
     assert recorded.of("response")[-1]["status"] == 101
     assert recorded.of("websocket")[0]["sha256"] == hashlib.sha256(b"hello").hexdigest()
+
+
+def test_compressed_messages_are_recorded_plain(gateway: Gateway, session: str) -> None:
+    words = "the same words " * 400
+    with websocket_echo() as port:
+        proxy = gateway.listen(session, upstream={"api.test": f"http://127.0.0.1:{port}"})
+        with connect("ws://api.test/v1/responses", proxy=proxy, compression="deflate") as connection:
+            assert [type(one) for one in connection.protocol.extensions] == [PerMessageDeflate]
+            connection.send(words)
+            # A message in pieces is one message.
+            connection.send(iter([words[:7], words[7:]]))
+            assert [connection.recv(), connection.recv()] == [words, words]
+        recorded = gateway.ended(session)
+    found = [(way, "text", words.encode()) for way in ("client", "server") * 2]
+    assert sorted(messages(recorded)) == sorted(found)
+    assert {frame["bytes"] for frame in recorded.of("websocket", kind="text")} == {len(words)}
 
 
 def test_a_websocket_message_over_the_cap_is_kept_in_part(gateway: Gateway, session: str) -> None:
