@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from sandtrail.replay.models import Exchange
 from tests.collector.gateway.upstream import Handler, Server, serving
@@ -48,7 +49,9 @@ def scripted(answer: Callable[[str, Any], Reply]) -> Iterator[Scripted]:
 
     def route(handler: Handler) -> None:
         asked = handler.asked
-        reply = answer(asked.path.partition("?")[0], json.loads(asked.body or b"null"))
+        # A client that takes this server for its proxy asks for a whole URL.
+        url = urlsplit(asked.path)
+        reply = answer(url.path, json.loads(asked.body or b"null"))
         whole = reply.body if isinstance(reply.body, bytes) else b"".join(reply.body)
         heads = {"content-type": reply.media, "x-scripted-model": "true"}
         # Kept before it is sent: a client that has its last byte may look at once.
@@ -57,7 +60,7 @@ def scripted(answer: Callable[[str, Any], Reply]) -> Iterator[Scripted]:
                 "scripted",
                 str(len(found.passed)),
                 method=asked.method,
-                url=f"{found.url}{asked.path}",
+                url=asked.path if url.netloc else f"{found.url}{asked.path}",
                 request_headers=list(asked.headers.items()),
                 request_body=asked.body,
                 status=reply.status,
