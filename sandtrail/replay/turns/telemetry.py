@@ -180,9 +180,15 @@ class _Known:
             shared = min(end, claim.end_ns) - max(begin, claim.start_ns)
             if claim.start_ns <= begin + SLACK_NS and claim.end_ns >= end - SLACK_NS and (not best or shared > best[0]):
                 best = (shared, index)
-        return (best[1], Edge("by time: it says it lasted while this call did", 0.5)) if best else None
+        if best is None:
+            return None
+        if claim.response:
+            return best[1], Edge("by time alone: no recorded answer has the response id that it names", 0.3)
+        return best[1], Edge("by time: it says it lasted while this call did", 0.5)
 
     def _ran(self, claim: Claim) -> Place | None:
+        if claim.calls:
+            return None  # it names a call, and no decision asked for that one
         tool = claim.told.get("tool")
         name = str(tool.get("name") or "") if isinstance(tool, dict) else ""
         last = bisect_right(self._times, (claim.start_ns + SLACK_NS, 1 << 63, 0))

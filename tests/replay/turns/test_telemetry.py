@@ -75,6 +75,13 @@ def test_one_that_names_no_id_stands_beside_a_turn_by_its_time_with_less_confide
     assert recording.timeline()["turns"][2]["claims"][0]["edge"]["confidence"] == 0.5
 
 
+def test_a_response_id_that_no_answer_has_is_said_to_be_so(recording: Recording) -> None:
+    claim(recording, response_id="never", **times(recording, 2))
+    (shown,) = recording.timeline()["turns"][2]["claims"]
+    assert shown["edge"]["confidence"] == 0.3
+    assert "no recorded answer has the response id" in shown["edge"]["reason"]
+
+
 def test_events_stand_where_their_span_stands(recording: Recording) -> None:
     spans = {"trace": "t" * 32, "span": "a" * 16}
     told = claim(recording, kind="claim.log", input=[{"role": "user", "text": "hello"}], **spans)
@@ -83,7 +90,7 @@ def test_events_stand_where_their_span_stands(recording: Recording) -> None:
 
 
 def test_a_tool_call_that_no_decision_asked_for_says_so(recording: Recording) -> None:
-    claim(recording, operation="execute_tool", tool={"name": "launch", "id": "call_never"}, start_ns=recording.now)
+    claim(recording, operation="execute_tool", tool={"name": "bash", "id": "call_never"}, start_ns=recording.now)
     (shown,) = recording.timeline()["claims"]["unplaced"]
     assert shown["edge"] is None
     assert shown["note"] == "no recorded decision of the model asked for this tool call"
