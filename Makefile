@@ -1,6 +1,6 @@
 # Everything that a checkout can do. What is fetched stays in .venv, .cache and ~/.cache/sandtrail.
 .DEFAULT_GOAL := help
-.PHONY: help setup system run demo test lint bench runsc runsc-all foreign test-parts lock need-root
+.PHONY: help setup system run demo test lint bench fuzz runsc runsc-all foreign test-parts lock need-root
 MAKEFLAGS += --no-print-directory
 
 help:  ## what there is
@@ -42,6 +42,9 @@ foreign: setup  ## build the pinned verifiers, witness and log of others that ju
 
 test-parts: setup runsc-all foreign  ## get everything that the tests can use, so that none is skipped
 	@tools/system --tests
+
+fuzz: setup  ## fuzz every decoder for a minute each: make fuzz ARGS="--inputs 1000000 --seconds 0 openai_responses"
+	@.venv/bin/python -m tests.fuzz.run $(ARGS)
 
 lock: .venv/.ready  ## write requirements/*.lock anew from pyproject.toml
 	@tools/lock
