@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bench.writers import Job, main
+from sandtrail.store.heap import keep_freed_memory
 from sandtrail.store.reader import open_log
 from sandtrail.store.sealer import Sealer
 from sandtrail.store.spool import SpoolWriter
@@ -10,6 +11,7 @@ from sandtrail.store.spool import SpoolWriter
 
 def write(job: Job) -> int:
     """A receiver's part (records of a batch each into the spool) and the sealer's, in turns."""
+    keep_freed_memory()  # as the sealer's own process does
     sealer = Sealer(job.folder)
     spool = SpoolWriter(job.folder, "bench")
     stream = spool.open({"source": "bench", "sandbox": "bench", "session": "bench"})

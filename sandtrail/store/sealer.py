@@ -26,6 +26,7 @@ from sandtrail.store.custody import carry_out
 from sandtrail.store.datakeys import DataKeys
 from sandtrail.store.epochs import NodeSigner
 from sandtrail.store.frames import stamp
+from sandtrail.store.heap import keep_freed_memory
 from sandtrail.store.intake import Intake
 from sandtrail.store.kept import keep
 from sandtrail.store.keys import node_signer
@@ -307,6 +308,7 @@ def main(argv: list[str] | None = None) -> int:
         keeper.register(options.control_fd, select.POLLIN)
     with contextlib.suppress(OSError):
         os.nice(5)
+    keep_freed_memory()
     try:
         sealer = Sealer(options.home, run=options.run, epoch_age=load_settings().epoch_hours * 3600)
         sealer.run(lambda: bool(keeper.poll(0) if options.control_fd is not None else told))

@@ -13,7 +13,8 @@ __all__ = ["Tail"]
 
 # How long bytes that are no record may be one that is still being written, while their writer lives.
 DAMAGED_AFTER = 5.0
-_READ = 4 << 20
+# Half of what a segment holds: what does not fit into the open one is read again.
+_READ = 1 << 20
 
 
 class Tail:
@@ -31,7 +32,7 @@ class Tail:
         return os.fstat(self._fd).st_size
 
     def read(self, *, whole_record: bool = False) -> bytes:
-        """The next bytes to take: a few MiB, or as many as a record can have."""
+        """The next bytes to take: a MiB, or as many as a record can have."""
         return os.pread(self._fd, HEADER_SIZE + MAX_BODY if whole_record else _READ, self.taken)
 
     def take(self, count: int) -> None:

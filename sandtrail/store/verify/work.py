@@ -24,6 +24,7 @@ import cbor2
 
 from sandtrail.errors import StoreError
 from sandtrail.store.datakeys import DataKeys
+from sandtrail.store.heap import keep_freed_memory
 from sandtrail.store.verify.segment import Outcome, check_segment
 
 __all__ = ["Done", "Work", "cores"]
@@ -205,6 +206,7 @@ def _receive(source: IO[bytes]) -> bytes | None:
 def main() -> None:
     """Check batches until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who asks
+    keep_freed_memory()
     home = Path(sys.argv[1])
     keys = DataKeys(home)
     while (message := _receive(sys.stdin.buffer)) is not None:
