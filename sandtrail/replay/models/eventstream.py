@@ -7,6 +7,7 @@ refuses a message whose checksum differs; a recorder keeps it and says so.
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ _LEAST = _PRELUDE.size + _CRC.size
 # Values of headers, by the byte that tells their type: how many bytes they take; the rest says its own length.
 _FIXED = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}
 _BYTES, _STRING = 6, 7
+_NAME = re.compile(rb"[\x02-\x20]:[a-z]")
 
 
 @dataclass(slots=True)
@@ -39,16 +41,14 @@ class Event:
 
 def looks_like(data: bytes) -> bool:
     """Whether the bytes begin as such a stream does: with a prelude whose checksum holds."""
-    if len(data) < _PRELUDE.size:
-        return False
-    total, headers, crc = _PRELUDE.unpack_from(data)
-    return bool(zlib.crc32(data[:8]) == crc and _LEAST + headers <= total)
+    return _sound(data, 0)
 
 
 def parse(data: bytes) -> Iterator[Event]:
     """The messages of a stream's bytes in order; the last as far as it goes, where the stream was cut.
 
-    A stream whose lengths make no sense has no way on: what is left of it is the payload of a last event.
+    Lengths may be wrong: a recorder replaces credentials by marks of another length. The next message is then looked
+    for; where there is none, what is left is the payload of the last.
     """
     place = 0
     while place < len(data):
@@ -59,23 +59,52 @@ def parse(data: bytes) -> Iterator[Event]:
         problems = []
         if zlib.crc32(data[place : place + 8]) != crc:
             problems.append("checksum of a prelude does not match")
-        if not _LEAST + length <= total <= MAX_MESSAGE or length > MAX_HEADERS:
+        if _LEAST + length <= total <= MAX_MESSAGE and length <= MAX_HEADERS:
+            end = _end(data, place, total)
+            yield _message(data[place:end], total, length, problems, ended=end < len(data) or end - place >= total)
+        else:
             problems.append(f"a message of {total} bytes with {length} bytes of headers cannot be")
-            yield Event({}, data[place:], problems, whole=False)
-            return
-        yield _message(data[place : place + total], total, length, problems)
-        place += total
+            end = _next(data, place + 1)
+            yield Event({}, data[place:end], problems, whole=False)
+        place = end
 
 
-def _message(data: bytes, total: int, length: int, problems: list[str]) -> Event:
-    start = _PRELUDE.size
-    whole = len(data) == total
-    if not whole:
+def _sound(data: bytes, place: int) -> bool:
+    """Whether a prelude whose checksum holds begins here."""
+    if len(data) - place < _PRELUDE.size:
+        return False
+    total, headers, crc = _PRELUDE.unpack_from(data, place)
+    return bool(zlib.crc32(data[place : place + 8]) == crc and _LEAST + headers <= total <= MAX_MESSAGE)
+
+
+def _next(data: bytes, start: int) -> int:
+    """Where the next message begins; the end of the data where none does."""
+    # A prelude stands before its first header, and the services' own headers have a colon before their names.
+    for match in _NAME.finditer(data, start + _PRELUDE.size):
+        if _sound(data, match.start() - _PRELUDE.size):
+            return match.start() - _PRELUDE.size
+    return len(data)
+
+
+def _end(data: bytes, place: int, total: int) -> int:
+    """Where a message ends: where its length says, unless its bytes were changed and no other begins there."""
+    end = place + total
+    if end <= len(data) and _CRC.unpack_from(data, end - _CRC.size)[0] == zlib.crc32(data[place : end - _CRC.size]):
+        return end
+    fits = end <= len(data) and (len(data) - end < _PRELUDE.size or _sound(data, end))
+    return end if fits else _next(data, place + 1)
+
+
+def _message(data: bytes, total: int, length: int, problems: list[str], ended: bool) -> Event:
+    if not ended:
         problems.append(f"a message of {total} bytes was cut off after {len(data)}")
+    elif len(data) != total:
+        problems.append(f"a message of {total} bytes has {len(data)}")
     elif _CRC.unpack_from(data, total - _CRC.size)[0] != zlib.crc32(data[: total - _CRC.size]):
         problems.append("checksum of a message does not match")
-    headers = _headers(data[start : start + length], problems)
-    return Event(headers, data[start + length : total - _CRC.size], problems, whole)
+    start = _PRELUDE.size + length
+    headers = _headers(data[_PRELUDE.size : start], problems)
+    return Event(headers, data[start : (len(data) if ended else total) - _CRC.size], problems, whole=ended)
 
 
 def _headers(data: bytes, problems: list[str]) -> dict[str, str]:

@@ -75,12 +75,31 @@ def test_a_prelude_whose_checksum_differs_is_named() -> None:
 
 
 @pytest.mark.parametrize("lengths", [(0, 0), (15, 0), (20, 9), (0xFFFFFFFF, 0), (30 << 20, 0), (1 << 20, 200_000)])
-def test_lengths_that_cannot_be_end_the_reading(lengths: tuple[int, int]) -> None:
+def test_lengths_that_cannot_be_are_named_and_the_next_message_found(lengths: tuple[int, int]) -> None:
     prelude = struct.pack(">II", *lengths)
     data = prelude + struct.pack(">I", zlib.crc32(prelude)) + b"rest"
-    (found,) = eventstream.parse(data)
-    assert found.payload == data
-    assert "cannot be" in found.problems[-1]
+    first, second = eventstream.parse(data + message({":event-type": "x"}, b"next"))
+    assert (first.payload, first.whole) == (data, False)
+    assert "cannot be" in first.problems[-1]
+    assert (second.payload, second.problems) == (b"next", [])
+    (alone,) = eventstream.parse(data)
+    assert alone.payload == data
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("mark", [b"[a mark that is longer than the secret]", b"*"])
+def test_a_stream_in_which_a_secret_was_replaced_is_read_on(place: int, mark: bytes) -> None:
+    payloads = [b'{"t":"one"}', b'{"t":"two"}', b'{"t":"three"}']
+    payloads[place] = b'{"t":"my secret here"}'
+    data = b"".join(message({":event-type": "chunk"}, payload) for payload in payloads)
+    found = list(eventstream.parse(data.replace(b"my secret here", mark)))
+    payloads[place] = b'{"t":"' + mark + b'"}'
+    if place == 2 and len(mark) < 10:  # the last may as well have been cut off
+        assert found[2].payload.startswith(payloads.pop())
+        assert not found.pop().whole
+    assert [event.payload for event in found] == payloads
+    assert [bool(event.problems) for event in found] == [number == place for number in range(len(found))]
+    assert all(event.headers == {":event-type": "chunk"} for event in found)
 
 
 def test_headers_of_all_types_are_shown() -> None:
