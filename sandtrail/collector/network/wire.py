@@ -9,6 +9,7 @@ use the same addresses, and deleting the two namespaces removes everything. The 
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,7 @@ CLAIMS_PORTS: Final = (4317, 4318)
 """Where OTLP is expected: gRPC, HTTP."""
 _PREFIX: Final = 30
 _LINK: Final = "wire0"
+_PATIENCE_S: Final = 2.0
 
 
 def namespace_names(session: str) -> tuple[str, str]:
@@ -117,8 +119,25 @@ def finish(session: str) -> Account:
     of it came to. For the time when the sandbox has ended and its link still stands."""
     _, wire = namespace_names(session)
     ended = account.read(wire, _LINK, final=True)
-    namespaces.inside(wire, netlink.flush_flows)
+    namespaces.inside(wire, _end_flows)
     return ended
+
+
+def _end_flows() -> None:
+    """End all flows, and wait until their ends are told: those that find the reader's buffer full come later."""
+    netlink.flush_flows()
+    left = Path("/proc/thread-self/net/stat/nf_conntrack")
+    deadline = time.monotonic() + _PATIENCE_S
+    while _flows(left) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def _flows(statistics: Path) -> int:
+    """How many flows there are, by the first number of the connection tracker's statistics."""
+    try:
+        return int(statistics.read_text().splitlines()[1].split()[0], 16)
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def running(session: str) -> Account:
@@ -145,3 +164,5 @@ def _flow_accounting() -> None:
     (folder / "nf_conntrack_timestamp").write_text("1")
     # A packet in the middle of nowhere begins no flow: it is logged as invalid.
     (folder / "nf_conntrack_tcp_loose").write_text("0")
+    # A client that has sent all may wait for long until a model says its first word.
+    (folder / "nf_conntrack_tcp_timeout_close_wait").write_text("3600")

@@ -46,6 +46,8 @@ class Egress:
         elif any(number for total in ways.values() for number in total):
             sums = {way: total._asdict() for way, total in ways.items()}
             words = "; ".join(f"{t.packets:+} frames, {t.bytes:+} bytes {way}" for way, t in ways.items() if any(t))
+            if account.dropped:
+                words += f"; the connection tracker dropped {account.dropped} packets"
             self._gap(UNACCOUNTED, sum(max(t.packets, 0) for t in ways.values()) or None, what=words, bytes=sums)
         if account.unlogged:
             self._gap(UNLOGGED, account.unlogged)

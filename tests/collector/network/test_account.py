@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import struct
 import threading
@@ -229,3 +230,34 @@ def link_address(link: wire.Wire) -> str:
     """The wire's Ethernet address."""
     words = namespaces.tool("ip", "-n", link.wire, "-o", "link", "show", "wire0").split()
     return words[words.index("link/ether") + 1]
+
+
+def test_ends_of_flows_that_found_the_buffer_full_are_told_again(make_link: Callable[..., wire.Wire]) -> None:
+    link = make_link("transparent")
+    assert link.conntrack is not None
+    link.conntrack.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+    count = 400
+
+    def ask() -> None:
+        to = bytes.fromhex(link_address(link).replace(":", ""))
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
+            sock.bind(("eth0", 0))
+            for port in range(20_000, 20_000 + count):
+                question = struct.pack(">HHHH", port, 53, 8, 0)
+                sock.send(frame(checksummed(wire.WIRE_ADDRESS, question, protocol=17), to=to))
+
+    namespaces.inside(link.sandbox, ask)
+    account = finished(link)
+    assert account.difference == {"up": NOTHING, "down": NOTHING}, account.described()
+    sums: dict[str, Any] = {}
+    overruns = 0
+    link.conntrack.settimeout(20)
+    while sums.get("flows", 0) < count:
+        try:
+            add_flows(sums, conntrack_events(link.conntrack.recv(1 << 17), wire.SANDBOX_ADDRESS))
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            overruns += 1
+    assert overruns, "the buffer was never full"
+    assert sums["up"] == account.classes["up"]["flows"]._asdict()
