@@ -56,6 +56,12 @@ identity.*            the new id; result; ``syscall`` or ``sysno``, and the argu
 lifecycle.*           container, or sandbox; exit status where there is one; the frame's own map
 lifecycle.container_start  container; None; ``argv`` ``cwd``, ``message``: which message of its trace it was, from 1
 collector.*           likewise, of the recorder itself
+claim.export          traces, logs or metrics; how many items; ``protocol`` ``cut`` ``status`` ``body_bytes`` ``sha256``
+                      ``items``, ``left_out`` ``unreadable`` ``not_understood`` {what: how often}
+claim.span claim.log  the operation and upon what, or the name; None; what the agent says: replay/claims/normal.py
+claim.metric          the metric's name; how many points; ``type`` ``unit`` ``service`` ``scope``
+claim.refused         why; None; ``client`` [ip, port] ``port``: a connection to the receiver was broken off
+claim.close           ""; None; ``client`` ``port`` ``up_bytes`` ``down_bytes``
 gap                   cause; count or None; ``cause`` ``count`` ``after_seq`` ``before_seq`` ``from_ns`` ``to_ns`` (None
                       where open) ``stream`` (hex) ``source``, ``what`` in words; of a process where it has a pid
 stream.open           the stream's source; None; the descriptor, and ``stream`` (hex)
