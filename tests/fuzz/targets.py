@@ -15,6 +15,7 @@ from typing import Any, Final
 import cbor2
 
 from sandtrail.replay.decode.gateway import Exchanges
+from sandtrail.replay.decode.otlp import claim_events
 from sandtrail.replay.decode.text import to_json
 from sandtrail.replay.events import Event
 from sandtrail.replay.models import Exchange, ModelCall, decode_exchange
@@ -156,6 +157,16 @@ def contents(media: str, data: bytes) -> None:
     assert len(text) < 64 << 10
 
 
+def claims(data: bytes) -> None:
+    """An export as the receiver of claims frames it: its first byte says signal and protocol, the rest is the body."""
+    first = data[0] if data else 0
+    signal, protocol = ("traces", "logs", "metrics")[first % 3], ("grpc", "http/json")[first // 3 % 2]
+    frame = {"t": "export", "signal": signal, "protocol": protocol, "body": base64.b64encode(data[1:]).decode()}
+    for kind, _, thing, _, detail in claim_events(json.dumps(frame).encode()):
+        assert kind.startswith("claim.")
+        f"{thing}{to_json(detail)}".encode()
+
+
 TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
     "openai_chat": partial(decoded, "https://h/v1/chat/completions"),
     "openai_responses": partial(decoded, "https://h/v1/responses"),
@@ -172,6 +183,7 @@ TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
     "mcp_stream": partial(protocol, "GET"),
     "multipart": partial(contents, "multipart/form-data; boundary=b"),
     "carried": partial(contents, "application/json"),
+    "claims": claims,
 }
 
 SEEDS: Final[Mapping[str, tuple[bytes, ...]]] = {
@@ -194,6 +206,15 @@ SEEDS: Final[Mapping[str, tuple[bytes, ...]]] = {
         b"\r\nx\r\n--b\r\nContent-Transfer-Encoding: base64\r\n\r\nQUJD\r\n--b--\r\n",
     ),
     "carried": (b'\0{"a":[{"b":"data:image/png;base64,' + b"QUJD" * 40 + b'"}]}', b"\0a=1&b=" + b"QUJD" * 40),
+    "claims": (
+        b"\0\n8\x126\x124*\x01aJ/\n\x15gen_ai.input.messages\x12\x16\n\x14[{\"role\":\"user\",\"parts\"",
+        b'\3{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"a","events":[{"name":"gen_ai.choice","attributes":[]}],'
+        b'"attributes":[{"key":"gen_ai.input.messages","value":{"stringValue":"[{\\"role\\":\\"user\\",\\"parts\\":'
+        b'[{\\"type\\":\\"tool_call\\",\\"id\\":\\"1\\"}]}]"}},{"key":"gen_ai.prompt.0.tool_calls.0.id","value":'
+        b'{"stringValue":"1"}},{"key":"openinference.span.kind","value":{"stringValue":"TOOL"}}]}]}]}]}',
+        b'\4{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"eventName":"gen_ai.tool.message","body":{"kvlistValue":'
+        b'{"values":[{"key":"content","value":{"arrayValue":{"values":[{"intValue":"1"}]}}}]}}}]}]}]}',
+    ),
     "mcp_stream": (
         b'\0\1\0\0event: endpoint\ndata: /m?session_id=1\n\ndata: {"jsonrpc":"2.0","id":1,"error":{"code":-32020,'
         b'"message":"x"}}\n\ndata: {"id":2,"method":"elicitation/create","params":{"message":"x"}}\n\n',
