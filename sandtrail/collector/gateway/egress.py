@@ -65,7 +65,7 @@ class Resolver:
                 answer = await loop.run_in_executor(None, lambda: socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM))
         except TimeoutError:
             answer = OSError(f"no answer within {RESOLVE_TIMEOUT_S:.0f} s")
-        except UnicodeError:
+        except ValueError:  # not to be encoded, or with a NUL in it
             answer = OSError("that is no host name")
         except OSError as error:
             unknown = isinstance(error, socket.gaierror) and error.errno in _NO_NAME
