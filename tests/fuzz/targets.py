@@ -207,7 +207,7 @@ SEEDS: Final[Mapping[str, tuple[bytes, ...]]] = {
     ),
     "carried": (b'\0{"a":[{"b":"data:image/png;base64,' + b"QUJD" * 40 + b'"}]}', b"\0a=1&b=" + b"QUJD" * 40),
     "claims": (
-        b"\0\n8\x126\x124*\x01aJ/\n\x15gen_ai.input.messages\x12\x16\n\x14[{\"role\":\"user\",\"parts\"",
+        b'\0\n8\x126\x124*\x01aJ/\n\x15gen_ai.input.messages\x12\x16\n\x14[{"role":"user","parts"',
         b'\3{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"a","events":[{"name":"gen_ai.choice","attributes":[]}],'
         b'"attributes":[{"key":"gen_ai.input.messages","value":{"stringValue":"[{\\"role\\":\\"user\\",\\"parts\\":'
         b'[{\\"type\\":\\"tool_call\\",\\"id\\":\\"1\\"}]}]"}},{"key":"gen_ai.prompt.0.tool_calls.0.id","value":'
