@@ -73,6 +73,9 @@ def record(
     record_env: Annotated[
         bool, typer.Option(help="Also record environment variables; they often hold secrets.")
     ] = False,
+    record_stdio: Annotated[
+        bool, typer.Option(help="Also record what the command reads and writes on stdin, stdout and stderr, as pipes.")
+    ] = False,
     claims: Annotated[
         bool, typer.Option(help="Take the agent's own telemetry (OTLP), and tell it where to send it.")
     ] = True,
@@ -120,6 +123,7 @@ def record(
             network=network,
             profile="full" if profile == "full" else "default",
             record_env=record_env,
+            record_stdio=record_stdio,
             claims=claims,
             quiet=quiet,
         )

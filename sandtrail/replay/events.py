@@ -52,6 +52,9 @@ http.tls http.close   the server's name; None; ``flow``, ``established`` ``messa
 http.error            what went wrong with the connection; None; the frame's own map
 http.websocket        "client text" …; bytes; the frame's own map without the data; of a message that is part of no call
 http.tunnel           "host:port"; None; a connection that is no HTTP has ended: ``client`` ``server`` {"bytes" …}
+stdio.*               what a piece begins with; bytes; ``text`` (its first 1,000 characters), ``end`` ``sha256`` ``reason``
+mcp.message           the method, or "answer"; None; a line of JSON-RPC on the command's stdin or stdout: ``on``
+                      ("stdin" | "stdout"), ``message`` (fitted)
 identity.*            the new id; result; ``syscall`` or ``sysno``, and the arguments
 lifecycle.*           container, or sandbox; exit status where there is one; the frame's own map
 lifecycle.container_start  container; None; ``argv`` ``cwd``, ``message``: which message of its trace it was, from 1

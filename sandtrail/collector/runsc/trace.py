@@ -24,7 +24,7 @@ _DROPPED = re.compile(r'^\s*Sink: "remote", dropped: (\d+)$', re.MULTILINE)
 
 # What no version of gVisor reports, in words for whoever has to decide what "nothing was seen" is worth.
 ALWAYS_BLIND: Final = (
-    "contents that are read, written, sent or received",
+    "contents that are read, written, sent or received; so also what processes say to each other over pipes",
     "paths of unlink, rename, mkdir, rmdir, link, symlink, chmod, chown and truncate: registers only",
     "a message with a text that is not valid UTF-8 is lost uncounted; the call itself shows as raw registers",
 )

@@ -38,7 +38,8 @@ class RecordOptions:
     `rootfs` replaces the host's system folders. `env` is added to the sandbox's environment. `boundary` is what the
     gateway lets out, and the sandbox's secrets; `egress` says what reaches the gateway (docs/egress.md). `memory` is in
     bytes. `platform` and `network` force what is otherwise tried. `record_env` also records environment variables where
-    the runtime leaves the choice. `claims` takes the telemetry that programs in the sandbox send. `quiet` leaves out
+    the runtime leaves the choice. `record_stdio` has the command's stdin, stdout and stderr go by way of us, recorded,
+    in place of our own. `claims` takes the telemetry that programs in the sandbox send. `quiet` leaves out
     the line on stderr.
     """
 
@@ -58,6 +59,7 @@ class RecordOptions:
     network: str = ""
     profile: Profile = "default"
     record_env: bool = False
+    record_stdio: bool = False
     claims: bool = True
     quiet: bool = False
 

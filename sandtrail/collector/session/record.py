@@ -28,6 +28,7 @@ from sandtrail.collector.session.lifecycle import Lifecycle
 from sandtrail.collector.session.options import RecordOptions
 from sandtrail.collector.session.orphans import Orphans, how_it_ended
 from sandtrail.collector.session.privilege import require_root
+from sandtrail.collector.session.relay import Record
 from sandtrail.collector.session.state import State, claim_session_id
 from sandtrail.collector.session.stdio import Stdio
 from sandtrail.collector.session.traced import Traced
@@ -85,7 +86,7 @@ def record(options: RecordOptions) -> RecordResult:
         with (
             Signals() as signals,
             Orphans(state.root) as orphans,
-            Stdio() as stdio,
+            Stdio(Record(options.home, session, state.sandbox) if options.record_stdio else None) as stdio,
             contextlib.closing(Keeper.connect(options.home)) as keeper,
         ):
             state.save()
@@ -128,6 +129,7 @@ class _Recording:
             "command": list(self._options.command),
             "runtime": binary.describe(self._runsc),
             "egress": self._options.egress,
+            "stdio": "recorded" if self._options.record_stdio else "not recorded",
             # Without both, nothing proves that the sandbox was seen from its first instruction.
             "expected": ["trace connection", "container/start"],
         }
@@ -299,6 +301,7 @@ class _Recording:
                 self._orphans.look()
                 self._runtime.delete(container)
                 acts.act("delete", container=container)
+        self._stdio.finish()
         with self._tolerating(acts, "egress", state.sandbox):
             if self._egress is not None:
                 self._egress.finish()

@@ -15,6 +15,7 @@ from sandtrail.replay.decode.gvisor.stream import GvisorStream
 from sandtrail.replay.decode.netfilter import add_flows, conntrack_events, nflog_events
 from sandtrail.replay.decode.otlp import claim_events
 from sandtrail.replay.decode.own import act_event, read_map, stream_event
+from sandtrail.replay.decode.stdio import StdioStream
 from sandtrail.replay.decode.text import as_text, to_json
 from sandtrail.store.frames import Kind
 
@@ -50,6 +51,7 @@ class StreamState:
     """netfilter, conntrack: what the stream's packets or flows amount to."""
     gvisor: GvisorStream | None = None
     exchanges: Exchanges | None = None
+    stdio: StdioStream | None = None
 
 
 class Decoder:
@@ -159,6 +161,8 @@ class Decoder:
                 )
         elif state.source == "gateway":
             state.exchanges = Exchanges()
+        elif state.source == "stdio":
+            state.stdio = StdioStream()
         elif state.source in ("netfilter", "conntrack"):
             before = self._before(as_text(told.get("continues"), 16))
             if before is not None:
@@ -184,6 +188,8 @@ class Decoder:
             add_flows(state.sums, events)
         elif state.exchanges is not None:
             events = state.exchanges.feed(ref, received_ns, payload)
+        elif state.stdio is not None:
+            events = state.stdio.feed(payload)
         elif state.source == "claims":
             events = claim_events(payload)
         elif state.source in ("lifecycle", "collector"):
@@ -271,17 +277,21 @@ class Decoder:
         plain |= {"overrun": state.overrun, "sums": state.sums, "descriptor": state.descriptor}
         plain["gvisor"] = state.gvisor.dump() if state.gvisor is not None else None
         plain["exchanges"] = state.exchanges.dump() if state.exchanges is not None else None
+        plain["stdio"] = state.stdio.dump() if state.stdio is not None else None
         return plain
 
     def load(self, stream: int, plain: dict[str, Any]) -> None:
         """Take up a state that `dump` gave."""
-        gvisor, exchanges = plain.pop("gvisor"), plain.pop("exchanges")
+        gvisor, exchanges, stdio = plain.pop("gvisor"), plain.pop("exchanges"), plain.pop("stdio", None)
         state = self.streams[stream] = StreamState(**plain)
         if gvisor is not None:
             state.gvisor = GvisorStream.load(gvisor)
         if exchanges is not None:
             state.exchanges = Exchanges()
             state.exchanges.load(exchanges)
+        if stdio is not None:
+            state.stdio = StdioStream()
+            state.stdio.load(stdio)
 
 
 def _row(at: tuple[str, ...], event: Any, received_ns: int, seq: int, container: str, n: int) -> Row:

@@ -30,6 +30,7 @@ from sandtrail.replay.turns.lineage import TOLERANCE_NS, Lineage
 from sandtrail.replay.turns.modelturns import Turn
 from sandtrail.replay.turns.named import credential, ordinary_read, ordinary_write, persistence
 from sandtrail.replay.turns.process import Process, Program
+from sandtrail.replay.turns.stdio import Stdio
 from sandtrail.replay.turns.telemetry import Telemetry
 from sandtrail.replay.turns.traffic import Traffic
 from sandtrail.replay.turns.web import Web
@@ -63,6 +64,7 @@ class Fold:
         self.telemetry = Telemetry()
         self.traffic = Traffic(self)
         self.web = Web(self, self.traffic, frames)
+        self.stdio = Stdio(self)
 
     def feed(self, events: Iterable[Event]) -> None:
         """Take events, each batch in any order, batches in about the order of time."""
@@ -85,6 +87,8 @@ class Fold:
                 self.traffic.take(fact)
             elif kind.startswith("http."):
                 self.web.take(fact, phase)
+            elif kind == "mcp.message":
+                self.stdio.take(fact)
             elif kind == "gap":
                 self._gap(fact)
             elif kind.startswith("lifecycle."):
