@@ -170,13 +170,18 @@ def _mcp_server() -> Iterator[str]:
     with subprocess.Popen([python, str(program), str(port)], stderr=subprocess.DEVNULL) as process:
         try:
             deadline = time.monotonic() + 60
-            while socket.socket().connect_ex(("127.0.0.1", port)):
+            while not _listens(port):
                 assert process.poll() is None, "the MCP server has ended"
                 assert time.monotonic() < deadline, "the MCP server does not listen"
                 time.sleep(0.1)
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _nothing_else(run: Run, host: str, *, upgrades: bool = False) -> None:
