@@ -26,6 +26,7 @@ import pytest
 
 from sandtrail.collector.network import namespaces, wire
 from sandtrail.collector.network.rules import EgressMode
+from sandtrail.replay.decode.netfilter import nflog_events
 from tests.collector.gateway.harness import Gateway, Recorded, body, wait_for
 from tests.collector.gateway.upstream import Server, Trust, serving
 from tests.conftest import require
@@ -293,3 +294,16 @@ def test_everything_of_it_is_accounted_for(sandbox: Callable[..., Sandbox]) -> N
     assert account.logged["flow:quic"].packets == 1
     assert account.logged["flow:redirect"].packets == 1
     assert account.logged["dns:pass"].packets >= 6
+    box.link.nflog.settimeout(1)
+    events = [event for _, event in nflog_events(box.link.nflog.recv(1 << 17))]
+    with contextlib.suppress(TimeoutError):
+        while True:
+            events += [event for _, event in nflog_events(box.link.nflog.recv(1 << 17))]
+    names = [(e[4]["proto"], e[4]["answer"], e[4]["answers"], e[4]["peer"]) for e in events if e[0] == "net.dns"]
+    assert sorted(names) == [
+        (proto, answer, [f"A {FAR}"] if answer else [], f"{wire.WIRE_ADDRESS}:53")
+        for proto in ("tcp", "udp")
+        for answer in (False, True)
+    ]
+    turned = [e[2] for e in events if e[4]["verdict"] == "redirect"]
+    assert turned == [f"{FAR}:443"], "told with where it was meant to go"

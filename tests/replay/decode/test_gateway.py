@@ -163,3 +163,24 @@ def test_what_is_no_exchange_is_told_by_itself() -> None:
     ]
     assert not any("data" in detail for *_, detail in found)
     assert found[4][3] == {"flow": "f", "up_bytes": 7, "down_bytes": 9}
+
+
+def test_a_name_that_was_not_looked_up_is_the_answer_to_its_question() -> None:
+    ends = {"client": ["10.219.0.2", 4000], "server": ["10.219.0.1", 53], "proto": "udp"}
+    ((kind, thing, result, detail),) = told(
+        {"t": "dns", "name": "bad.test", **ends, "message": "bad.test is denied", "reason": "denied", "rules": "ab"}
+    )
+    assert (kind, thing, result) == ("net.dns", "bad.test", 5)
+    found = {key: detail[key] for key in ("verdict", "sport", "dport", "peer", "proto", "reason", "rules")}
+    assert found == {
+        "verdict": "denied", "sport": 4000, "dport": 53, "peer": "10.219.0.1:53", "proto": "udp",
+        "reason": "denied", "rules": "ab",
+    }  # fmt: skip
+    clients: tuple[Any, ...] = (None, [], ["x"], [[], {}], {"a": 1})
+    for client in clients:
+        assert told({"t": "dns", "name": None, "client": client})[0][0] == "net.dns"
+
+
+def test_a_connection_that_was_turned_says_so() -> None:
+    ((_, thing, _, detail),) = told({"t": "connect", "flow": "f", "host": "203.0.113.7", "port": 443, "turned": True})
+    assert (thing, detail["turned"]) == ("203.0.113.7:443", True)

@@ -9,6 +9,7 @@ import dns.message
 import dns.rrset
 import pytest
 
+from sandtrail.collector.network.rules import PREFIXES
 from sandtrail.replay.decode.netfilter import conntrack_events, nflog_events
 from sandtrail.replay.decode.packets import read_dns, read_packet, server_name
 from tests.replay.decode.recorded import netfilter
@@ -118,6 +119,15 @@ def test_dns_over_tcp_and_answers() -> None:
     assert (kind, name, code, detail["answer"], detail["verdict"]) == ("net.dns", "a.test", 0, True, "answer")
     assert detail["answers"] == ["MX 10 mail.a.test."]
     assert detail["peer"] == "192.0.2.53:53"
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_every_word_of_the_packet_filter_has_a_meaning(prefix: str) -> None:
+    _, _, thing, _, detail = one(logged(prefix, ipv4(17, udp(443, b"x"))))
+    assert detail["prefix"] == prefix
+    assert detail["verdict"]
+    inward = prefix in ("flow:inbound", "dns:answer", "invalid:out")
+    assert thing == ("10.0.0.2:4000" if inward else "192.0.2.7:443")
 
 
 def test_what_is_sent_to_port_53_and_is_no_dns_is_a_flow() -> None:

@@ -113,28 +113,35 @@ class Recording:
     def write(self, pid: int, path: str, kind: str = "file.create") -> str:
         return self.add(kind, pid, object=path, result=3, detail={"write": True})
 
-    def connect(self, pid: int, ip: str, port: int, *, udp: bool = False, packets: bool = True) -> int:
-        """A connect and its packets; the source port."""
+    def connect(
+        self, pid: int, ip: str, port: int, *, udp: bool = False, packets: bool = True, prefix: str = ""
+    ) -> int:
+        """A connect and its packets, logged with this word of the packet filter's; the source port."""
         self._port += 1
         fd, proto = self._port - 39990, "udp" if udp else "tcp"
         self.add("net.socket", pid, result=fd, detail={"domain": 2, "type": 2 if udp else 1, "fd": fd})
         allowed = (ip, port) == GATEWAY
         if packets:
-            self.flow(ip, port, proto, "allow" if allowed else "reject")
+            verdict = "redirect" if prefix == "flow:redirect" else "allow" if allowed else "reject"
+            self.flow(ip, port, proto, verdict, prefix=prefix)
+            allowed = allowed or verdict == "redirect"
         result: dict[str, Any] = {"result": 0} if allowed or udp else {"result": -1, "errno": 111}
         self.add("net.connect", pid, object=f"{ip}:{port}", detail={"fd": fd, "ip": ip, "port": port}, **result)
         return self._port
 
-    def flow(self, ip: str, port: int, proto: str, verdict: str, sport: int = 0) -> str:
+    def flow(self, ip: str, port: int, proto: str, verdict: str, sport: int = 0, prefix: str = "") -> str:
         detail = {"via": "nflog", "verdict": verdict, "proto": proto, "src": SANDBOX, "sport": sport or self._port}
+        detail |= {"prefix": prefix} if prefix else {}
         return self.add(
             "net.flow", source="netfilter", object=f"{ip}:{port}", detail={**detail, "dst": ip, "dport": port}
         )
 
-    def lookup(self, pid: int, name: str, server: str = "10.219.0.1") -> None:
+    def lookup(self, pid: int, name: str, server: str = "10.219.0.1", verdict: str = "query") -> int:
+        """A name that is looked up; the source port."""
         port = self.connect(pid, server, 53, udp=True, packets=False)
-        detail = {"via": "nflog", "verdict": "query", "proto": "udp", "src": SANDBOX, "sport": port, "dst": server}
+        detail = {"via": "nflog", "verdict": verdict, "proto": "udp", "src": SANDBOX, "sport": port, "dst": server}
         self.add("net.dns", source="netfilter", object=name, detail={**detail, "dport": 53, "answer": False})
+        return port
 
     def request(self, pid: int, method: str, url: str, body: Any = None, answer: Any = None, status: int = 200) -> str:
         """A request through the gateway over a connection of its own."""

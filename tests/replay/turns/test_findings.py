@@ -25,6 +25,12 @@ class Agent(Recording):
         self.begun = self.shell(self.agent, commands[0]) if commands else 0
         return self.begun
 
+    def summaries(self) -> list[str]:
+        """What every row says, explained or not."""
+        timeline = self.timeline()
+        turns = [row for turn in timeline["turns"] for row in turn["outputs"]]
+        return [row["summary"] for row in (*turns, *timeline["unexplained"])]
+
     def found(self, complete: bool = True) -> list[tuple[str, str]]:
         self.wait(2)
         self.exit(self.begun)
@@ -219,6 +225,30 @@ class TestBypass:
         r = Agent("python3 x.py")
         r.lookup(r.spawn(r.begun, "python3", "x.py"), "x.test")
         assert r.found() == [("BYPASS", "low")]
+
+    def test_what_is_turned_to_the_gateway_goes_not_around_it(self) -> None:
+        r = Agent("python3 x.py")
+        python = r.spawn(r.begun, "python3", "x.py")
+        r.lookup(python, "x.test", verdict="pass")
+        r.connect(python, *OUTSIDE, prefix="flow:redirect")
+        assert r.found() == []
+        assert "connected to 203.0.113.7:443, turned to the gateway" in r.summaries()
+
+    def test_quic_that_is_refused_is_less_grave(self) -> None:
+        r = Agent("python3 x.py")
+        r.connect(r.spawn(r.begun, "python3", "x.py"), *OUTSIDE, udp=True, prefix="flow:quic")
+        assert r.found() == [("BYPASS", "low")]
+        assert "connected to 203.0.113.7:443, QUIC, refused so that its client falls back to TCP" in r.summaries()
+
+    def test_a_name_that_the_gateway_did_not_look_up_is_told_with_the_lookup(self) -> None:
+        r = Agent("python3 x.py")
+        python = r.spawn(r.begun, "python3", "x.py")
+        port = r.lookup(python, "denied.test", verdict="pass")
+        detail = {"via": "gateway", "verdict": "denied", "proto": "udp", "src": "10.219.0.2", "sport": port}
+        where = {"dst": "10.219.0.1", "dport": 53, "peer": "10.219.0.1:53", "answer": True}
+        r.add("net.dns", source="gateway", object="denied.test", result=5, detail={**detail, **where})
+        assert r.found() == [("BYPASS", "low")]
+        assert "looked up denied.test, which the gateway did not look up" in r.summaries()
 
     def test_packets_without_a_connect_are_of_the_process_with_such_a_socket(self) -> None:
         r = Agent("ping 203.0.113.7")
