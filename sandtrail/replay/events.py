@@ -52,7 +52,7 @@ http.tls http.close   the server's name; None; ``flow``, ``established`` ``messa
 http.error            what went wrong with the connection; None; the frame's own map
 http.websocket        "client text" …; bytes; the frame's own map without the data; of a message that is part of no call
 http.tunnel           "host:port"; None; a connection that is no HTTP has ended: ``client`` ``server`` {"bytes" …}
-stdio.*               what a piece begins with; bytes; ``text`` (its first 1,000 characters), ``end`` ``sha256`` ``reason``
+stdio.*               what a piece begins with; bytes; ``text`` (1,000 characters of it), ``end`` ``sha256`` ``reason``
 mcp.message           the method, or "answer"; None; a line of JSON-RPC on the command's stdin or stdout: ``on``
                       ("stdin" | "stdout"), ``message`` (fitted)
 identity.*            the new id; result; ``syscall`` or ``sysno``, and the arguments
