@@ -9,9 +9,6 @@ import base64
 import contextlib
 import hashlib
 import json
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,11 +18,12 @@ from typing import Any
 import pytest
 
 from tests import parts
-from tests.boundary.sandboxed import Run, installed, record
+from tests.boundary.sandboxed import Run, record
 from tests.boundary.scripted import anthropic, bedrock, gemini, story
 from tests.boundary.scripted.openai import called, completion, response, said
 from tests.boundary.scripted.openai_server import ScriptedOpenAI
 from tests.boundary.scripted.server import scripted
+from tests.collector.gateway.test_mcp import serving as mcp_server
 
 pytestmark = pytest.mark.needs("root", "runsc", "ip", "nft", "conntrack")
 
@@ -145,43 +143,18 @@ def test_a_call_by_curl_is_a_turn(home: Path, runsc: parts.Runsc) -> None:
 
 
 def test_a_call_of_a_tool_by_the_context_protocol_is_an_output(home: Path, runsc: parts.Runsc) -> None:
-    with _mcp_server() as url:
+    with mcp_server("http", home / "mcp.log") as url:
         command = ["python", "/clients/mcp_client.py", "https://mcp.test/mcp"]
         run = record(home, runsc, *command, upstreams={"mcp.test": url}, env={})
     assert run.status == 0, run.errors
-    assert run.printed.strip() == "Hello Ghent."
+    assert json.loads(run.printed) == {"city": "Ghent", "degrees": 21}
     assert not run.turns
     rows = run.rows("mcp.call")
     called_ = [row for row in rows if "tools/call" in row["object"]]
     assert len(called_) == 1, rows
-    assert "greet" in called_[0]["object"]
-    assert "Hello Ghent." in called_[0]["summary"]
+    assert "weather" in called_[0]["object"]
+    assert "Ghent" in called_[0]["summary"]
     assert {frame["url"].split("/")[2].partition(":")[0] for frame in run.gateway("request")} == {"mcp.test"}
-
-
-@contextmanager
-def _mcp_server() -> Iterator[str]:
-    """The mcp package's own server, in the clients' environment, outside of the sandbox."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    program = Path(__file__).with_name("mcp_server.py")
-    python = str(installed("clients").program("python"))
-    with subprocess.Popen([python, str(program), str(port)], stderr=subprocess.DEVNULL) as process:
-        try:
-            deadline = time.monotonic() + 60
-            while not _listens(port):
-                assert process.poll() is None, "the MCP server has ended"
-                assert time.monotonic() < deadline, "the MCP server does not listen"
-                time.sleep(0.1)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _nothing_else(run: Run, host: str, *, upgrades: bool = False) -> None:

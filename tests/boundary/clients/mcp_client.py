@@ -14,7 +14,7 @@ async def main(url: str) -> None:
     async with streamable_http_client(url) as streams, ClientSession(streams[0], streams[1]) as session:
         await session.initialize()
         tools = await session.list_tools()
-        result: Any = await session.call_tool(tools.tools[0].name, {"name": "Ghent"})
+        result: Any = await session.call_tool(tools.tools[0].name, {"city": "Ghent"})
         print(result.content[0].text)
 
 
