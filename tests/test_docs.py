@@ -39,16 +39,16 @@ RUN_BY = {
     "sandtrail witness key": "tests/commands/test_witness.py::test_a_witness_serves_and_shows_what_it_has_seen",
     "sandtrail witness evidence": "tests/commands/test_witness.py::test_a_witness_serves_and_shows_what_it_has_seen",
     "sandtrail cluster serve --origin example.org/production --policy /etc/sandtrail/witnesses": (
-        "tests/store/cluster/test_server.py::test_the_command_is_witnessed_itself"
+        "tests/cluster/test_server.py::test_the_command_is_witnessed_itself"
     ),
     "sandtrail cluster register $NODE_KEYS": (
-        "tests/store/cluster/test_server.py::test_the_command_survives_being_killed_between_two_checkpoints"
+        "tests/cluster/test_server.py::test_the_command_survives_being_killed_between_two_checkpoints"
     ),
     "sandtrail cluster retire example.org/production/node1": (
-        "tests/store/cluster/test_server.py::test_the_command_survives_being_killed_between_two_checkpoints"
+        "tests/cluster/test_server.py::test_the_command_survives_being_killed_between_two_checkpoints"
     ),
     "sandtrail cluster verify --node /srv/copies/node1 --node /srv/copies/node2 --silence 600": (
-        "tests/store/cluster/test_server.py::test_the_command_survives_being_killed_between_two_checkpoints"
+        "tests/cluster/test_server.py::test_the_command_survives_being_killed_between_two_checkpoints"
     ),
     **dict.fromkeys(
         (

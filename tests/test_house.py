@@ -105,9 +105,9 @@ def imported(source: Path) -> set[str]:
     return names - sys.stdlib_module_names - {"sandtrail"}
 
 
-@pytest.mark.parametrize("room", ["", "store", "collector", "replay", "migrations", "ui"])
+@pytest.mark.parametrize("room", ["", "store", "witness", "cluster", "collector", "replay", "migrations", "ui"])
 def test_what_a_room_imports_its_extra_declares(room: str) -> None:
-    extra = {"": [], "store": ["pkcs11"], "migrations": ["replay"]}.get(room, [room])
+    extra = {"": [], "store": ["pkcs11"], "witness": [], "cluster": [], "migrations": ["replay"]}.get(room, [room])
     declared = {canonicalize_name(one.name) for one in wanted(extra, [])}
     # Who asks for pydantic-settings gets pydantic: the one is part of the other's interface.
     declared.add(canonicalize_name("pydantic"))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 import re
 
+from sandtrail.cluster.log import ClusterLog
 from sandtrail.settings import Settings
 from sandtrail.store import clocks, policy, sealer
-from sandtrail.store.cluster.log import ClusterLog
 from tests.parts import CHECKOUT
 
 TEXT = (CHECKOUT / "docs" / "threat-model.md").read_text()

@@ -112,7 +112,7 @@ class Keeper:
             self._children.start(name, "sandtrail.store.sealer", "--run", self._run)
         elif name == "notary":
             if self._notary:
-                self._children.start(name, "sandtrail.store.notary")
+                self._children.start(name, "sandtrail.witness.notary")
             else:
                 self._children.forget(name)
         else:

@@ -15,7 +15,7 @@ from sandtrail.commands.verify import MaxAge, PolicyFile, parse_max_age, read_po
 from sandtrail.errors import UsageError
 
 if TYPE_CHECKING:
-    from sandtrail.store.cluster.verify import ClusterReport
+    from sandtrail.cluster.verify import ClusterReport
 
 __all__ = ["register"]
 
@@ -48,13 +48,13 @@ def serve(
     """Take the nodes' checkpoints and serve the log until Ctrl-C."""
     import threading
 
+    from sandtrail.cluster.log import ClusterLog
+    from sandtrail.cluster.server import ClusterServer
     from sandtrail.logs import log_as_json
-    from sandtrail.store.cluster.log import ClusterLog
-    from sandtrail.store.cluster.server import ClusterServer
-    from sandtrail.store.notary import Notary
     from sandtrail.store.policy import load_policy
-    from sandtrail.store.witness.http import serve as run
-    from sandtrail.store.witness.protocol import MAX_BODY
+    from sandtrail.witness.http import serve as run
+    from sandtrail.witness.notary import Notary
+    from sandtrail.witness.protocol import MAX_BODY
 
     log_as_json()
     if policy is not None:
@@ -87,7 +87,7 @@ def serve(
 def print_keys(home: Home = None) -> None:
     """Print the log's verifier key, for those who verify it, and the keys that cosign, for the nodes' policies."""
     from sandtrail.store.keys import load_verifier
-    from sandtrail.store.witness.folder import WitnessFolder
+    from sandtrail.witness.folder import WitnessFolder
 
     print(load_verifier(_folder(home)).vkey)
     for vkey in WitnessFolder(_folder(home) / "witness").vkeys():
@@ -101,7 +101,7 @@ def register_node(
     origin: Origin = "",
 ) -> None:
     """Expect a node's checkpoints from now on: its log cannot vanish unnoticed any more."""
-    from sandtrail.store.cluster.log import ClusterLog
+    from sandtrail.cluster.log import ClusterLog
 
     node = ClusterLog(_folder(home), origin).register(vkeys)
     print(f"registered {ascii(node.origin)[1:-1]}")
@@ -112,7 +112,7 @@ def retire(
     node: Annotated[str, typer.Argument(metavar="ORIGIN", help="The name of the node's log.")], home: Home = None
 ) -> None:
     """Expect nothing more from a node. What it has signed stays in the log."""
-    from sandtrail.store.cluster.log import ClusterLog
+    from sandtrail.cluster.log import ClusterLog
 
     ClusterLog(_folder(home)).retire(node)
     print(f"retired {ascii(node)[1:-1]}")
@@ -137,8 +137,8 @@ def verify(
     """
     from hashlib import sha256
 
-    from sandtrail.store.cluster.mirror import mirror
-    from sandtrail.store.cluster.verify import verify_cluster
+    from sandtrail.cluster.mirror import mirror
+    from sandtrail.cluster.verify import verify_cluster
     from sandtrail.store.heads import remember_head
     from sandtrail.store.note import Verifier
 
@@ -173,6 +173,6 @@ def _facts(report: ClusterReport) -> Iterator[str]:
 
 def run_notary(home: Home = None) -> None:
     """Ask the witnesses and time authorities of the settings until Ctrl-C, for a log that no recorder looks after."""
-    from sandtrail.store.notary import main
+    from sandtrail.witness.notary import main
 
     raise typer.Exit(main(["--home", str(home_folder(home))]))

@@ -39,10 +39,10 @@ def serve(
     """Answer add-checkpoint requests until Ctrl-C, for the logs of HOME/witness/logs (a verifier key a line)."""
     from sandtrail.logs import log_as_json
     from sandtrail.store.cosignature import parse_key
-    from sandtrail.store.witness.folder import WitnessFolder
-    from sandtrail.store.witness.http import serve as run
-    from sandtrail.store.witness.protocol import MAX_BODY
-    from sandtrail.store.witness.server import WitnessServer
+    from sandtrail.witness.folder import WitnessFolder
+    from sandtrail.witness.http import serve as run
+    from sandtrail.witness.protocol import MAX_BODY
+    from sandtrail.witness.server import WitnessServer
 
     log_as_json()
     logs = tuple(map(parse_key, log or []))
@@ -62,7 +62,7 @@ def serve(
 @app.command(name="key")
 def print_keys(home: Home = None) -> None:
     """Print the witness's verifier keys, for the policies of those who trust it."""
-    from sandtrail.store.witness.folder import WitnessFolder
+    from sandtrail.witness.folder import WitnessFolder
 
     for vkey in WitnessFolder(_folder(home)).vkeys():
         print(vkey)
@@ -81,8 +81,8 @@ def evidence(
     from rich.console import Console
 
     from sandtrail.store.cosignature import parse_key
-    from sandtrail.store.witness.evidence import read_evidence
-    from sandtrail.store.witness.folder import WitnessFolder
+    from sandtrail.witness.evidence import read_evidence
+    from sandtrail.witness.folder import WitnessFolder
 
     folder = WitnessFolder(_folder(home))
     keys = [*map(parse_key, log or []), *folder.logs()]

@@ -1,7 +1,7 @@
 """Tokens of time (RFC 3161): an authority elsewhere signs that some bytes existed at a moment.
 
-`stamp` asks for one over HTTP, `check_token` judges one offline, years later. Steps of `check_token`; a token that
-fails any of them is worth nothing:
+`witness/authority.py` asks for one over HTTP; `check_token` judges one offline, years later. Steps of `check_token`; a
+token that fails any of them is worth nothing:
 
 1. it is DER, of a size that a token has, with nothing behind it
 2. its message imprint is SHA-256 of the data
@@ -16,7 +16,6 @@ back as long as its certificate lasts; two authorities are better than one. Need
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,20 +23,18 @@ from hashlib import sha256
 from pathlib import Path
 from typing import cast
 
-import httpx
 import rfc3161_client as tsp
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from sandtrail.errors import DamagedError, EnvironmentRefusedError, UsageError
 
-__all__ = ["Stamped", "check_token", "load_roots", "stamp"]
+__all__ = ["MAX_TOKEN", "Stamped", "check_token", "load_roots", "read_answer", "request_token"]
 
 _SHA256 = x509.ObjectIdentifier("2.16.840.1.101.3.4.2.1")
 # A TimeStampResp (RFC 3161 section 2.4.2) is a SEQUENCE of its status and the token; this one says "granted".
 _GRANTED = bytes.fromhex("3003020100")
-_MAX_TOKEN = 32 * 1024
-_MAX_ANSWER = _MAX_TOKEN + 4096
+MAX_TOKEN = 32 * 1024
 _MAX_ROOTS = 1 << 20
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -77,22 +74,29 @@ def load_roots(path: Path) -> list[x509.Certificate]:
     return found
 
 
-def stamp(url: str, data: bytes, roots: Sequence[x509.Certificate] = (), *, timeout: float = 10.0) -> bytes:
-    """Ask the authority at `url` for a token over `data`; returns it in DER. Only the digest leaves this machine.
+def request_token(data: bytes) -> tsp.TimeStampRequest:
+    """What to send to an authority for a token over `data`: its digest, and a nonce."""
+    return tsp.TimestampRequestBuilder().data(data).hash_algorithm(tsp.HashAlgorithm.SHA256).build()
 
-    Status, nonce and imprint are checked, and the rest as well where `roots` are given. `timeout`: seconds in all.
-    Raises EnvironmentRefusedError when no token came, DamagedError when it is not the one that was asked for.
+
+def read_answer(
+    answer: bytes, request: tsp.TimeStampRequest, data: bytes, roots: Sequence[x509.Certificate], authority: str
+) -> bytes:
+    """The token (DER) in an authority's answer; `authority` is what the errors call it.
+
+    Status, nonce and imprint are checked, and the rest as well where `roots` are given. Raises EnvironmentRefusedError
+    when there is no token in it, DamagedError when it is not the one that was asked for.
     """
-    request = tsp.TimestampRequestBuilder().data(data).hash_algorithm(tsp.HashAlgorithm.SHA256).build()
-    answer = _post(url, request.as_bytes(), time.monotonic() + timeout, timeout)
     parts = _children(_content(_children(answer, 1)[0]))
     response = _parse(_element(0x30, b"".join(parts[:1])))
     if response.status not in (tsp.PKIStatus.GRANTED, tsp.PKIStatus.GRANTED_WITH_MODS) or len(parts) != 2:
         words = " ".join(response.status_string)
-        raise EnvironmentRefusedError(f"the time authority {url} refused: status {response.status} {words!r:.200}")
+        raise EnvironmentRefusedError(
+            f"the time authority {authority} refused: status {response.status} {words!r:.200}"
+        )
     token = parts[1]
     if _guarded(lambda: _read(token).tst_info.nonce) != request.nonce:
-        raise DamagedError(f"the time authority {url} answered another request: the nonce is not ours")
+        raise DamagedError(f"the time authority {authority} answered another request: the nonce is not ours")
     if roots:
         check_token(token, data, roots)
     else:
@@ -134,7 +138,7 @@ def check_token(token: bytes, data: bytes, roots: Sequence[x509.Certificate]) ->
 
 def _read(token: bytes) -> tsp.TimeStampResponse:
     """Step 1. The library reads whole responses, so one is put around the token."""
-    if not 0 < len(token) <= _MAX_TOKEN:
+    if not 0 < len(token) <= MAX_TOKEN:
         raise DamagedError(f"step 1: a token of time is not {len(token)} bytes long")
     ordered = _with_ordered_certificates(token)
     response = _parse(_element(0x30, _GRANTED + ordered))
@@ -249,25 +253,3 @@ def _guarded[T](work: Callable[[], T]) -> T:
         if type(error).__name__ != "PanicException":
             raise
         raise DamagedError("step 1: the token of time is malformed: its reader gave up") from None
-
-
-def _post(url: str, request: bytes, deadline: float, timeout: float) -> bytes:
-    headers = {"Content-Type": "application/timestamp-query", "Accept": "application/timestamp-reply"}
-    body = b""
-    try:
-        with httpx.stream("POST", url, content=request, headers=headers, timeout=timeout) as response:
-            kind = response.headers.get("content-type", "").partition(";")[0].strip()
-            if response.status_code != 200 or kind != "application/timestamp-reply":
-                raise EnvironmentRefusedError(
-                    f"the time authority {url} answered {response.status_code} {kind!r:.60}, not a time stamp"
-                )
-            # Raw: an answer that is compressed is not one, and can't become larger in here.
-            for piece in response.iter_raw():
-                body += piece
-                if len(body) > _MAX_ANSWER:
-                    raise EnvironmentRefusedError(f"the time authority {url} answered more than {_MAX_ANSWER} bytes")
-                if time.monotonic() > deadline:
-                    raise EnvironmentRefusedError(f"the time authority {url} took longer than {timeout:g} s")
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise EnvironmentRefusedError(f"the time authority {url} can't be reached: {error}") from None
-    return body

@@ -13,7 +13,7 @@ from sandtrail.store.note import Checkpoint, open_checkpoint
 from sandtrail.store.policy import load_policy
 from sandtrail.store.sealer import Sealer
 from tests.collector.recorder import Recorder, wait_for
-from tests.store.witness.running import witness
+from tests.witness.running import witness
 
 
 def test_a_recorder_has_its_log_witnessed_through_a_kill_and_to_its_very_end(

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from sandtrail.store.cluster.log import ClusterLog
+from sandtrail.cluster.log import ClusterLog
 from sandtrail.store.layout import Layout
-from tests.store.cluster.nodes import Node
-from tests.store.cluster.running import sandtrail
+from tests.cluster.nodes import Node
+from tests.cluster.running import sandtrail
 
 
 @pytest.fixture(autouse=True)

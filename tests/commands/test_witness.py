@@ -12,9 +12,9 @@ import pytest
 
 from sandtrail.errors import WitnessError
 from sandtrail.store.policy import parse_policy
-from sandtrail.store.witness.client import add_checkpoint, collect
-from tests.store.witness.a_log import ALog
-from tests.store.witness.running import witness
+from sandtrail.witness.client import add_checkpoint, collect
+from tests.witness.a_log import ALog
+from tests.witness.running import witness
 
 
 def sandtrail(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:

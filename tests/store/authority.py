@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
-from sandtrail.store.witness.protocol import Reply
-from tests.store.serving import serving
+from sandtrail.witness.protocol import Reply
+from tests.witness.serving import serving
 
 DAY = timedelta(days=1)
 REPLY = "application/timestamp-reply"

@@ -9,8 +9,8 @@ import pytest
 
 from sandtrail.store.keys import load_verifier
 from tests.store.foreign_go import check_log, fsck, logcheck
-from tests.store.serving import files_of, serving
 from tests.store.test_foreign import SIZES, grow
+from tests.witness.serving import files_of, serving
 
 pytestmark = pytest.mark.needs("foreign-go")
 

@@ -18,7 +18,7 @@ from sandtrail.store.log import Log
 from sandtrail.store.note import Checkpoint, parse_note
 from sandtrail.store.policy import Policy, parse_policy
 from sandtrail.store.tiles import TileReader
-from sandtrail.store.witness.client import Ahead, Collected, collect
+from sandtrail.witness.client import Ahead, Collected, collect
 from tests.parts import foreign_go
 from tests.store.foreign_go import check_log, logcheck
 from tests.store.foreign_witness import PATIENCE_S, aics_witness, litewitness

@@ -17,9 +17,9 @@ from random import Random
 
 import pytest
 
-from sandtrail.store.cluster.log import ClusterLog
-from sandtrail.store.cluster.verify import verify_cluster
-from sandtrail.store.witness.protocol import encode_request
+from sandtrail.cluster.log import ClusterLog
+from sandtrail.cluster.verify import verify_cluster
+from sandtrail.witness.protocol import encode_request
 from tests.conftest import require
 from tests.parts import CHECKOUT
 from tests.store.authority import Authority

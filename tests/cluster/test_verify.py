@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from sandtrail.cluster.entries import encode_entry
+from sandtrail.cluster.log import ClusterLog
+from sandtrail.cluster.verify import ClusterReport, verify_cluster
 from sandtrail.errors import NotFoundError, UsageError
-from sandtrail.store.cluster.entries import encode_entry
-from sandtrail.store.cluster.log import ClusterLog
-from sandtrail.store.cluster.verify import ClusterReport, verify_cluster
 from sandtrail.store.cosignature import Ed25519Cosigner
 from sandtrail.store.heads import remember_head
 from sandtrail.store.keyfile import read_private
@@ -22,8 +22,8 @@ from sandtrail.store.log import Log, read_checkpoint
 from sandtrail.store.merkle import tree_root
 from sandtrail.store.note import Checkpoint, Signer, parse_note
 from sandtrail.store.policy import parse_policy
-from sandtrail.store.witness.protocol import Refused
-from tests.store.cluster.nodes import Node
+from sandtrail.witness.protocol import Refused
+from tests.cluster.nodes import Node
 
 CLUSTER = "example.org/c"
 WITNESS = Ed25519Cosigner("witness.example", b"\5" * 32)

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 SERVER = """
 import sys, time
 from pathlib import Path
-from sandtrail.store.witness.http import serve
-from sandtrail.store.witness.protocol import Reply
+from sandtrail.witness.http import serve
+from sandtrail.witness.protocol import Reply
 
 def handle(method, path, body):
     if path == "/slow":

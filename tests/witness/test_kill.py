@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from sandtrail.errors import WitnessError
-from sandtrail.store.witness.client import Conflict, add_checkpoint
-from tests.store.witness.a_log import ALog
-from tests.store.witness.running import witness
+from sandtrail.witness.client import Conflict, add_checkpoint
+from tests.witness.a_log import ALog
+from tests.witness.running import witness
 
 
 def _held(url: str, log: ALog) -> int:

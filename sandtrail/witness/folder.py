@@ -33,8 +33,8 @@ from sandtrail.store.cosignature import (
 from sandtrail.store.keyfile import ensure_private, read_private
 from sandtrail.store.layout import listed, present, publish, sweep
 from sandtrail.store.note import MAX_NOTE, Checkpoint, VerifierKey, parse_checkpoint, parse_note
-from sandtrail.store.witness.evidence import Evidence, read_evidence
-from sandtrail.store.witness.protocol import Misconduct, Request
+from sandtrail.witness.evidence import Evidence, read_evidence
+from sandtrail.witness.protocol import Misconduct, Request
 
 __all__ = ["WitnessFolder", "origin_hash"]
 

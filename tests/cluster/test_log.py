@@ -16,17 +16,17 @@ from typing import Any
 
 import pytest
 
+from sandtrail.cluster.entries import ClusterEntry, decode_entry
+from sandtrail.cluster.log import ClusterLog, read_entries
+from sandtrail.cluster.verify import verify_cluster
 from sandtrail.errors import StoreError, UsageError
-from sandtrail.store.cluster.entries import ClusterEntry, decode_entry
-from sandtrail.store.cluster.log import ClusterLog, read_entries
-from sandtrail.store.cluster.verify import verify_cluster
 from sandtrail.store.cosignature import cosigned_at
 from sandtrail.store.keys import load_verifier
 from sandtrail.store.layout import Layout
 from sandtrail.store.log import read_checkpoint
 from sandtrail.store.note import Signer, open_checkpoint, parse_note
-from sandtrail.store.witness.protocol import Refused, encode_request
-from tests.store.cluster.nodes import Node
+from sandtrail.witness.protocol import Refused, encode_request
+from tests.cluster.nodes import Node
 from tests.store.recording import killed
 
 

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sandtrail.cluster.log import ClusterLog
+from sandtrail.cluster.verify import verify_cluster
 from sandtrail.errors import UsageError
-from sandtrail.store.cluster.log import ClusterLog
-from sandtrail.store.cluster.verify import verify_cluster
-from sandtrail.store.witness.protocol import Refused, encode_request
-from tests.store.cluster.nodes import Node
+from sandtrail.witness.protocol import Refused, encode_request
+from tests.cluster.nodes import Node
 
 ACTS = ("register", "retire", "grow", "grow", "again", "fork", "bad proof", "rolled back", "silence", "open")
 

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from sandtrail.errors import DamagedError, StoreError, UsageError
 from sandtrail.store.cosignature import CosignatureKey, cosigned_at, parse_key
 from sandtrail.store.note import Checkpoint, Signer, open_checkpoint, parse_note, signed_by, valid_name
-from sandtrail.store.witness.evidence import Evidence, read_evidence
-from sandtrail.store.witness.folder import WitnessFolder, origin_hash
-from sandtrail.store.witness.protocol import Misconduct, encode_request, parse_request
-from sandtrail.store.witness.server import WitnessServer
-from tests.store.witness.a_log import ORIGIN, ALog
+from sandtrail.witness.evidence import Evidence, read_evidence
+from sandtrail.witness.folder import WitnessFolder, origin_hash
+from sandtrail.witness.protocol import Misconduct, encode_request, parse_request
+from sandtrail.witness.server import WitnessServer
+from tests.witness.a_log import ORIGIN, ALog
 
 NOW = 1_700_000_000
 

@@ -19,8 +19,8 @@ from array import array
 from bisect import bisect_left
 from dataclasses import dataclass, field
 
+from sandtrail.cluster.entries import ClusterEntry
 from sandtrail.errors import DamagedError, UsageError
-from sandtrail.store.cluster.entries import ClusterEntry
 from sandtrail.store.epochs import epoch_name
 from sandtrail.store.frames import Stamp
 from sandtrail.store.merkle import EMPTY, is_consistent

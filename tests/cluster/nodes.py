@@ -9,7 +9,7 @@ from sandtrail.store.layout import Layout
 from sandtrail.store.log import Log, read_checkpoint
 from sandtrail.store.note import Signer, open_checkpoint
 from sandtrail.store.tiles import TileReader
-from sandtrail.store.witness.protocol import encode_request
+from sandtrail.witness.protocol import encode_request
 
 
 class Node:

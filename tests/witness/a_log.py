@@ -7,7 +7,7 @@ from pathlib import Path
 from sandtrail.store.merkle import leaf_hash, tree_root
 from sandtrail.store.note import Checkpoint, Signer
 from sandtrail.store.tiles import WIDTH, TileReader, tile_path
-from sandtrail.store.witness.protocol import encode_request
+from sandtrail.witness.protocol import encode_request
 
 ORIGIN = "log.example/1"
 

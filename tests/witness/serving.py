@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
-from sandtrail.store.witness.protocol import Reply
+from sandtrail.witness.protocol import Reply
 
 Answer = Callable[[str, str, bytes], Reply | None]
 """(method, path, body) -> reply; None: nothing, until the client leaves. Called in threads, several at once."""

@@ -14,13 +14,13 @@ import threading
 
 import structlog
 
+from sandtrail.cluster.log import ClusterLog
 from sandtrail.errors import SandtrailError, StoreError
-from sandtrail.store.cluster.log import ClusterLog
 from sandtrail.store.layout import Layout
 from sandtrail.store.log import read_checkpoint
 from sandtrail.store.note import parse_checkpoint, parse_note
 from sandtrail.store.tiles import WIDTH, TileReader, encode_bundle, parse_tile_index
-from sandtrail.store.witness.protocol import Refused, Reply
+from sandtrail.witness.protocol import Refused, Reply
 
 __all__ = ["ClusterServer"]
 

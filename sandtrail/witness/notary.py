@@ -1,7 +1,7 @@
 """The notary: has the log's checkpoint cosigned by witnesses, and stamped by time authorities, again and again.
 
 A process beside the sealer: it reads the log's public files, and whatever it waits for, recording does not. A witness
-may be the log of the cluster (`store/cluster`), which takes note of the checkpoint as it cosigns it: it is named in the
+may be the log of the cluster (`cluster`), which takes note of the checkpoint as it cosigns it: it is named in the
 policy like any other, whether the quorum wants it or not.
 
 `witnessed/checkpoint` is replaced only by a newer one that the policy's quorum has cosigned.
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import structlog
 
-from sandtrail.errors import DamagedError, NotFoundError, SandtrailError, StoreError
+from sandtrail.errors import DamagedError, SandtrailError
 from sandtrail.logs import log_as_json
 from sandtrail.store.acts import order
 from sandtrail.store.keys import load_verifier
@@ -30,49 +30,15 @@ from sandtrail.store.layout import Layout, publish
 from sandtrail.store.log import read_checkpoint
 from sandtrail.store.note import Checkpoint, Verifier, open_checkpoint
 from sandtrail.store.policy import load_policy
-from sandtrail.store.tiles import TileReader, partial_widths
-from sandtrail.store.witness.client import Ahead, collect
+from sandtrail.store.snapshot import Snapshot
+from sandtrail.witness.client import Ahead, collect
 
-__all__ = ["Notary", "Round", "Snapshot", "main"]
+__all__ = ["Notary", "Round", "main"]
 
 _log = structlog.get_logger(__name__)
-_SNAPSHOT_TRIES = 100
 # A log that somebody writes gets an entry every ten seconds.
 _ALIVE = 60.0
 _LAST_TIMEOUT = 1.0
-
-
-class Snapshot(TileReader):
-    """A log as it was at one checkpoint, for as long as one likes: partial tiles, which a writer removes, are kept."""
-
-    def __init__(self, log: Path, checkpoint: Checkpoint, note: bytes) -> None:
-        """Raises StoreError when the log has moved on in between; the next checkpoint is there then."""
-        super().__init__(log, checkpoint.size)
-        self.checkpoint = checkpoint
-        self.note = note
-        self._kept: dict[tuple[int, int], list[bytes]] = {}
-        for level, number, _ in partial_widths(checkpoint.size):
-            self._kept[level, number] = self.hashes(level, number)
-
-    @classmethod
-    def take(cls, home: Path, verifier: Verifier) -> Snapshot:
-        """The log under `home` as it is now. Raises NotFoundError where none has begun, DamagedError or StoreError when
-        it is not readable or not signed by `verifier`."""
-        log = Layout(home).log
-        for _ in range(_SNAPSHOT_TRIES):
-            note = read_checkpoint(log)
-            if note is None:
-                raise NotFoundError(f"nothing has been signed under {home} yet")
-            try:
-                return cls(log, open_checkpoint(note, verifier), note)
-            except StoreError:
-                if read_checkpoint(log) == note:
-                    raise
-        raise StoreError(f"the log under {home} changes faster than it can be read")
-
-    def hashes(self, level: int, number: int) -> list[bytes]:
-        """As in every TileReader."""
-        return self._kept.get((level, number)) or super().hashes(level, number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +140,8 @@ class Notary:
         now = time.monotonic()
         if not self._tsa_url or (self._stamped is not None and now - self._stamped < self._tsa_every):
             return False
-        from sandtrail.store.timestamp import load_roots, stamp
+        from sandtrail.store.timestamp import load_roots
+        from sandtrail.witness.authority import stamp
 
         try:
             if time.time() - Layout(self.home).checkpoint.stat().st_mtime > _ALIVE:

@@ -13,12 +13,12 @@ from sandtrail.errors import WitnessError
 from sandtrail.store.cosignature import Ed25519Cosigner
 from sandtrail.store.note import open_checkpoint
 from sandtrail.store.policy import Policy, State, parse_policy
-from sandtrail.store.witness.client import Ahead, Conflict, Unreachable, add_checkpoint, collect, submit
-from sandtrail.store.witness.folder import WitnessFolder
-from sandtrail.store.witness.protocol import Misconduct, Reply, parse_request
-from tests.store.serving import serving
-from tests.store.witness.a_log import ALog
-from tests.store.witness.running import Running, witness
+from sandtrail.witness.client import Ahead, Conflict, Unreachable, add_checkpoint, collect, submit
+from sandtrail.witness.folder import WitnessFolder
+from sandtrail.witness.protocol import Misconduct, Reply, parse_request
+from tests.witness.a_log import ALog
+from tests.witness.running import Running, witness
+from tests.witness.serving import serving
 
 STRANGER = Ed25519Cosigner("stranger.example", bytes(32))
 

@@ -14,9 +14,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from sandtrail.cluster.entries import MAX_NOTE, decode_entry, encode_entry
+from sandtrail.cluster.registry import Node, Registry
 from sandtrail.errors import StoreError, UsageError
-from sandtrail.store.cluster.entries import MAX_NOTE, decode_entry, encode_entry
-from sandtrail.store.cluster.registry import Node, Registry
 from sandtrail.store.cosignature import Cosigner
 from sandtrail.store.frames import stamp
 from sandtrail.store.keyfile import ensure_private
@@ -26,8 +26,8 @@ from sandtrail.store.log import Log, read_checkpoint
 from sandtrail.store.manifest import boot_id
 from sandtrail.store.note import Signer, Verifier, parse_checkpoint, parse_note, signed_by
 from sandtrail.store.tiles import WIDTH, TileReader
-from sandtrail.store.witness.folder import WitnessFolder
-from sandtrail.store.witness.protocol import Misconduct, Refused, Request, authenticate, judge, parse_request
+from sandtrail.witness.folder import WitnessFolder
+from sandtrail.witness.protocol import Misconduct, Refused, Request, authenticate, judge, parse_request
 
 __all__ = ["DEFAULT_ORIGIN", "ClusterLog", "read_entries"]
 

@@ -24,17 +24,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sandtrail.cluster.entries import decode_entry
+from sandtrail.cluster.registry import Node, Registry
 from sandtrail.errors import DamagedError, NotFoundError, SandtrailError, StoreError, UsageError
-from sandtrail.store.cluster.entries import decode_entry
-from sandtrail.store.cluster.registry import Node, Registry
 from sandtrail.store.heads import head_file, read_head
 from sandtrail.store.keys import load_verifier
 from sandtrail.store.layout import Layout
 from sandtrail.store.log import read_checkpoint
 from sandtrail.store.merkle import leaf_hash
-from sandtrail.store.notary import Snapshot
 from sandtrail.store.note import Verifier, open_checkpoint, parse_checkpoint, parse_note, signed_by
 from sandtrail.store.policy import Policy
+from sandtrail.store.snapshot import Snapshot
 from sandtrail.store.verify.keys import check_checkpoint, check_head
 from sandtrail.store.verify.report import Affected, Report
 from sandtrail.store.verify.tree import SignedTree, cut_entries

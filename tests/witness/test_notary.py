@@ -23,18 +23,19 @@ from sandtrail.store.keys import load_verifier
 from sandtrail.store.layout import Layout
 from sandtrail.store.log import Log
 from sandtrail.store.merkle import is_consistent
-from sandtrail.store.notary import Notary, Snapshot
 from sandtrail.store.note import Checkpoint, open_checkpoint, parse_note
 from sandtrail.store.policy import load_policy
 from sandtrail.store.sealer import Sealer
+from sandtrail.store.snapshot import Snapshot
 from sandtrail.store.tiles import TileReader
 from sandtrail.store.timestamp import check_token
-from sandtrail.store.witness.protocol import Reply
-from sandtrail.store.witness.server import WitnessServer
+from sandtrail.witness.notary import Notary
+from sandtrail.witness.protocol import Reply
+from sandtrail.witness.server import WitnessServer
+from tests.cluster.nodes import Node
 from tests.store.authority import Authority
-from tests.store.cluster.nodes import Node
 from tests.store.recording import entries
-from tests.store.serving import Answer, serving
+from tests.witness.serving import Answer, serving
 
 DOWN = Reply(503, b"later\n")
 REFUSED = Reply(403, b"no\n")
@@ -281,7 +282,7 @@ def test_as_a_process_it_survives_being_killed_and_cosigns_once_more_at_the_end(
     node: Node, witnesses: Witnesses
 ) -> None:
     environment = {**os.environ, "SANDTRAIL_WITNESS_POLICY": str(witnesses.policy)}
-    command = [sys.executable, "-m", "sandtrail.store.notary", "--home", str(node.home)]
+    command = [sys.executable, "-m", "sandtrail.witness.notary", "--home", str(node.home)]
     node.grow(3)
     first = subprocess.Popen(command, env=environment)
     wait_for(lambda: kept(node, witnesses))
@@ -344,7 +345,7 @@ def test_without_settings_there_is_nothing_to_do_and_the_keeper_hears_so(
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         fd = str(theirs.fileno())
-        command = [sys.executable, "-m", "sandtrail.store.notary", "--home", str(node.home), "--control-fd", fd]
+        command = [sys.executable, "-m", "sandtrail.witness.notary", "--home", str(node.home), "--control-fd", fd]
         done = subprocess.run(command, pass_fds=[theirs.fileno()], cwd=node.home, timeout=60, check=False)
         assert done.returncode == 0
         assert ours.recv(100) == b'{"op": "idle"}'

@@ -15,7 +15,7 @@ import h11
 import structlog
 
 from sandtrail.errors import StoreError
-from sandtrail.store.witness.protocol import Reply
+from sandtrail.witness.protocol import Reply
 
 __all__ = ["Handler", "serve"]
 

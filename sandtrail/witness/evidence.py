@@ -11,7 +11,7 @@ from typing import Any
 from sandtrail.errors import DamagedError, NotFoundError
 from sandtrail.store.merkle import EMPTY, is_consistent
 from sandtrail.store.note import Checkpoint, VerifierKey, decode_base64, open_checkpoint
-from sandtrail.store.witness.protocol import Misconduct
+from sandtrail.witness.protocol import Misconduct
 
 __all__ = ["Evidence", "read_evidence"]
 

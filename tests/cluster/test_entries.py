@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sandtrail.cluster.entries import MAX_NOTE, MAX_PROOF, decode_entry, encode_entry
 from sandtrail.errors import DamagedError
-from sandtrail.store.cluster.entries import MAX_NOTE, MAX_PROOF, decode_entry, encode_entry
 from sandtrail.store.tiles import MAX_ENTRY
 
 TEXT = st.text(min_size=1, max_size=40)

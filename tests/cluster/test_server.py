@@ -12,24 +12,24 @@ from pathlib import Path
 import httpx
 import pytest
 
+from sandtrail.cluster.entries import encode_entry
+from sandtrail.cluster.log import ClusterLog
+from sandtrail.cluster.mirror import mirror
+from sandtrail.cluster.server import ClusterServer
+from sandtrail.cluster.verify import verify_cluster
 from sandtrail.errors import NotFoundError, StoreError
-from sandtrail.store.cluster.entries import encode_entry
-from sandtrail.store.cluster.log import ClusterLog
-from sandtrail.store.cluster.mirror import mirror
-from sandtrail.store.cluster.server import ClusterServer
-from sandtrail.store.cluster.verify import verify_cluster
 from sandtrail.store.keyfile import read_private
 from sandtrail.store.layout import Layout, publish
 from sandtrail.store.log import Log, read_checkpoint
-from sandtrail.store.notary import Notary
 from sandtrail.store.note import Checkpoint, Signer, open_checkpoint
 from sandtrail.store.tiles import TileReader, decode_bundle
-from tests.store.cluster import running
-from tests.store.cluster.nodes import Node
+from sandtrail.witness.notary import Notary
+from tests.cluster import running
+from tests.cluster.nodes import Node
 from tests.store.faults_os import unreadable
 from tests.store.foreign_go import check_log, fsck
-from tests.store.serving import serving
-from tests.store.witness.running import witness
+from tests.witness.running import witness
+from tests.witness.serving import serving
 
 ORIGIN = "example.org/c"
 

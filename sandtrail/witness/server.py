@@ -21,8 +21,8 @@ import structlog
 from sandtrail.errors import DamagedError, StoreError, UsageError
 from sandtrail.store.cosignature import MLDSACosigner
 from sandtrail.store.note import VerifierKey, signature_line
-from sandtrail.store.witness.folder import WitnessFolder
-from sandtrail.store.witness.protocol import Refused, Reply, Request, authenticate, judge, parse_request
+from sandtrail.witness.folder import WitnessFolder
+from sandtrail.witness.protocol import Refused, Reply, Request, authenticate, judge, parse_request
 
 __all__ = ["WitnessServer"]
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from sandtrail.store.cosignature import MLDSACosigner
 from sandtrail.store.merkle import EMPTY
 from sandtrail.store.note import Checkpoint, Signer, VerifierKey
-from sandtrail.store.witness.protocol import MAX_BODY, Misconduct, Refused, encode_request, judge, parse_request
-from tests.store.witness.a_log import ORIGIN, ALog
+from sandtrail.witness.protocol import MAX_BODY, Misconduct, Refused, encode_request, judge, parse_request
+from tests.witness.a_log import ORIGIN, ALog
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from sandtrail.errors import DamagedError, WitnessError
 from sandtrail.store.cosignature import CosignatureKey, cosigned_at
 from sandtrail.store.note import Checkpoint, Note, parse_checkpoint, parse_note, parse_number, signature_line
 from sandtrail.store.policy import AHEAD, Policy, Witness
-from sandtrail.store.witness.protocol import encode_request
+from sandtrail.witness.protocol import encode_request
 
 __all__ = ["Ahead", "Asked", "Collected", "Conflict", "Prover", "Unreachable", "add_checkpoint", "collect", "submit"]
 

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from sandtrail.store.cluster.verify import ClusterReport, verify_cluster
+from sandtrail.cluster.verify import ClusterReport, verify_cluster
 from sandtrail.store.keys import load_pins
 from sandtrail.store.layout import Layout
-from sandtrail.store.notary import Notary
 from sandtrail.store.policy import load_policy
 from sandtrail.store.sealer import Sealer
 from sandtrail.store.spool import SpoolWriter
 from sandtrail.store.verify import Report, verify
-from tests.store.cluster import running
-from tests.store.cluster.running import sandtrail
-from tests.store.witness import running as witnesses
+from sandtrail.witness.notary import Notary
+from tests.cluster import running
+from tests.cluster.running import sandtrail
+from tests.witness import running as witnesses
 
 
 @contextmanager
