@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,8 @@ class _Listening:
     descriptor: Message
     # Whoever waits for the service to listen.
     asker: socket.socket | None
+    # The last stream that a process of the service has begun for it.
+    stream: str = ""
 
 
 class Services:
@@ -64,11 +67,15 @@ class Services:
 
     def _serve(self, service: Child, session: str) -> None:
         listening = self._listening[service.name][session]
-        message = {"op": "listen", "session": session, "descriptor": listening.descriptor}
+        descriptor = listening.descriptor
+        if listening.stream:
+            descriptor = {**descriptor, "continues": listening.stream, "since_ns": time.time_ns()}
+        message = {"op": "listen", "session": session, "descriptor": descriptor}
         service.ask(message, partial(self._served, listening), listening.fds)
 
     def _served(self, listening: _Listening, said: Message) -> None:
         """Tell whoever asked for the service; after a restart of its process nobody waits for this."""
+        listening.stream = str(said.get("stream") or listening.stream)
         if listening.asker is not None:
             answer(listening.asker, said)
             listening.asker = None

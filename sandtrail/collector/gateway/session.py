@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -22,8 +23,12 @@ SEES = [
     "HTTP/1.1, HTTP/2 and WebSocket through the proxy, whole, up to the recorded limits",
     "names, addresses, TLS parameters and byte counts of every connection to the proxy",
 ]
+SEES_TURNED = [
+    "the same of connections that were meant for somewhere else and turned to the gateway",
+    "names that were looked up and refused; all look-ups are in the packet filter's record",
+]
 BLIND = [
-    "traffic that does not take the proxy: the packet filter on the sandbox's link records it",
+    "traffic that does not take the gateway: the packet filter on the sandbox's link records it",
     "content of connections whose client does not trust the gateway's certificate: name and byte counts only",
     "credentials: replaced by keyed fingerprints before anything is written",
 ]
@@ -57,11 +62,23 @@ class Session:
         self.memory = self.policy.limits.memory
         self.counts = {"connections": 0, "refused": 0, "exchanges": 0, "up_bytes": 0, "down_bytes": 0}
         self.closed = False
-        own = {"source": "gateway", "version": __version__, "sees": SEES, "blind": BLIND, **self.policy.described()}
+        sees = [*SEES, *SEES_TURNED] if self.transparent else SEES
+        own = {"source": "gateway", "version": __version__, "sees": sees, "blind": BLIND, **self.policy.described()}
         if self.vault:
             own["secrets"] = self.vault.described()
         self.stream = spool.open({**descriptor, **own, "session": name})
         self._frames = Frames(self.stream, name)
+        if descriptor.get("continues"):
+            self._note_restart(descriptor.get("since_ns"))
+
+    def _note_restart(self, since_ns: Any) -> None:
+        """An earlier process of ours has died on this session: what it had in hand is cut, and nothing passed until
+        now."""
+        now = time.time_ns()
+        bounds = {"after_seq": 0, "before_seq": 1, "from_ns": since_ns if isinstance(since_ns, int) else now}
+        self.stream.note(
+            {"note": "gap", "cause": "the gateway was started again", "count": None, **bounds, "to_ns": now}
+        )
 
     def write(self, frame: Mapping[str, Any], *, urgent: bool = False) -> None:
         """Record a frame, its bytes in base64: it is in the spool when this returns. Raises UnrecordedError where it is

@@ -19,6 +19,7 @@ from sandtrail.store.reader import open_log
 class Stream:
     """One stream of a session: its descriptor, its data, its notes, and how it was closed (None: it was not)."""
 
+    number: int
     descriptor: dict[str, Any]
     data: list[bytes] = field(default_factory=list)
     notes: list[dict[str, Any]] = field(default_factory=list)
@@ -69,7 +70,7 @@ def _read(home: Path, session: str) -> Recorded:
             if frame.kind == Kind.OPEN:
                 descriptor = cbor2.loads(frame.payload)
                 if descriptor.get("session") == session:
-                    streams[frame.stream] = Stream(descriptor)
+                    streams[frame.stream] = Stream(frame.stream, descriptor)
             elif stream := streams.get(frame.stream):
                 if frame.kind == Kind.DATA:
                     stream.data.append(frame.payload)
@@ -81,15 +82,20 @@ def _read(home: Path, session: str) -> Recorded:
 
 
 def recorded(home: Path, session: str, *, unclosed: str = "", timeout: float = 15.0) -> Recorded:
-    """What the log holds of a session, once each of its streams is closed in it, but for the lifecycle's part
-    `unclosed`: its writer was killed."""
+    """What the log holds of a session, once each of its streams is closed in it, or another one continues it, but for
+    the lifecycle's part `unclosed`: its writer was killed."""
     deadline = time.monotonic() + timeout
     while True:
         try:
             found = _read(home, session)
         except SandtrailError:
             found = Recorded([])
-        awaited = [s for s in found.streams if not unclosed or s.descriptor.get("part") != unclosed]
+        continued = {int(s.descriptor["continues"], 16) for s in found.streams if s.descriptor.get("continues")}
+        awaited = [
+            s
+            for s in found.streams
+            if s.number not in continued and (not unclosed or s.descriptor.get("part") != unclosed)
+        ]
         if awaited and all(stream.closed for stream in awaited):
             return found
         if time.monotonic() > deadline:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,11 +14,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from sandtrail.collector.control import Keeper
 from sandtrail.collector.gateway.returns import written_forms
 from sandtrail.collector.secrets import MARKER
 from sandtrail.store.reader import open_log
 from tests import parts
 from tests.collector.gateway.upstream import Handler, Server, serving
+from tests.collector.session.recorded import recorded
 
 pytestmark = [pytest.mark.needs("root", "runsc", "ip", "nft"), pytest.mark.timeout(180)]
 
@@ -101,7 +104,7 @@ def test_the_value_of_a_secret_is_nowhere_on_this_machine(home: Path, runsc: par
         command += [f"--upstream={host}={server.url}" for host in ("api.test", "git.test")]
         command += ["--secret=API_KEY=env:OPERATORS_KEY@api.test", f"--secret=TOKEN=file:{token}@git.test"]
         with subprocess.Popen(
-            [*command, "--name=s1", "--", "sh", "-c", AGENT],
+            [*command, "--name=s1", "--no-timeline", "--", "sh", "-c", AGENT],
             env={**os.environ, "OPERATORS_KEY": KEY},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -140,3 +143,50 @@ def timeline(home: Path) -> str:
     """What a reviewer gets; making it fills index and catalog."""
     command = [sys.executable, "-m", "sandtrail", "timeline", "s1", "--json", "--home", str(home)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+CALLS = """
+call() { curl -s --max-time 60 -H "x-key: $API_KEY" "$@"; }
+call http://api.test/ok || exit 1
+call http://api.test/kill && exit 2
+until call -f http://api.test/ok; do sleep 0.2; done
+call -o /dev/null -w '%{http_code}' http://other.test/ok
+"""
+
+
+@pytest.mark.usefixtures("keeper_ends")
+def test_a_gateway_that_was_killed_is_a_gap_and_its_successor_has_the_rules_and_the_secret(
+    home: Path, runsc: parts.Runsc
+) -> None:
+    def kill(handler: Handler) -> None:
+        keeper = Keeper.connect(home, start=False)
+        os.kill(keeper.status()["processes"]["gateway"]["pid"], signal.SIGKILL)
+        keeper.close()
+        handler.answer()
+
+    with serving(Server()) as server:
+        server.routes |= {"/ok": lambda handler: handler.answer(b"fine "), "/kill": kill}
+        policy = home / "policy.toml"
+        policy.write_text(
+            f'on_record_failure = "pass"\nallow = ["GET api.test"]\n[upstream]\n"api.test" = "{server.url}"\n'
+            '[secrets.API_KEY]\nfrom = "env:OPERATORS_KEY"\nhosts = ["api.test"]\n'
+        )
+        command = [sys.executable, "-m", "sandtrail", "record", "--home", str(home), "--runsc", str(runsc.path)]
+        done = subprocess.run(
+            [*command, f"--policy={policy}", "--name=s1", "--no-timeline", "--", "sh", "-c", CALLS],
+            env={**os.environ, "OPERATORS_KEY": KEY},
+            capture_output=True,
+            check=False,
+        )
+    assert (done.returncode, done.stdout) == (0, b"fine fine 403"), done.stderr
+    assert [(asked.path, asked.headers["x-key"]) for asked in server.asked] == [
+        ("/ok", KEY),
+        ("/kill", KEY),
+        ("/ok", KEY),
+    ]
+    streams = [stream for stream in recorded(home, "s1").streams if stream.descriptor["source"] == "gateway"]
+    assert [stream.descriptor["on_failure"] for stream in streams] == ["pass", "pass"]
+    assert streams[0].descriptor["rules"] == streams[1].descriptor["rules"]
+    (gap,) = streams[1].notes
+    assert (gap["note"], gap["cause"]) == ("gap", "the gateway was started again")
+    assert gap["from_ns"] < gap["to_ns"]
