@@ -83,6 +83,8 @@ class ToolCall(TypedDict):
     name: str
     arguments: Any
     server: NotRequired[bool]
+    result: NotRequired[str | None]
+    failed: NotRequired[bool | None]
 
 
 class Input(TypedDict):

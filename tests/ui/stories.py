@@ -310,7 +310,7 @@ def hostile() -> dict[str, Any]:
     only["input"] |= {"model": HOSTILE[0], "api": HOSTILE[0]}
     only["decision"] |= {"text": "\n".join(HOSTILE), "reasoning": "\n".join(HOSTILE), "finish_reason": HOSTILE[1]}
     only["decision"]["tool_calls"] = [
-        {"id": text, "name": text, "arguments": {text: [text]}, "server": True} for text in HOSTILE
+        {"id": text, "name": text, "arguments": {text: [text]}, "server": True, "result": text} for text in HOSTILE
     ]
     finding = {
         "id": "h",

@@ -134,6 +134,8 @@ class ToolCall(Shape):
     name: str = Field(description="The tool")
     arguments: str = Field(description="As the model wrote them")
     server: bool = Field(description="It ran at the provider's side, where nothing of it can be seen")
+    result: str | None = Field(description="What it gave, where it ran at the provider's side and the answer says so")
+    failed: bool | None = Field(description="Whether that says that it failed; null where it says nothing")
 
 
 class Decision(Shape):

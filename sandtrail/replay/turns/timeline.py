@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sandtrail.replay.models.call import scrub
+from sandtrail.replay.models.call import ModelCall, ToolCall, scrub
 from sandtrail.replay.turns.buckets import Bucket, Edge
 from sandtrail.replay.turns.exfiltration import exfiltrations
 from sandtrail.replay.turns.findings import Finding, bypasses, hidden, undecided_actions, unexplained
@@ -152,6 +152,13 @@ def _input(turn: Turn) -> dict[str, Any] | None:
     }
 
 
+def _result(asked: ToolCall, call: ModelCall) -> dict[str, Any]:
+    """What a tool that ran at the provider's side gave, where that came with the answer."""
+    found = call.choices[0].results if asked.server else []
+    result = next((one for one in found if one.tool_call_id == asked.id), None)
+    return {"result": _cut(result.text) if result else None, "failed": result.is_error if result else None}
+
+
 def _decision(turn: Turn) -> dict[str, Any] | None:
     exchange, call = turn.exchange, turn.call
     if exchange is None or call is None or not (exchange.first_ns or call.error):
@@ -163,7 +170,7 @@ def _decision(turn: Turn) -> dict[str, Any] | None:
         "reasoning": _cut(call.reasoning),
         "refusal": call.refusal,
         "tool_calls": [
-            {"id": c.id, "name": c.name, "arguments": _cut(c.arguments), "server": c.server}
+            {"id": c.id, "name": c.name, "arguments": _cut(c.arguments), "server": c.server, **_result(c, call)}
             for c in call.tool_calls[:MAX_MESSAGES]
         ],
         "commands": [_cut(scrub(c.text)) for c in turn.commands],

@@ -158,6 +158,9 @@ def _call(call: ToolCall, folded: bool) -> Markup:
     arguments = call["arguments"]
     body = block(arguments if isinstance(arguments, str) else json_lines(arguments), "say")
     kind = "tool call at the provider's " if call.get("server") else "tool call "
+    if call.get("result") is not None:
+        said = "it failed, and the provider says" if call.get("failed") else "the provider says that it gave"
+        body = join(body, tag("div", said, cls="note"), block(as_text(call["result"]), "say"))
     return disclosure(join(kind, name), body, cls="call", opened=not folded)
 
 

@@ -69,6 +69,26 @@ def test_an_answer_that_the_agent_changed_before_it_sent_it_back_is_a_finding() 
     assert timeline["turns"][2]["continues"] == 1
 
 
+def test_what_a_tool_at_the_provider_gave_is_shown_with_its_call_and_is_no_input() -> None:
+    r = Recording()
+    agent = r.begin("agent")
+    said = [
+        {"type": "server_tool_use", "id": "s1", "name": "web_fetch", "input": {"url": "https://x.test"}},
+        {"type": "web_fetch_tool_result", "tool_use_id": "s1", "content": {"type": "web_fetch_tool_result_error"}},
+        {"type": "text", "text": "It is gone."},
+    ]
+    history: list[Any] = [{"role": "user", "content": "look"}]
+    for last in ("thanks", "bye"):
+        answer = {"type": "message", "role": "assistant", "content": said, "stop_reason": "end_turn"}
+        r.request(agent, "POST", "https://model.test/v1/messages", {"messages": list(history)}, answer)
+        history += [{"role": "assistant", "content": said}, {"role": "user", "content": last}]
+    _, first, second = r.timeline()["turns"]
+    (call,) = first["decision"]["tool_calls"]
+    assert (call["name"], call["server"], call["failed"]) == ("web_fetch", True, True)
+    assert "web_fetch_tool_result_error" in call["result"]
+    assert [m["text"] for m in second["input"]["new_messages"]] == ["thanks"]
+
+
 def test_a_sub_agent_names_the_tool_call_that_started_it() -> None:
     r = Recording()
     agent = r.begin("agent")
