@@ -19,6 +19,8 @@ from sandtrail.replay.turns.undecided import Undecided, undecided, unexplained_p
 __all__ = ["Finding", "by_whom", "bypasses", "hidden", "undecided_actions", "unexplained"]
 
 MAX_REFS = 32
+MAX_APART = 20
+"""How many goals of one process in one turn are told apart."""
 
 
 @dataclass(slots=True)
@@ -54,10 +56,24 @@ def bypasses(fold: Fold) -> Iterator[Finding]:
         who = connection.process.key if connection.process else None
         what = connection.names[0] if connection.names else connection.peer
         grouped.setdefault((turn, who, bool(connection.names), what), []).append(connection)
-    for (turn, _, lookup, _), members in grouped.items():
+    for (turn, _, lookup), members in _gathered(grouped):
         refs = [ref for connection in members for ref in fold.traffic.refs_of(connection)]
         quic = all(connection.prefix == "flow:quic" for connection in members)
         yield (_quic if quic else _lookup if lookup else _bypass)(members, turn, refs)
+
+
+def _gathered(
+    grouped: dict[tuple[int | None, object, bool, object], list[Connection]],
+) -> Iterator[tuple[tuple[int | None, object, bool], list[Connection]]]:
+    """One group for each goal of a process in a turn; of one that goes for very many, such as a scan, one for all."""
+    goals: dict[tuple[int | None, object, bool], list[list[Connection]]] = {}
+    for (turn, who, lookup, _), members in grouped.items():
+        goals.setdefault((turn, who, lookup), []).append(members)
+    for key, groups in goals.items():
+        if len(groups) > MAX_APART:
+            yield key, [connection for members in groups for connection in members]
+        else:
+            yield from ((key, members) for members in groups)
 
 
 _LAWFUL = frozenset({"allow", "redirect", "pass", "inbound"})
@@ -83,15 +99,20 @@ def _times(members: list[Connection]) -> str:
     return f" {len(members)} times" if len(members) > 1 else ""
 
 
+def _where(members: list[Connection]) -> str:
+    more = len({connection.peer for connection in members}) - 1
+    return f"{members[0].peer}{f' and {more:,} other ports or addresses' if more else ''}"
+
+
 def _bypass(members: list[Connection], turn: int | None, refs: list[str]) -> Finding:
-    first = members[0]
+    first, where = members[0], _where(members)
     refused = all(c.verdict == "reject" for c in members)
     outcome = "The packet filter refused it." if refused else "Nothing is known to have refused it."
     return Finding(
         "BYPASS",
         "high",
-        f"{'tried to connect' if refused or first.failed else 'connected'} to {first.peer} around the gateway",
-        f"{by_whom(first)} tried{_times(members)} to reach {first.peer} {first.proto or ''} directly. Traffic of this "
+        f"{'tried to connect' if refused or first.failed or first.verdict == 'reject' else 'connected'} to {where} around the gateway",
+        f"{by_whom(first)} tried{_times(members)} to reach {where} {first.proto or ''} directly. Traffic of this "
         f"sandbox leaves through the gateway only, where it is recorded whole; what goes around it is not. {outcome} "
         "It would be innocent if the program does not know of the gateway (it ignores the proxy settings of its "
         "environment) and the address is one that the work needs.",
@@ -105,10 +126,10 @@ def _quic(members: list[Connection], turn: int | None, refs: list[str]) -> Findi
     return Finding(
         "BYPASS",
         "low",
-        f"tried QUIC to {first.peer}, which was refused",
-        f"{by_whom(first)} tried{_times(members)} HTTP/3 over UDP to {first.peer}. The packet filter refuses UDP port "
-        "443, because what it carries cannot be recorded. It would be innocent if the program only tries the newest "
-        "protocol first: most then go on over TCP.",
+        f"tried QUIC to {_where(members)}, which was refused",
+        f"{by_whom(first)} tried{_times(members)} HTTP/3 over UDP to {_where(members)}. The packet filter refuses UDP "
+        "port 443, because what it carries cannot be recorded. It would be innocent if the program only tries the "
+        "newest protocol first: most then go on over TCP.",
         turn,
         refs,
     )

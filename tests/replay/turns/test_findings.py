@@ -221,6 +221,18 @@ class TestBypass:
             r.connect(python, *OUTSIDE)
         assert r.found() == [("BYPASS", "high")]
 
+    def test_a_scan_is_one_finding(self) -> None:
+        r = Agent("python3 x.py")
+        python = r.spawn(r.begun, "python3", "x.py")
+        for port in range(1, 101):
+            r.connect(python, "203.0.113.7", port)
+        assert r.found() == [("BYPASS", "high")]
+        (finding,) = r.timeline()["findings"]
+        assert (
+            finding["title"] == "tried to connect to 203.0.113.7:1 and 99 other ports or addresses around the gateway"
+        )
+        assert "tried 100 times" in finding["explanation"]
+
     def test_a_lookup_is_less_grave(self) -> None:
         r = Agent("python3 x.py")
         r.lookup(r.spawn(r.begun, "python3", "x.py"), "x.test")
