@@ -18,9 +18,10 @@ from sandtrail.replay.claims.protobuf import read_protobuf
 from sandtrail.replay.decode.text import as_int, as_text
 from sandtrail.replay.models.body import decode_body
 
-__all__ = ["claim_events", "read_export"]
+__all__ = ["claim_events", "export_tree", "read_export"]
 
 MAX_EXPORT: Final = 16 << 20
+_SHOWN: Final = 200
 _SIGNALS: Final = frozenset({"traces", "logs", "metrics"})
 
 Drafted = tuple[str, int, str, int | None, dict[str, Any]]
@@ -66,6 +67,19 @@ def read_export(frame: dict[str, Any]) -> Items:
     found = (read_json if frame.get("protocol") == "http/json" else read_protobuf)(signal, data)
     found.problems.update(out.problems)
     return found
+
+
+def export_tree(frame: dict[str, Any]) -> dict[str, Any]:
+    """An export for a person who looks at the evidence: its frame, and in place of the body what is in it."""
+    if frame.get("t") != "export":
+        return frame
+    found = read_export(frame)
+    head = {key: value for key, value in frame.items() if key != "body"}
+    items = [
+        {name: value for name in Item.__slots__ if (value := getattr(item, name)) not in ("", 0, None, {}, [], False)}
+        for item in found.items[:_SHOWN]
+    ]
+    return {**head, "items_total": found.total, "not_understood": dict(found.problems), "items": items}
 
 
 def _export(frame: dict[str, Any]) -> list[Drafted]:

@@ -12,6 +12,7 @@ from sandtrail.replay.decode.gvisor.schema import CLASSES, KINDS
 from sandtrail.replay.decode.gvisor.stream import HEADER
 from sandtrail.replay.decode.netfilter import conntrack_events, nflog_events
 from sandtrail.replay.decode.netlink import attributes, messages
+from sandtrail.replay.decode.otlp import export_tree
 from sandtrail.replay.decode.own import read_map
 from sandtrail.replay.decode.sockaddr import read_sockaddr
 from sandtrail.replay.decode.text import MAX_DETAIL, fit, text
@@ -40,6 +41,7 @@ def describe(source: str, kind: int, payload: bytes) -> dict[str, Any]:
         except (ValueError, RecursionError):
             loaded = {}
         found = loaded if isinstance(loaded, dict) else {"value": loaded}
+        found = export_tree(found) if source == "claims" else found
     tree: dict[str, Any] = fit(found, MAX_DETAIL * 4)
     return tree
 

@@ -22,6 +22,7 @@ from sandtrail.replay.claims.item import MAX_ITEMS
 from sandtrail.replay.decode.decoder import Decoder
 from sandtrail.replay.decode.otlp import claim_events
 from sandtrail.replay.decode.text import MAX_DETAIL, to_json
+from sandtrail.replay.decode.tree import describe
 from sandtrail.store.frames import Kind
 from tests.replay.claims.exports import FIXTURES, claims, frame
 
@@ -180,7 +181,8 @@ KEYS = st.sampled_from(
 
 
 def checked(payload: bytes) -> None:
-    """Events of it can be kept as rows, whatever it was."""
+    """Events of it can be kept as rows, and its fields be shown, whatever it was."""
+    json.dumps(describe("claims", Kind.DATA, payload), ensure_ascii=False).encode()
     for kind, _, thing, _, detail in claim_events(payload):
         assert kind.startswith(("claim.", "unknown"))
         thing.encode()
@@ -219,6 +221,15 @@ def test_real_exports_with_damaged_bytes(damage: list[tuple[int, int]], name: st
     for place, byte in damage:
         body[place % len(body)] = byte
     checked(frame(bytes(body), name.rpartition(".")[2]))
+
+
+def test_whoever_looks_at_the_evidence_sees_what_the_export_holds() -> None:
+    tree = describe("claims", Kind.DATA, frame((FIXTURES / "genai-2.logs.bin").read_bytes(), "logs"))
+    assert tree["items_total"] == 8
+    assert tree["items"][0]["name"] == "gen_ai.system.message"
+    assert tree["items"][0]["body"] == {"content": "You are careful."}
+    assert "body" not in tree
+    assert describe("claims", Kind.DATA, b'{"t":"close","port":4317}') == {"t": "close", "port": 4317}
 
 
 def test_the_decoder_gives_the_events_of_a_claims_stream_their_rows() -> None:
