@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sandtrail.replay.models import Exchange, ModelCall, decode_exchange
+from tests.boundary.openai_answers import answers, splits
 from tests.boundary.openai_oracle import as_response, compare_response, final_response
 from tests.boundary.scripted.openai import events, in_pieces, response, sse
 
@@ -421,74 +422,6 @@ class TestRegistry:
 
 
 # The vendor's accumulator as the oracle.
-
-texts = st.text(max_size=12)
-idents = st.text("abcdef0123456789", min_size=4, max_size=8)
-json_text = st.dictionaries(texts, texts, max_size=2).map(json.dumps) | texts
-
-
-def _item(kind: str, **fields: Any) -> st.SearchStrategy[dict[str, Any]]:
-    base = {"type": st.just(kind), "status": st.just("completed")}
-    return st.fixed_dictionaries(
-        {**base, **{k: v if isinstance(v, st.SearchStrategy) else st.just(v) for k, v in fields.items()}}
-    )
-
-
-parts = st.builds(part, texts) | st.builds(lambda t: {"type": "refusal", "refusal": t}, texts)
-summaries = st.lists(st.builds(lambda t: {"type": "summary_text", "text": t}, texts), max_size=2)
-output_items = st.one_of(
-    _item("message", role="assistant", content=st.lists(parts, max_size=3)),
-    _item("reasoning", summary=summaries, encrypted_content=st.none() | texts),
-    _item("function_call", call_id=idents, name=texts.filter(bool), arguments=json_text),
-    _item("custom_tool_call", call_id=idents, name=texts.filter(bool), input=texts),
-    _item("mcp_call", name=texts, server_label=texts, arguments=json_text, output=st.none() | texts, error=None),
-    _item("web_search_call", action=st.builds(lambda q: {"type": "search", "query": q}, texts)),
-    _item("code_interpreter_call", code=texts, container_id="c", outputs=None),
-    _item("file_search_call", queries=st.lists(texts, max_size=2), results=None),
-    _item("image_generation_call", result=None),
-    _item(
-        "shell_call", call_id=idents, environment=None,
-        action=st.builds(lambda c: {"commands": c, "timeout_ms": None}, st.lists(texts, max_size=2)),
-    ),
-    _item("local_shell_call", call_id=idents, action={"type": "exec", "command": ["ls"], "env": {}}),
-    _item("apply_patch_call", call_id=idents, operation={"type": "create_file", "path": "a", "diff": "+"}),
-    _item("computer_call", call_id=idents, action={"type": "screenshot"}, pending_safety_checks=[]),
-)  # fmt: skip
-
-
-@st.composite
-def answers(draw: st.DrawFn) -> dict[str, Any]:
-    output = draw(st.lists(output_items, max_size=5))
-    for number, item in enumerate(output):
-        item["id"] = f"item_{number}"
-        if "call_id" in item:
-            item["call_id"] += str(number)
-    status = draw(st.sampled_from(["completed", "completed", "completed", "incomplete", "failed"]))
-    more: dict[str, Any] = {}
-    if status == "incomplete":
-        more["incomplete_details"] = {"reason": draw(st.sampled_from(["max_output_tokens", "content_filter"]))}
-    if status == "failed":
-        more["error"] = {"code": "server_error", "message": draw(texts.filter(bool))}
-    if draw(st.booleans()):
-        more["conversation"] = {"id": draw(idents)}
-    else:
-        more["previous_response_id"] = draw(st.none() | idents)
-    return response(f"resp_{draw(idents)}", draw(st.sampled_from(["m-1", "m-2"])), output, status, **more)
-
-
-@st.composite
-def splits(draw: st.DrawFn) -> Any:
-    sizes = draw(st.lists(st.integers(1, 6), min_size=1, max_size=8))
-
-    def split(text: str) -> list[str]:
-        out, n = [], 0
-        while text:
-            size = sizes[n % len(sizes)]
-            out.append(text[:size])
-            text, n = text[size:], n + 1
-        return out
-
-    return split
 
 
 @settings(max_examples=150, deadline=None)

@@ -81,6 +81,7 @@ def test_each_call_on_a_socket_is_a_turn_with_its_evidence() -> None:
     assert first["decision"]["finish_reason"] == "completed"
     assert [m["text"] for m in second["input"]["new_messages"]] == ["a.txt"]
     assert second["decision"]["text"] == "There is a.txt."
+    assert (second["thread"], second["continues"]) == (first["thread"], 1)
     for turn, asked, ended in ((first, "list the files", "resp_1"), (second, "a.txt", "resp_2")):
         payload = {key: json.loads(r.frame(turn[key]["ref"])) for key in ("input", "decision")}
         assert asked in base64.b64decode(payload["input"]["data"]).decode()
