@@ -21,7 +21,7 @@ fragment       a part of an IPv4 packet; dropped, as nothing allowed needs it an
 =============  ====================================================================================================
 
 Every packet on the link is also in exactly one of the counters in `UP` or `DOWN`: see `account`. Of packets that are
-not part of a flow at most some thousands a second are logged one by one; the others are dropped and only counted.
+not part of a flow at most a thousand a second are logged one by one; the others are dropped and only counted.
 
 Specification: nft(8); linux/netfilter/nfnetlink_log.h.
 """
@@ -41,8 +41,10 @@ GROUP: Final = 1
 TABLE: Final = "sandtrail"
 MAX_FLOWS: Final = 4096
 """Open flows of one sandbox; the gateway's own limit of connections is below it."""
-LOGGED_A_SECOND: Final = 5000
+LOGGED_A_SECOND: Final = 1000
+LOGGED_AT_ONCE: Final = 5000
 
+_LOGGED: Final = f"{LOGGED_A_SECOND}/second burst {LOGGED_AT_ONCE} packets"
 _LINK_LEVEL: Final = ("ether", "fragment")
 _IP_LEVEL: Final = (
     *("flow:allow", "flow:redirect", "flow:reject", "flow:quic", "flow:limit", "flow:spoof", "dns:query", "dns:pass"),
@@ -78,7 +80,7 @@ table netdev {table} {{
     ether type != {{ 8021q, 8021ad }} meta protocol arp counter name up_arp accept
     ether type != {{ 8021q, 8021ad }} meta pkttype != other ip frag-off & 0x3fff == 0 accept
     ether type {{ 8021q, 8021ad }} counter name up_tagged
-    limit rate over {logged}/second burst {logged} packets counter name up_frames_unlogged drop
+    limit rate over {logged} counter name up_frames_unlogged drop
     ether type != {{ 8021q, 8021ad }} meta pkttype != other ip frag-off & 0x3fff != 0 {count[fragment]} drop
     {count[ether]} drop
   }}
@@ -93,7 +95,7 @@ table inet {table} {{
   chain from_sandbox {{
     type filter hook prerouting priority mangle; policy drop;
     iif lo accept
-    ct state != established limit rate over {logged}/second burst {logged} packets counter name up_unlogged drop
+    ct state != established limit rate over {logged} counter name up_unlogged drop
     ip saddr != {sandbox} {count[flow:spoof]} drop
     ct state invalid {count[invalid]} drop
     ct state related {count[icmp:error]} accept
@@ -150,7 +152,7 @@ def ruleset(link: str, gateway: str, sandbox: str, ports: Collection[int], mode:
     count = {p: f'counter name {_name(p)} log prefix "{p}" group {GROUP}' for p in PREFIXES}
     common = {"gateway": gateway, "ports": ", ".join(map(str, ports)), "which": _WHICH[mode]}
     open_dns = f"    ct state new ct count over {MAX_FLOWS} {count['flow:limit']} goto refuse\n"
-    open_dns += f"    limit rate over {LOGGED_A_SECOND}/second burst {LOGGED_A_SECOND} packets"
+    open_dns += f"    limit rate over {_LOGGED}"
     open_dns += " counter name up_unlogged drop\n"
     open_dns += f"    counter name up_flows {count['dns:pass']} accept"
     return _RULES.format(
@@ -158,7 +160,7 @@ def ruleset(link: str, gateway: str, sandbox: str, ports: Collection[int], mode:
         link=link,
         sandbox=sandbox,
         most=MAX_FLOWS,
-        logged=LOGGED_A_SECOND,
+        logged=_LOGGED,
         count=count,
         link_counters=_declared(
             ("up_arp", "up_tagged", "up_frames_unlogged", "down_arp", "down_ip", *map(_name, _LINK_LEVEL))

@@ -107,11 +107,12 @@ def _where(members: list[Connection]) -> str:
 def _bypass(members: list[Connection], turn: int | None, refs: list[str]) -> Finding:
     first, where = members[0], _where(members)
     refused = all(c.verdict == "reject" for c in members)
+    tried = refused or first.failed or first.verdict == "reject"
     outcome = "The packet filter refused it." if refused else "Nothing is known to have refused it."
     return Finding(
         "BYPASS",
         "high",
-        f"{'tried to connect' if refused or first.failed or first.verdict == 'reject' else 'connected'} to {where} around the gateway",
+        f"{'tried to connect' if tried else 'connected'} to {where} around the gateway",
         f"{by_whom(first)} tried{_times(members)} to reach {where} {first.proto or ''} directly. Traffic of this "
         f"sandbox leaves through the gateway only, where it is recorded whole; what goes around it is not. {outcome} "
         "It would be innocent if the program does not know of the gateway (it ignores the proxy settings of its "
