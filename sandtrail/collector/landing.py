@@ -6,7 +6,8 @@ here, lengths included: a receiver that is killed loses nothing, its successor f
 
 The file is in the run folder where that is a tmpfs (as /run is): then a batch survives the death of the keeper as well.
 Elsewhere it has no name and ends with the keeper: a disk's file system may have to refuse or to delay the very write
-with which the kernel hands over a datagram, and a datagram whose copy fails is lost.
+with which the kernel hands over a datagram, and a datagram whose copy fails is lost. Of each slot only the beginning,
+which all but the rarest datagrams fit into, is in memory from the start; the rest is taken when one needs it.
 """
 
 from __future__ import annotations
@@ -24,18 +25,21 @@ from sandtrail.store.frames import Stamp
 
 __all__ = ["BATCH", "PLACES", "SLOT", "Landing", "Unfinished", "create_landing"]
 
-BATCH = 32
+BATCH = 128
 SLOT = 1 << 20
 PLACES = 1024
+_READY = 1 << 18
 _PAGE = 4096
 _VECTOR = _PAGE  # struct mmsghdr[BATCH]
-_IOVEC = 2 * _PAGE  # struct iovec[BATCH]
-_PLACES = 3 * _PAGE  # (stream u64, lost u64)[PLACES]
-_SLOTS = 7 * _PAGE
+_IOVEC = 3 * _PAGE  # struct iovec[BATCH]
+_PLACES = 4 * _PAGE  # (stream u64, lost u64)[PLACES]
+_SLOTS = 8 * _PAGE
 _SIZE = _SLOTS + BATCH * SLOT
+# (offset, length) of what is in memory from the start.
+_RESIDENT = [(0, _SLOTS), *((_SLOTS + slot * SLOT, _READY) for slot in range(BATCH))]
 # magic, place, gvisor, length of the path that follows, stream, seq, lost, offset, three clocks
 _STATE = Struct("<4sIIIQQQQQQQ")
-_MAGIC = b"STl3"
+_MAGIC = b"STl4"
 _NOTHING = 0xFFFFFFFF
 _FILL = _NOTHING.to_bytes(4, "little")
 _MMSGHDR = 64
@@ -79,8 +83,10 @@ def create_landing(folder: Path) -> int:
     try:
         if os.fstat(fd).st_size != _SIZE:
             os.ftruncate(fd, 0)
+            os.ftruncate(fd, _SIZE)
         # Now, and not when the kernel has a datagram in its hands.
-        os.posix_fallocate(fd, 0, _SIZE)
+        for offset, length in _RESIDENT:
+            os.posix_fallocate(fd, offset, length)
     except OSError:
         os.close(fd)
         raise
@@ -98,11 +104,14 @@ class Landing:
     """One receiver's view of the landing. Its sockets must have SO_PASSCRED set, see `receive`."""
 
     def __init__(self, fd: int) -> None:
-        # Populated and locked, so that no page has to be found while a dying process copies a batch.
-        self._map = mmap.mmap(fd, _SIZE, mmap.MAP_SHARED | mmap.MAP_POPULATE)
+        self._map = mmap.mmap(fd, _SIZE, mmap.MAP_SHARED)
         self.view = memoryview(self._map)
         self._base = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
-        _libc.mlock(ctypes.c_void_p(self._base), ctypes.c_size_t(_SIZE))  # refused without root; then without
+        # Touched and locked, so that no page has to be found while a dying process copies a batch. Without root locking
+        # is refused; then without.
+        for offset, length in _RESIDENT:
+            bytes(self.view[offset : offset + length : _PAGE])
+            _libc.mlock(ctypes.c_void_p(self._base + offset), ctypes.c_size_t(length))
 
     # -- what a batch is, for a successor ------------------------------------------------------------------------------
 

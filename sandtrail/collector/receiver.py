@@ -27,8 +27,8 @@ from sandtrail import __version__
 from sandtrail.collector.control import receive, send
 from sandtrail.collector.landing import BATCH, SLOT, Landing, Unfinished
 from sandtrail.errors import StoreError
-from sandtrail.store.frames import Stamp, stamp
-from sandtrail.store.spool import SpoolWriter, Stream, parse_records
+from sandtrail.store.frames import Kind, Stamp, stamp
+from sandtrail.store.spool import MAX_PAYLOAD, SpoolWriter, Stream, parse_records
 
 __all__ = ["Receiver"]
 
@@ -134,9 +134,11 @@ class Receiver:
         else:
             spool.truncate(batch.offset)
             stream = Stream(spool, batch.stream, batch.seq)
-            stream.write_many(batch.payloads, urgent=True, when=batch.when)
+        parts, done = _parts(batch.payloads), sum(record.kind == Kind.DATA for record in written)
+        for part in parts[done:]:
+            stream.write_many(part, urgent=True, when=batch.when)
         source = _Source(batch.place, -1, stream, batch.gvisor, batch.lost, batch.when.realtime_ns)
-        self._remark(source, batch.lengths, batch.payloads, batch.seq, batch.when, written=max(0, len(written) - 1))
+        self._remark(source, batch.lengths, batch.payloads, batch.seq, batch.when, written=len(written) - done)
         spool.close()
         return None
 
@@ -204,7 +206,9 @@ class Receiver:
         landing, stream = self._landing, source.stream
         payloads = [landing.payload(slot, length) for slot, length in enumerate(lengths)]
         urgent = source.gvisor and not _URGENT.isdisjoint(landing.column(2, len(lengths)))
-        first = stream.write_many(payloads, urgent=urgent, when=now)
+        first = stream.seq
+        for part in _parts(payloads):
+            stream.write_many(part, urgent=urgent, when=now)
         self._remark(source, lengths, payloads, first, now)
         source.heard_ns = now.realtime_ns
         source.errors = 0
@@ -308,6 +312,14 @@ class Receiver:
         lost = self._landing.lost(place)
         self._sources[fd] = _Source(place, fd, stream, bool(message.get("gvisor")), lost)
         self._epoll.register(fd, select.EPOLLIN | select.EPOLLRDHUP)
+
+
+def _parts(payloads: list[memoryview]) -> list[list[memoryview]]:
+    """A batch's payloads in as few records as can hold them: one, but for a flood of the largest."""
+    if sum(map(len, payloads)) <= MAX_PAYLOAD:
+        return [payloads]
+    at_once = MAX_PAYLOAD // SLOT
+    return [payloads[at : at + at_once] for at in range(0, len(payloads), at_once)]
 
 
 def _gaps(source: _Source, payloads: Sequence[memoryview], first: int, now: Stamp) -> list[dict[str, Any]]:

@@ -75,6 +75,24 @@ def test_more_than_a_batch_comes_in_several(landing: Landing, pair: Pair) -> Non
     assert got == [b"%d" % number for number in range(BATCH + 8)]
 
 
+@pytest.mark.needs("root")
+def test_large_datagrams_among_small_ones_are_whole(fd: int, landing: Landing, pair: Pair) -> None:
+    theirs, ours = pair
+    enlarge(theirs)
+    sent = [b"small", os.urandom(SLOT), b"small", os.urandom(SLOT - 1), b""]
+    for data in sent:
+        theirs.send(data)
+        lengths, _ = landing.receive(ours.fileno())
+        assert payloads(landing, lengths) == [data]
+    for data in sent[:3]:
+        theirs.send(data)
+    found = []
+    while len(found) < 3:
+        lengths, _ = landing.receive(ours.fileno())
+        found += payloads(Landing(fd), lengths)
+    assert found == sent[:3]
+
+
 def test_empty_packets_before_a_hang_up_are_packets(landing: Landing, pair: Pair) -> None:
     theirs, ours = pair
     for data in (b"last", b"", b""):
@@ -126,7 +144,7 @@ def test_a_successor_finds_nothing_where_nothing_was_received(fd: int, landing: 
         assert Landing(fd).unfinished() is None
 
 
-@pytest.mark.parametrize("garbage", [b"\xff" * 4096, b"STl3" + b"\xff" * 4000, os.urandom(4096)])
+@pytest.mark.parametrize("garbage", [b"\xff" * 4096, b"STl4" + b"\xff" * 4000, os.urandom(4096)])
 def test_a_landing_of_garbage_holds_nothing(fd: int, garbage: bytes) -> None:
     os.pwrite(fd, garbage, 0)
     assert Landing(fd).unfinished() is None

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from sandtrail.collector import landing
 from sandtrail.collector import receiver as module
 from sandtrail.collector.control import receive, send
 from sandtrail.collector.landing import SLOT, Landing, create_landing
@@ -275,8 +276,10 @@ SENT = [packet(b"%03d" % number, dropped=counter) for number, counter in enumera
 
 
 @pytest.fixture
-def full_socket() -> Iterator[Callable[[], socket.socket]]:
-    """Makes sockets that hold all of SENT, and the hang-up behind it."""
+def full_socket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], socket.socket]]:
+    """Makes sockets that hold all of SENT, in three batches, and the hang-up behind it."""
+    for owner in (module, landing):
+        monkeypatch.setattr(owner, "BATCH", 32)
     made: list[socket.socket] = []
 
     def make() -> socket.socket:
@@ -293,15 +296,23 @@ def full_socket() -> Iterator[Callable[[], socket.socket]]:
         sock.close()
 
 
-@pytest.mark.parametrize(("again", "rotate"), [(False, 64 << 20), (True, 2000)], ids=["dies-once", "dies-twice"])
+@pytest.mark.parametrize(
+    ("again", "rotate", "split"),
+    [(False, 64 << 20, False), (True, 2000, False), (True, 64 << 20, True)],
+    ids=["dies-once", "dies-twice", "a-batch-of-several-records"],
+)
 def test_a_receiver_that_dies_at_any_moment_has_lost_nothing_and_written_nothing_twice(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     full_socket: Callable[[], socket.socket],
     again: bool,
     rotate: int,
+    split: bool,
 ) -> None:
     monkeypatch.setattr("sandtrail.store.spool.ROTATE_AT", rotate)
+    if split:
+        monkeypatch.setattr(module, "MAX_PAYLOAD", 10 * len(SENT[0]))
+        monkeypatch.setattr(module, "SLOT", len(SENT[0]))
     monkeypatch.setattr(module, "_NAP", 0.0)
     for fatal in range(100):
         home = tmp_path / str(fatal)
