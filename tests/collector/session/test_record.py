@@ -177,7 +177,10 @@ def test_when_the_recorder_is_killed_the_keeper_cleans_up_and_says_so(recorder: 
     process.kill()
     process.communicate()
     assert eventually(nothing_left, recorder.home, name)
-    gone = recorded(recorder.home, name, unclosed="record").act("delete", "cleanup")
+    found = recorded(recorder.home, name, unclosed="record")
+    gone = found.act("delete", "cleanup")
+    left = found.act("egress", "cleanup", at="cleanup")
+    assert left["difference"] == {way: {"packets": 0, "bytes": 0} for way in ("up", "down")}
     assert gone["recorder_pid"] == process.pid
 
 
