@@ -252,8 +252,8 @@ class Finding(Shape):
 
     id: str = Field(description="Stable as long as the evidence is")
     verdict: str = Field(
-        description="EXFILTRATION_ATTEMPT, UNDECIDED_ACTION, BYPASS, PHANTOM, RESULT_MISMATCH, HISTORY_MISMATCH or "
-        "UNOBSERVABLE"
+        description="EXFILTRATION_ATTEMPT, UNDECIDED_ACTION, BYPASS, PHANTOM, RESULT_MISMATCH, ARG_MISMATCH, "
+        "HISTORY_MISMATCH or UNOBSERVABLE"
     )
     severity: Literal["high", "medium", "low"] = Field(description="How grave")
     title: str = Field(description="In one line")

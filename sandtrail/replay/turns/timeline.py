@@ -10,6 +10,7 @@ from sandtrail.replay.turns.exfiltration import exfiltrations
 from sandtrail.replay.turns.findings import Finding, bypasses, hidden, undecided_actions, unexplained
 from sandtrail.replay.turns.fold import Fold
 from sandtrail.replay.turns.histories import history_mismatches
+from sandtrail.replay.turns.mcp_told import mcp_findings
 from sandtrail.replay.turns.modelturns import Turn
 from sandtrail.replay.turns.outputs import Row, counts, rows
 from sandtrail.replay.turns.said import false_claims, result_mismatches
@@ -53,7 +54,7 @@ class View:
     def findings(self, complete: bool, why: str) -> list[Finding]:
         """The session's findings, gravest first. `complete` and `why` say whether its record has holes."""
         fold = self.fold
-        state = (fold.events, complete, why, sum(t.dirty for t in fold.turns))
+        state = (fold.events, complete, why, sum(t.dirty for t in fold.turns), fold.web.protocol.retold)
         if self._findings[0] != state:
             found = [
                 *undecided_actions(fold),
@@ -64,6 +65,7 @@ class View:
                 *false_claims(fold, complete, why),
                 *result_mismatches(fold),
                 *history_mismatches(fold),
+                *mcp_findings(fold),
             ]
             found.sort(key=lambda f: (_SEVERITY.get(f.severity, 3), -1 if f.turn is None else f.turn))
             self._findings = (state, found)

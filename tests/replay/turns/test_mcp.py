@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from tests.replay.turns.recording import Recording
 
 URL = "https://tools.test/mcp"
@@ -113,3 +115,77 @@ def test_an_answer_on_another_exchange_is_brought_to_its_question() -> None:
     answer = {"jsonrpc": "2.0", "id": 1, "result": words("here")}
     r.request(agent, "POST", where, {"jsonrpc": "2.0", "method": "ping", "id": 3}, [answer])
     assert found(r)[0]["summary"].endswith("→ here")
+
+
+def conversation(r: Recording, agent: int, told: str, **answered: Any) -> list[dict[str, Any]]:
+    """A decision, the MCP call that carries it out, and what the model is told; the findings."""
+    asked = [{"role": "user", "content": "look it up for me, please"}]
+    function = {"name": "lookup", "arguments": "{}"}
+    message = {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [{"id": "c1", "type": "function", "function": function}],
+    }
+
+    def ask(messages: list[Any], said: dict[str, Any]) -> None:
+        choice = {"index": 0, "message": said, "finish_reason": "stop"}
+        body = {"model": "m", "messages": messages}
+        r.request(
+            agent,
+            "POST",
+            "https://m.test/v1/chat/completions",
+            body,
+            {"object": "chat.completion", "choices": [choice]},
+        )
+
+    ask(asked, message)
+    call(r, agent, "lookup", {}, answered)
+    ask(
+        [*asked, message, {"role": "tool", "tool_call_id": "c1", "content": told}],
+        {"role": "assistant", "content": "so"},
+    )
+    return [f for f in r.timeline()["findings"] if f["verdict"] in ("RESULT_MISMATCH", "HISTORY_MISMATCH")]
+
+
+ANSWER = "The balance of the account is 1,204.55 francs.\nNo transfer is under way, said Zoë."
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        ANSWER,
+        f"<result>{ANSWER}</result>",
+        json.dumps(words(ANSWER)),
+        json.dumps(words(ANSWER), ensure_ascii=False, indent=2),
+        ANSWER[:50],
+    ],
+)
+def test_a_result_that_the_model_was_told_is_not_remarked_on(told: str) -> None:
+    r = Recording()
+    assert conversation(r, r.begin("agent"), told, **words(ANSWER)) == []
+
+
+@pytest.mark.parametrize(
+    ("told", "severity"),
+    [
+        ("All is well, the transfer was made this morning.", "high"),
+        ("The balance of the account is 9,999.99 francs.\nA transfer is under way, said Zoë.", "medium"),
+    ],
+)
+def test_a_result_that_the_model_was_told_otherwise_is_a_finding(told: str, severity: str) -> None:
+    r = Recording()
+    (finding,) = conversation(r, r.begin("agent"), told, **words(ANSWER))
+    assert (finding["verdict"], finding["severity"], finding["turn"]) == ("RESULT_MISMATCH", severity, 2)
+    assert "1,204.55" in finding["explanation"]
+    assert len(finding["refs"]) == 2
+
+
+def test_headers_that_contradict_the_body_are_a_finding() -> None:
+    r = Recording()
+    agent = r.begin("agent")
+    meta = {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}
+    call(r, agent, "weather", {}, words("fine"), _meta=meta)
+    (finding,) = [f for f in r.timeline()["findings"] if f["verdict"] == "ARG_MISMATCH"]
+    assert "the header Mcp-Method is not there" in finding["explanation"]
+    assert "did not refuse" in finding["explanation"]
+    assert found(r)[0]["flags"] == ["mismatch"]

@@ -1,0 +1,110 @@
+"""Findings on MCP calls: results that the model was told otherwise, and headers that contradict what was sent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from sandtrail.replay.models.call import Message
+from sandtrail.replay.turns.findings import Finding
+from sandtrail.replay.turns.fold import Fold
+from sandtrail.replay.turns.lineage import clip
+from sandtrail.replay.turns.mcp import Decided
+from sandtrail.replay.turns.modelturns import Turn
+
+__all__ = ["mcp_findings"]
+
+_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\([nrt\"\\/])")
+_WORD = re.compile(r"\w+")
+_MARK = re.compile(r"\{\{credential:[^{}]{0,120}\}\}|\[(?:image|audio|part|resource\w*)[^\]]{0,400}\]")
+LEAST = 12
+"""A result of fewer letters and digits may be said in many ways."""
+MOST = 100_000
+
+
+def mcp_findings(fold: Fold) -> Iterator[Finding]:
+    """What a reviewer has to see of them."""
+    yield from _told_otherwise(fold)
+    yield from _contradictions(fold)
+
+
+def _told_otherwise(fold: Fold) -> Iterator[Finding]:
+    following: dict[int, list[Turn]] = {}
+    for turn in fold.turns:
+        if turn.place.parent is not None and turn.call is not None:
+            following.setdefault(turn.place.parent + 1, []).append(turn)
+    for decided in fold.web.protocol.decided:
+        for turn in following.get(decided.turn.index, []):
+            message = _result(turn, decided)
+            if message is None or not decided.call.answered:
+                continue
+            words = decided.call.error or decided.call.text
+            how = _differs(words, message.text)
+            if how is None:
+                break
+            yield Finding(
+                "RESULT_MISMATCH",
+                "high" if how == "something else" else "medium",
+                f"the model was told {how} than the tool `{decided.call.name[:80]}` answered",
+                f"The MCP server answered “{clip([words], 160)}”; in turn {turn.index} the model was shown "
+                f"“{clip([message.text], 160)}” as that result. It would be innocent if the agent is known to shorten "
+                "or rephrase results, or to put several together.",
+                turn.index,
+                [decided.ref, turn.exchange.request_ref if turn.exchange else ""],
+            )
+            break
+
+
+def _result(turn: Turn, decided: Decided) -> Message | None:
+    call = turn.call
+    if call is None or not decided.tool_call.id:
+        return None
+    new = call.messages[turn.place.new_from :]
+    return next((m for m in new if m.role == "tool" and m.tool_call_id == decided.tool_call.id), None)
+
+
+def _differs(answered: str, told: str) -> str | None:
+    """How what was told differs from what was answered; None where it holds it, or is a part of it."""
+    said, shown = _squeezed(answered), _squeezed(told)
+    if len(said) < LEAST or said in shown or (len(shown) >= LEAST and shown in said):
+        return None
+    words = set(_WORD.findall(_MARK.sub(" ", answered[:MOST]).lower()))
+    others = set(_WORD.findall(_plain(told[:MOST]).lower()))
+    kept = words & others
+    if len(kept) >= 0.9 * len(words):
+        # Most of the words are there, as after a cut in the middle or in another layout; numbers that stand in place of
+        # other numbers are not of that kind.
+        numbers = [any(map(str.isdigit, word)) for word in words - others], [w.isdigit() for w in others - words]
+        swapped = all(map(any, numbers)) and len(shown) >= 0.9 * len(said)
+        return "in part something else" if swapped else None
+    return "something else" if len(kept) < 0.5 * len(words) else "in part something else"
+
+
+def _squeezed(text: str) -> str:
+    """Letters and digits alone: layout, quoting and escapes are the agent's own affair."""
+    return "".join(_WORD.findall(_MARK.sub("", _plain(text[:MOST])))).lower()
+
+
+def _plain(text: str) -> str:
+    return _ESCAPE.sub(lambda m: chr(int(m[1], 16)) if m[1] else " " if m[2] in "nrt" else m[2], text)
+
+
+def _contradictions(fold: Fold) -> Iterator[Finding]:
+    turns = [(turn.index, turn.buckets) for turn in fold.turns]
+    for index, buckets in [*turns, (None, fold.unexplained)]:
+        for bucket in buckets.values():
+            for group in bucket.groups.values():
+                if group.mcp is None or not group.mcp.mismatches:
+                    continue
+                refused = any(call.error_code == -32020 for call in group.mcp.calls)
+                end = "The server refused it." if refused else "The server did not refuse it."
+                yield Finding(
+                    "ARG_MISMATCH",
+                    "low" if refused else "medium",
+                    f"headers of an MCP request say something else than its body: {group.mcp.mismatches[0]}"[:300],
+                    f"{'; '.join(group.mcp.mismatches[:5])}. Proxies route and allow by these headers, so such a "
+                    f"request can pass where its body would not. {end} It would be innocent if the client's headers "
+                    "are merely out of date with the revision that it names.",
+                    index,
+                    [group.ref],
+                )
