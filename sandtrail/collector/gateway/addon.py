@@ -137,7 +137,7 @@ class Recorder:
             return
         link.refuses = False
         streamed = bool(flow.request.stream)
-        refusal = _worse(flow.metadata.get("refusal"), exchange.judge_body())
+        refusal = _worse(flow.metadata.get("refusal"), await exchange.judge_body())
         try:
             await exchange.record_request(refused=refusal is not None)
             if refusal is not None:
@@ -169,6 +169,13 @@ class Recorder:
             exchange.begin_response()
         except UnrecordedError:
             link.abort("the response could not be recorded")
+        if flow.response.status_code == 101 and flow.response.headers.get("upgrade", "").lower() != "websocket":
+            # What follows is no HTTP any more, and could be any request.
+            rules = link.session.policy.rules
+            for decision in map(rules.judge_tunnel, flow.metadata["names"]):
+                if decision.denial:
+                    facts = {"rules": rules.digest, "rule": decision.rule}
+                    _cut_off(link, Refusal(403, "denied", decision.denial, facts))
 
     def response(self, flow: http.HTTPFlow) -> None:
         """A response is whole; its request may still be on its way."""

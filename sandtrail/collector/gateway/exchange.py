@@ -130,13 +130,14 @@ class Exchange:
         self.fail(refusal.message, **refusal.frame())
         self._link.abort(refusal.message)
 
-    def judge_body(self) -> Refusal | None:
+    async def judge_body(self) -> Refusal | None:
         """Why a request that is all there, but for its head, may not go where it goes. A streamed body was looked at as
         it passed."""
         if self.access is None:
             return None
-        judge = self.access.judge_body if self._request is None else self.access.judge_trailers
-        return judge(self._flow.request)
+        if self._request is not None:
+            return self.access.judge_trailers(self._flow.request)
+        return await self.access.judge_body(self._flow.request)
 
     def send_secrets(self) -> None:
         """Put values in place of placeholders, when that is recorded."""
@@ -198,7 +199,7 @@ class Exchange:
         except ValueError:
             size = None
         if returns is not None:
-            returns.headers(response.headers)
+            returns.head(response)
         if size == 0:
             return
         streamed = response.headers.get("content-type", "").lower().startswith(_STREAMED_TYPES)

@@ -58,6 +58,11 @@ class Returns:
         """A text that is all there."""
         return self._find.sub(lambda match: self._by_form[match[0]], data)
 
+    def head(self, response: http.Response) -> None:
+        """What comes before a response's body."""
+        response.data.reason = self.text(response.data.reason)
+        self.headers(response.headers)
+
     def headers(self, fields: http.Headers) -> None:
         """The fields of a response, or its trailers."""
         fields.fields = tuple((name, self.text(value)) for name, value in fields.fields)

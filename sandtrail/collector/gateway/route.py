@@ -21,6 +21,7 @@ async def route(link: Connection, flow: http.HTTPFlow, exchange: Exchange) -> Re
     """Send the request where the policy says; the refusal where it may not go."""
     request, policy = flow.request, link.session.policy
     names, host = names_of(link, flow), host_of(link, flow)
+    flow.metadata["names"] = names
     upstream = policy.upstream(host)
     private = upstream is not None or request.scheme == "https"
     access = flow.metadata["access"] = exchange.access = link.session.vault.access(names, private=private)
@@ -51,7 +52,9 @@ def names_of(link: Connection, flow: http.HTTPFlow) -> list[str]:
     """Every host that somebody on the way may take for the one that is meant. An address that the client connected to
     by itself is one only where nothing has a name."""
     request = flow.request
-    names = [request.host_header or "", request.authority, flow.client_conn.sni or ""]
+    # HTTP/2 has a host of its own beside a header of that name, and of headers there may be several.
+    hosts = request.headers.get_all("host")
+    names = [request.host_header or "", *hosts, request.authority, flow.client_conn.sni or ""]
     if link.turned is None or not any(names):
         names.insert(0, request.host)
     return list(dict.fromkeys(filter(None, map(_without_port, names))))

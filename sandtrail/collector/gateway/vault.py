@@ -8,6 +8,7 @@ for it (`returns`). The record holds neither value nor placeholder.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterable
 from fnmatch import translate
@@ -25,6 +26,9 @@ from sandtrail.collector.secrets import Secret
 from sandtrail.errors import UsageError
 
 __all__ = ["Access", "Vault"]
+
+
+_SLICE = 128 * 1024
 
 
 class Vault:
@@ -139,13 +143,15 @@ class Access:
                 return self.refuse(found, where, printable(name).lower())
         return None
 
-    def judge_body(self, request: http.Request) -> Refusal | None:
+    async def judge_body(self, request: http.Request) -> Refusal | None:
         """Why a body that is all there, or trailers, may not go there."""
         if not self._foreign:
             return None
-        coding = request.headers.get("content-encoding", "")
-        if found := self.lookout(coding).feed(request.raw_content or b""):
-            return self.refuse(found, "body")
+        look, body = self.lookout(request.headers.get("content-encoding", "")), request.raw_content or b""
+        for start in range(0, len(body), _SLICE):
+            if found := look.feed(body[start : start + _SLICE]):
+                return self.refuse(found, "body")
+            await asyncio.sleep(0)  # others have their turn
         return self.judge_trailers(request)
 
     def judge_trailers(self, request: http.Request) -> Refusal | None:

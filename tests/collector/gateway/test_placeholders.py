@@ -114,6 +114,7 @@ def test_a_streamed_answer_is_searched_as_it_passes(
 def test_a_server_of_http_1_0_may_echo_too(server: Server, via: httpx.Client, secret: Secret) -> None:
     def old(handler: Handler) -> None:
         handler.protocol_version = "HTTP/1.0"
+        handler.responses = {200: (handler.headers["x-key"], "")}
         handler.answer(handler.headers["x-key"].encode())
         handler.close_connection = True
 
@@ -121,6 +122,7 @@ def test_a_server_of_http_1_0_may_echo_too(server: Server, via: httpx.Client, se
     for method in ("GET", "HEAD"):
         got = via.request(method, "http://api.test/old", headers={"x-key": secret.placeholder})
         assert got.text == (secret.placeholder if method == "GET" else "")
+        assert got.reason_phrase == secret.placeholder
 
 
 def _basic(held: str) -> str:

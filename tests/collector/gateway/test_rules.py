@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from sandtrail.collector.gateway.rules import Decision, Rules, readings
 from tests.collector.gateway.harness import Gateway
-from tests.collector.gateway.upstream import Server
+from tests.collector.gateway.upstream import Handler, Server
 
 Clients = Callable[..., httpx.Client]
 
@@ -183,3 +184,37 @@ def test_the_target_of_a_request_counts_by_every_name_that_it_has(
             assert b" 403 " in tls.recv(4096)
     assert server.asked == []
     assert gateway.ended(session).one("error")["rule"] == "bad.test"
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_request_that_turns_into_something_else_needs_a_rule_about_the_whole_host(
+    gateway: Gateway, session: str, server: Server, whole: bool
+) -> None:
+    def upgrade(handler: Handler) -> None:
+        handler.head(101, upgrade="raw", connection="upgrade")
+        handler.wfile.write(b"hello, " + handler.rfile.readline())
+        handler.close_connection = True
+
+    server.routes["/up"] = upgrade
+    rules = {"allow": ["api.test" if whole else "GET api.test/up"]}
+    proxy = urlsplit(gateway.listen(session, upstream={"api.test": server.url}, rules=rules))
+    with socket.create_connection((str(proxy.hostname), proxy.port or 0), timeout=10) as raw:
+        raw.sendall(b"GET http://api.test/up HTTP/1.1\r\nHost: api.test\r\nConnection: upgrade\r\nUpgrade: raw\r\n\r\n")
+        got = b""
+        with contextlib.suppress(ConnectionError):
+            while data := raw.recv(4096):
+                got += data
+                if b"\r\n\r\n" in got and b"hello" not in got:
+                    raw.sendall(b"GET /denied\n")
+    assert (b"hello, GET /denied" in got) == whole
+    assert [error["reason"] for error in gateway.ended(session).of("error", by="gateway")] == (
+        [] if whole else ["denied"]
+    )
+
+
+def test_a_second_host_header_counts_too(gateway: Gateway, session: str, server: Server) -> None:
+    proxy = urlsplit(gateway.listen(session, upstream={"api.test": server.url}, rules={"allow": ["api.test"]}))
+    with socket.create_connection((str(proxy.hostname), proxy.port or 0), timeout=10) as raw:
+        raw.sendall(b"GET http://api.test/ HTTP/1.1\r\nHost: api.test\r\nHost: bad.test\r\n\r\n")
+        assert raw.recv(4096).split()[1] in (b"400", b"403")
+    assert server.asked == []
