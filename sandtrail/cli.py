@@ -206,9 +206,19 @@ def timeline(
     session: Annotated[str, typer.Argument(help="The session's id; default: the newest.")] = "",
     home: Home = None,
     as_json: Json = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print every event as CSV, for a spreadsheet.")] = False,
 ) -> None:
     """Print a session's timeline: input, decision and output of every turn."""
-    _show_timeline(home_folder(home), session, as_json=as_json)
+    if as_json and as_csv:
+        raise UsageError("--json prints turns and --csv events: give one of them")
+    if as_csv:
+        from sandtrail.replay.timeline import read_events
+        from sandtrail.replay.timeline_text import events_csv
+
+        for piece in events_csv(read_events(home_folder(home), session)):
+            sys.stdout.buffer.write(piece.encode())
+    else:
+        _show_timeline(home_folder(home), session, as_json=as_json)
 
 
 def _show_timeline(home: Path, session: str, *, as_json: bool) -> None:

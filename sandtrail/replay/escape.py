@@ -55,11 +55,12 @@ def csv_cell(value: Any) -> str:
     return f"'{text}" if str(value)[:1] in _FORMULA or first in _FORMULA else text
 
 
-def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """Rows as CSV (RFC 4180) with a header."""
+def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, header: bool = True) -> str:
+    """Rows as CSV (RFC 4180), by default with a header."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow(columns)
+    if header:
+        writer.writerow(columns)
     for row in rows:
         writer.writerow([csv_cell(row.get(column)) for column in columns])
     return out.getvalue()

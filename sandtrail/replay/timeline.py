@@ -18,6 +18,7 @@ from sandtrail.errors import NotFoundError, StoreError
 from sandtrail.replay.events import Event
 from sandtrail.replay.follow import catch_up
 from sandtrail.replay.index import Index
+from sandtrail.replay.index.index import MAX_LIMIT
 from sandtrail.replay.summaries import Summaries, removed_at, state
 from sandtrail.replay.turns.entries import ORDER, Entry, entries
 from sandtrail.replay.turns.exchanges import Frames, StoredFrames
@@ -25,7 +26,7 @@ from sandtrail.replay.turns.fold import Fold
 from sandtrail.replay.turns.timeline import View
 from sandtrail.store.reader import LogReader, open_log
 
-__all__ = ["Live", "Timelines", "read_timeline"]
+__all__ = ["Live", "Timelines", "read_events", "read_timeline"]
 
 HOLD_NS = 1_000_000_000
 HOLD_READING_NS = 60_000_000_000
@@ -281,3 +282,21 @@ def read_timeline(home: Path, session: str = "") -> dict[str, Any]:
     Raises NotFoundError where nothing was recorded, StoreError where the index cannot be written and is not there.
     """
     return Timelines(home, catch_up(home)).timeline(session)
+
+
+def read_events(home: Path, session: str = "") -> Iterator[dict[str, Any]]:
+    """Every event of one session, the newest by default, in order of time; the index as in `read_timeline`.
+
+    Raises as `read_timeline`, before the first one.
+    """
+    index = catch_up(home)
+    return _events(index, index.session(session)["id"])
+
+
+def _events(index: Index, session: str) -> Iterator[dict[str, Any]]:
+    after: str | None = None
+    while True:
+        rows, after = index.events(session, after=after, limit=MAX_LIMIT)
+        yield from rows
+        if after is None:
+            return

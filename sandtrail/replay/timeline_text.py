@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import batched
 from typing import Any
 
 from rich.cells import cell_len, set_cell_size
@@ -22,6 +23,7 @@ _COLOURS = {"high": "bold white on red", "medium": "bold black on yellow", "low"
 _QUIET = frozenset({"decided", "folded", "gateway", "local", "transport"})
 _STYLES = {"net": "blue", "http": "magenta", "mcp": "magenta", "file": "green"}
 _REF = 12
+_ROWS_A_PIECE = 1000
 
 
 def render(timeline: Mapping[str, Any], console: Console) -> None:
@@ -32,9 +34,11 @@ def render(timeline: Mapping[str, Any], console: Console) -> None:
         console.print(line, no_wrap=True, overflow="crop", crop=False, highlight=False, soft_wrap=True)
 
 
-def events_csv(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Event rows as CSV whose cells are safe to open in a spreadsheet."""
-    return csv_text(rows, COLUMNS)
+def events_csv(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Event rows as CSV whose cells are safe to open in a spreadsheet; piece by piece, whole lines each."""
+    yield csv_text((), COLUMNS)
+    for some in batched(rows, _ROWS_A_PIECE):
+        yield csv_text(some, COLUMNS, header=False)
 
 
 def _first(timeline: Mapping[str, Any]) -> int:

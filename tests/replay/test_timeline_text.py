@@ -134,7 +134,7 @@ def test_numbers_stay_numbers() -> None:
 
 @given(st.lists(st.fixed_dictionaries({"object": st.text(), "result": st.integers() | st.none(), "kind": st.text()})))
 def test_csv_is_read_back_cell_by_cell(rows: list[dict[str, Any]]) -> None:
-    table = list(csv.reader(io.StringIO(events_csv(rows))))
+    table = list(csv.reader(io.StringIO("".join(events_csv(rows)), newline="")))
     assert table[0] == list(COLUMNS)
     assert len(table) == len(rows) + 1
     for row, cells in zip(rows, table[1:], strict=True):
