@@ -10,7 +10,20 @@ from sandtrail.replay.models.body import content_type, load_json
 from sandtrail.replay.models.call import ModelCall, ToolCall, scrub
 from sandtrail.replay.models.exchange import Exchange
 
-__all__ = ["as_json", "as_objects", "as_text", "flowing", "is_event_stream", "once", "runs", "settle", "tool_call"]
+__all__ = [
+    "as_json",
+    "as_objects",
+    "as_text",
+    "flowing",
+    "is_event_stream",
+    "object_of",
+    "once",
+    "request_of",
+    "runs",
+    "settle",
+    "tool_call",
+    "whole_answer",
+]
 
 MAX_TEXT = 10_000
 
@@ -74,6 +87,29 @@ def once(call: ModelCall, text: str) -> None:
     """Name a problem that may come again many times."""
     if scrub(text)[:300] not in call.problems:
         call.problem(text)
+
+
+def request_of(call: ModelCall, request: Any) -> dict[str, Any] | None:
+    """The JSON object that a request is; None where it is none, which is told."""
+    if request is not None and not isinstance(request, dict):
+        call.problem("the request is not a JSON object")
+    return request if isinstance(request, dict) else None
+
+
+def object_of(call: ModelCall, data: bytes | str, what: str) -> dict[str, Any] | None:
+    """The JSON object that an answer or a part of it is; None where it is none, which is told."""
+    found, trouble = load_json(data)
+    if isinstance(found, dict):
+        return found
+    call.problem(f"{what} is not a JSON object{f': {trouble}' if trouble else ''}")
+    return None
+
+
+def whole_answer(call: ModelCall, response: bytes) -> dict[str, Any] | None:
+    """The JSON object that an answer is which came as a whole; one that only begins as such was cut."""
+    found = object_of(call, response, "the answer")
+    call.cut = call.cut or (found is None and response.lstrip()[:1] == b"{")
+    return found
 
 
 def as_objects(value: Any, limit: int, call: ModelCall, what: str) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from sandtrail.replay.models import sse
-from sandtrail.replay.models.answer import as_objects, as_text, is_event_stream, settle
+from sandtrail.replay.models.answer import as_objects, as_text, is_event_stream, request_of, settle
 from sandtrail.replay.models.anthropic_blocks import answer, content_text, messages
 from sandtrail.replay.models.anthropic_stream import Accumulator, error_text
 from sandtrail.replay.models.body import load_json
@@ -62,9 +62,7 @@ def decode(exchange: Exchange, request: Any, response: bytes) -> ModelCall:
 
 
 def _read_request(call: ModelCall, request: Any) -> None:
-    if not isinstance(request, dict):
-        if request is not None:
-            call.problem("the request is not a JSON object")
+    if (request := request_of(call, request)) is None:
         return
     call.model = as_text(request.get("model"))
     call.streamed = request.get("stream") is True

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sandtrail.replay.models.answer import as_objects, as_text
+from sandtrail.replay.models.answer import as_objects, as_text, request_of, whole_answer
 from sandtrail.replay.models.bedrock_blocks import answer, messages, words
 from sandtrail.replay.models.bedrock_stream import Accumulator
-from sandtrail.replay.models.body import load_json
 from sandtrail.replay.models.call import Message, ModelCall, scrub
 
 __all__ = ["read_answer", "read_request", "read_stream", "read_whole"]
@@ -22,9 +21,7 @@ MAX_TOOLS = 1000
 
 def read_request(call: ModelCall, request: Any) -> None:
     """Read a request of Converse, or of a model that takes the same shape."""
-    if not isinstance(request, dict):
-        if request is not None:
-            call.problem("the request is not a JSON object")
+    if (request := request_of(call, request)) is None:
         return
     system = request.get("system")
     if system:
@@ -49,10 +46,7 @@ def read_request(call: ModelCall, request: Any) -> None:
 
 def read_whole(call: ModelCall, response: bytes) -> None:
     """Read the body of a whole answer."""
-    found, trouble = load_json(response)
-    if not isinstance(found, dict):
-        call.problem(f"the answer is not a JSON object{f': {trouble}' if trouble else ''}")
-        call.cut = response.lstrip()[:1] == b"{"
+    if (found := whole_answer(call, response)) is None:
         return
     read_answer(call, found)
 
@@ -80,7 +74,5 @@ def read_stream(call: ModelCall, events: Iterable[tuple[str, dict[str, Any]]]) -
         accumulator.feed(kind, event)
     message = accumulator.message()
     if message is not None:
-        call.choices.append(answer(0, message, accumulator.reason, call))
-        for tool, text in zip(call.tool_calls, accumulator.arguments(), strict=True):
-            tool.arguments = text or tool.arguments
+        call.choices.append(answer(0, message, accumulator.reason, call, accumulator.written()))
     call.cut = call.error is None and not accumulator.done and not call.finished

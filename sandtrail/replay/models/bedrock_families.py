@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sandtrail.replay.models.answer import as_json, as_objects, as_text, once, tool_call
+from sandtrail.replay.models.answer import as_json, as_objects, as_text, once, request_of, tool_call
 from sandtrail.replay.models.body import load_json
 from sandtrail.replay.models.call import Choice, Message, ModelCall, scrub
 from sandtrail.replay.models.openai_chat import content_text
@@ -27,9 +27,7 @@ _WORDLESS = ("embedding", "embeddings", "embeddingsByType", "images", "artifacts
 
 def read_request(call: ModelCall, request: Any) -> None:
     """Read what a request asks: messages, or the one text to go on from."""
-    if not isinstance(request, dict):
-        if request is not None:
-            call.problem("the request is not a JSON object")
+    if (request := request_of(call, request)) is None:
         return
     for raw in as_objects(request.get("messages"), MAX_ENTRIES, call, "messages"):
         content = raw.get("content")

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from sandtrail.replay.models import sse
-from sandtrail.replay.models.answer import as_json, as_objects, as_text, is_event_stream, settle
+from sandtrail.replay.models.answer import as_json, as_objects, as_text, is_event_stream, request_of, settle
 from sandtrail.replay.models.body import load_json
 from sandtrail.replay.models.call import Message, ModelCall, scrub
 from sandtrail.replay.models.exchange import Exchange
@@ -59,9 +59,7 @@ def _read_request(call: ModelCall, request: Any) -> None:
     if isinstance(request, dict) and isinstance(inner := request.get("request"), dict):
         call.model = as_text(request.get("model"))
         request = inner
-    if not isinstance(request, dict):
-        if request is not None:
-            call.problem("the request is not a JSON object")
+    if (request := request_of(call, request)) is None:
         return
     call.model = call.model or as_text(request.get("model"))
     system = get(request, "systemInstruction")

@@ -11,7 +11,15 @@ from typing import Any
 from urllib.parse import unquote
 
 from sandtrail.replay.models import sse
-from sandtrail.replay.models.answer import as_objects, as_text, is_event_stream, settle
+from sandtrail.replay.models.answer import (
+    as_objects,
+    as_text,
+    is_event_stream,
+    object_of,
+    request_of,
+    settle,
+    whole_answer,
+)
 from sandtrail.replay.models.body import load_json
 from sandtrail.replay.models.call import Choice, Message, ModelCall, ToolCall, scrub
 from sandtrail.replay.models.deltas import joined, merge
@@ -51,9 +59,7 @@ def decode(exchange: Exchange, request: Any, response: bytes) -> ModelCall:
 
 
 def _read_request(call: ModelCall, request: Any) -> None:
-    if not isinstance(request, dict):
-        if request is not None:
-            call.problem("the request is not a JSON object")
+    if (request := request_of(call, request)) is None:
         return
     call.model = as_text(request.get("model"))
     call.streamed = request.get("stream") is True
@@ -120,10 +126,7 @@ def _tool_call(ident: str, inner: dict[str, Any]) -> ToolCall:
 
 
 def _read_whole(call: ModelCall, response: bytes) -> None:
-    answer, trouble = load_json(response)
-    if not isinstance(answer, dict):
-        call.problem(f"the answer is not a JSON object{f': {trouble}' if trouble else ''}")
-        call.cut = response.lstrip()[:1] == b"{"
+    if (answer := whole_answer(call, response)) is None:
         return
     _read_top(call, answer)
     choices = answer.get("choices")
@@ -143,9 +146,7 @@ def _read_stream(call: ModelCall, response: bytes) -> None:
         if event.data.strip() == "[DONE]":
             done = True
             break
-        chunk, trouble = load_json(event.data)
-        if not isinstance(chunk, dict):
-            call.problem(f"a chunk that is not a JSON object{f': {trouble}' if trouble else ''}")
+        if (chunk := object_of(call, event.data, "a chunk that")) is None:
             continue
         _read_top(call, chunk)
         raws = chunk.get("choices")

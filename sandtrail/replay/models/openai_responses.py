@@ -12,8 +12,17 @@ from typing import Any
 
 from sandtrail.replay.models import openai_items as items
 from sandtrail.replay.models import sse
-from sandtrail.replay.models.answer import as_objects, as_text, flowing, is_event_stream, once, settle
-from sandtrail.replay.models.body import load_json
+from sandtrail.replay.models.answer import (
+    as_objects,
+    as_text,
+    flowing,
+    is_event_stream,
+    object_of,
+    once,
+    request_of,
+    settle,
+    whole_answer,
+)
 from sandtrail.replay.models.call import Choice, Message, ModelCall, scrub
 from sandtrail.replay.models.exchange import Exchange
 from sandtrail.replay.models.openai_events import Events
@@ -52,9 +61,7 @@ def _first(request: Any) -> dict[str, Any]:
 
 
 def _read_request(call: ModelCall, request: Any) -> None:
-    if not isinstance(request, dict | list):
-        if request is not None:
-            call.problem("the request is not a JSON object")
+    if not isinstance(request, list) and request_of(call, request) is None:
         return
     asked = _first(request)
     call.model = as_text(asked.get("model"))
@@ -102,10 +109,7 @@ def _input(call: ModelCall, value: Any) -> list[dict[str, Any]]:
 
 
 def _read_whole(call: ModelCall, response: bytes) -> None:
-    answer, trouble = load_json(response)
-    if not isinstance(answer, dict):
-        call.problem(f"the answer is not a JSON object{f': {trouble}' if trouble else ''}")
-        call.cut = response.lstrip()[:1] == b"{"
+    if (answer := whole_answer(call, response)) is None:
         return
     _error(call, answer.get("error"))
     if isinstance(answer.get("output"), list) or "status" in answer:
@@ -119,9 +123,7 @@ def _read_stream(call: ModelCall, response: bytes) -> None:
     for event in sse.parse(response):
         if event.data.strip() == "[DONE]":
             break
-        found, trouble = load_json(event.data)
-        if not isinstance(found, dict):
-            call.problem(f"an event that is not a JSON object{f': {trouble}' if trouble else ''}")
+        if (found := object_of(call, event.data, "an event that")) is None:
             continue
         if events.ended:
             once(call, f"{as_text(found.get('type'))[:80]} after the answer's end")
