@@ -1,4 +1,4 @@
-"""Answers that hypothesis makes, as the gateway writes them off HTTP and WebSockets: we read what OpenAI's client reads."""
+"""Answers that hypothesis makes, as a gateway writes them off HTTP and WebSockets: we read what their client reads."""
 
 from __future__ import annotations
 
