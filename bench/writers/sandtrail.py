@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from bench.writers import Job, main
+from sandtrail.collector.receiver import PatientSpool
 from sandtrail.store.heap import keep_freed_memory
 from sandtrail.store.reader import open_log
 from sandtrail.store.sealer import Sealer
-from sandtrail.store.spool import SpoolWriter
 
 
 def write(job: Job) -> int:
     """A receiver's part (records of a batch each into the spool) and the sealer's, in turns."""
     keep_freed_memory()  # as the sealer's own process does
     sealer = Sealer(job.folder)
-    spool = SpoolWriter(job.folder, "bench")
+    spool = PatientSpool(job.folder, "bench")
     stream = spool.open({"source": "bench", "sandbox": "bench", "session": "bench"})
     handed_over = stream.seq
     for chunk in job.chunks():
         with job.watch:
             for batch in chunk:
+                spool.make_room()
                 stream.write_many(batch)
             while sealer.step():
                 pass

@@ -30,7 +30,7 @@ from sandtrail.errors import StoreError
 from sandtrail.store.frames import Kind, Stamp, stamp
 from sandtrail.store.spool import MAX_PAYLOAD, SpoolWriter, Stream, parse_records
 
-__all__ = ["Receiver"]
+__all__ = ["PatientSpool", "Receiver"]
 
 # container/start, clone, exec, task exit, connect, chroot, bind, accept, listen, ptrace: seal these at once.
 _URGENT = frozenset({1, 2, 3, 5, 10, 21, 24, 25, 37, 38})
@@ -43,7 +43,7 @@ _LAST_WORDS = 5.0
 _ERRORS = 3
 
 
-class _PatientSpool(SpoolWriter):
+class PatientSpool(SpoolWriter):
     """A spool that waits while the disk refuses: the sandbox's sentry then waits with us, and nothing is lost."""
 
     on_new_file: Callable[[int], None] | None = None
@@ -52,6 +52,7 @@ class _PatientSpool(SpoolWriter):
     _refused: dict[str, Any] | None = None
 
     def append(self, record: bytes) -> None:
+        """As `append_here`, when that is possible."""
         # Only `make_room` begins a new file: a batch and the remarks upon it are in one, where a successor finds them.
         while True:
             try:
@@ -64,6 +65,7 @@ class _PatientSpool(SpoolWriter):
                 return
 
     def make_room(self) -> None:
+        """As any spool's, when that is possible."""
         before = self._fd
         while True:
             try:
@@ -111,7 +113,7 @@ class Receiver:
         vanished = self._finish(landing.unfinished())
         landing.prepare()
         # The keeper holds each spool's lock with us: as long as it does, the sealer leaves the file to our successor.
-        self._spool = _PatientSpool(home, "receiver")
+        self._spool = PatientSpool(home, "receiver")
         self._spool.on_new_file = lambda fd: self._tell({"op": "spool"}, [fd])
         self._tell({"op": "spool"}, [self._spool.fileno()])
         self._own = self._spool.open({"source": "collector", "version": __version__, "pid": os.getpid()})
@@ -123,7 +125,7 @@ class Receiver:
         if batch is None:
             return None
         try:
-            spool = _PatientSpool.reopen(batch.spool)
+            spool = PatientSpool.reopen(batch.spool)
         except FileNotFoundError:
             bounds = {"after_seq": batch.seq - 1, "from_ns": batch.when.realtime_ns, "to_ns": stamp().realtime_ns}
             cause = "the spool of an unfinished batch has vanished"
