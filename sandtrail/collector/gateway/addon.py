@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from mitmproxy import connection, http, tcp, tls
+from mitmproxy import connection, http, tls
 from mitmproxy.net.tls import starts_like_tls_record
 from mitmproxy.proxy import layer, layers, server_hooks
 
@@ -15,7 +15,6 @@ from sandtrail.collector.gateway.redact import printable
 from sandtrail.collector.gateway.refusal import Refusal
 from sandtrail.collector.gateway.route import route
 from sandtrail.collector.gateway.session import UnrecordedError
-from sandtrail.collector.gateway.tunnel import Tunnel, record_message, record_websocket_end
 from sandtrail.collector.gateway.turned import mismatch
 
 __all__ = ["Recorder"]
@@ -175,7 +174,7 @@ class Recorder:
             for decision in map(rules.judge_tunnel, flow.metadata["names"]):
                 if decision.denial:
                     facts = {"rules": rules.digest, "rule": decision.rule}
-                    _cut_off(link, Refusal(403, "denied", decision.denial, facts))
+                    link.cut_off(Refusal(403, "denied", decision.denial, facts))
 
     def response(self, flow: http.HTTPFlow) -> None:
         """A response is whole; its request may still be on its way."""
@@ -195,79 +194,6 @@ class Recorder:
         if exchange is not None and flow.error is not None:
             _unless_unrecorded(exchange, flow.error.msg)
 
-    # -- other protocols -----------------------------------------------------------------------------------------------
-
-    def websocket_start(self, flow: http.HTTPFlow) -> None:
-        """Messages follow."""
-        self._link(flow.client_conn).tunnelled = True
-
-    def websocket_message(self, flow: http.HTTPFlow) -> None:
-        """A message is about to be passed on."""
-        link = self._link(flow.client_conn)
-        assert flow.websocket is not None
-        message = flow.websocket.messages[-1]
-        try:
-            record_message(link, flow)
-        except UnrecordedError as error:
-            message.dropped = True
-            link.abort(str(error))
-            return
-        access = flow.metadata["access"]
-        if not message.from_client:
-            if returns := access.returns():
-                message.content = returns.text(message.content)
-        elif found := access.lookout().feed(message.content):
-            message.dropped = True
-            _cut_off(link, access.refuse(found, "websocket"))
-
-    def websocket_end(self, flow: http.HTTPFlow) -> None:
-        """Either side has closed it."""
-        link = self._link(flow.client_conn)
-        link.tunnelled = False
-        try:
-            record_websocket_end(link, flow)
-        except UnrecordedError as error:
-            link.abort(str(error))
-
-    def tcp_start(self, flow: tcp.TCPFlow) -> None:
-        """Bytes that are no HTTP; `egress` judges where they go."""
-        link = self._link(flow.client_conn)
-        link.tunnelled = True
-        flow.metadata["tunnel"] = Tunnel(link, flow)
-        host, vault = (flow.server_conn.address or ("",))[0], link.session.vault
-        access = flow.metadata["access"] = vault.tunnel(host)
-        flow.metadata["lookout"] = access.lookout()
-        if found := vault.in_names(host, flow.server_conn.sni or ""):
-            _cut_off(link, access.refuse(found, "host"))
-
-    def tcp_message(self, flow: tcp.TCPFlow) -> None:
-        """Bytes are about to be passed on."""
-        message = flow.messages[-1]
-        try:
-            flow.metadata["tunnel"].record(flow)
-        except UnrecordedError as error:
-            message.content = b""
-            self._link(flow.client_conn).abort(str(error))
-            return
-        if message.from_client and (found := flow.metadata["lookout"].feed(message.content)):
-            message.content = b""
-            _cut_off(self._link(flow.client_conn), flow.metadata["access"].refuse(found, "tunnel"))
-
-    def tcp_end(self, flow: tcp.TCPFlow) -> None:
-        """Both sides are done."""
-        self._end_tunnel(flow, "")
-
-    def tcp_error(self, flow: tcp.TCPFlow) -> None:
-        """It broke off, or was never made."""
-        self._end_tunnel(flow, flow.error.msg if flow.error else "")
-
-    def _end_tunnel(self, flow: tcp.TCPFlow, message: str) -> None:
-        self._link(flow.client_conn).tunnelled = False
-        try:
-            flow.metadata["tunnel"].end(message)
-        except UnrecordedError as error:
-            self._link(flow.client_conn).abort(str(error))
-
 
 def _unless_unrecorded(exchange: Exchange, message: str) -> None:
     try:
@@ -281,12 +207,6 @@ def _worse(refusal: Refusal | None, other: Refusal | None) -> Refusal | None:
     if refusal is None or other is None:
         return refusal or other
     return replace(other, facts={**refusal.facts, **other.facts})
-
-
-def _cut_off(link: Connection, refusal: Refusal) -> None:
-    """What can't be answered any more is ended."""
-    link.record_error(refusal.message, refusal.reason, **refusal.facts)
-    link.hang_up(refusal.message)
 
 
 def _kill(flow: http.HTTPFlow) -> None:

@@ -15,6 +15,7 @@ from mitmproxy.proxy import commands, events, layers, mode_servers, mode_specs
 
 from sandtrail.collector.gateway.egress import leaving
 from sandtrail.collector.gateway.exchange import Exchange
+from sandtrail.collector.gateway.refusal import Refusal
 from sandtrail.collector.gateway.session import Session, UnrecordedError
 from sandtrail.collector.gateway.turned import SERVER_FIRST, Turned
 
@@ -107,6 +108,11 @@ class Connection(mode_servers.ProxyConnectionHandler):
         """Close the connection at once."""
         self.record_error(reason, "aborted")
         self.hang_up(reason)
+
+    def cut_off(self, refusal: Refusal) -> None:
+        """End what can't be answered any more."""
+        self.record_error(refusal.message, refusal.reason, **refusal.facts)
+        self.hang_up(refusal.message)
 
     @property
     def busy(self) -> bool:

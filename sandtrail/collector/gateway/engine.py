@@ -13,6 +13,7 @@ from mitmproxy.master import Master
 
 from sandtrail.collector.gateway import bounds
 from sandtrail.collector.gateway.addon import Recorder
+from sandtrail.collector.gateway.addon_tunnels import TunnelRecorder
 from sandtrail.collector.gateway.ca import ca_folder
 from sandtrail.collector.gateway.connection import Connection
 from sandtrail.collector.gateway.session import Session
@@ -41,7 +42,12 @@ class Engine:
         # The first has the options of the layers; it is told to start no server.
         servers: Any = proxyserver.Proxyserver
         self._master.addons.add(
-            servers(), Recorder(self._open), disable_h2c.DisableH2C(), next_layer.NextLayer(), _Certificates()
+            servers(),
+            Recorder(self._open),
+            TunnelRecorder(self._open),
+            disable_h2c.DisableH2C(),
+            next_layer.NextLayer(),
+            _Certificates(),
         )
         self._master.options.update(
             server=False,
