@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,13 +109,14 @@ class Keeper:
     def call(self, message: Mapping[str, Any], fds: Sequence[int] = (), *, timeout: float = 60.0) -> dict[str, Any]:
         """Send a request and return the answer. Raises RecorderError when it is refused or the keeper is gone."""
         self._sock.settimeout(timeout)
-        try:
+        op = str(message.get("op"))
+        with _gone(op, timeout):
             send(self._sock, message, fds)
+        return self._answer(op, timeout)
+
+    def _answer(self, op: str, timeout: float) -> dict[str, Any]:
+        with _gone(op, timeout):
             answer, extra = receive(self._sock)
-        except TimeoutError:
-            raise RecorderError(f"the recorder did not answer {message.get('op')!r} within {timeout:.0f} s") from None
-        except OSError as error:
-            raise RecorderError(f"the recorder is gone: {error.strerror}") from None
         for fd in extra:
             os.close(fd)
         if answer is None:
@@ -139,8 +140,21 @@ class Keeper:
 
     def listen(self, session: str, fds: Sequence[int], descriptor: Mapping[str, Any], service: str = "gateway") -> None:
         """Have a service ("gateway" or "claims") serve listening sockets; returns when it does."""
+        with self.listening(session, fds, descriptor, service):
+            pass
+
+    @contextlib.contextmanager
+    def listening(
+        self, session: str, fds: Sequence[int], descriptor: Mapping[str, Any], service: str, timeout: float = 60.0
+    ) -> Iterator[None]:
+        """As `listen`, but it is waited for at the end of the block, in which nothing but `listen` may be called: both
+        services start at once, and it does not matter whose answer comes first."""
         request = {"op": "listen", "session": session, "service": service, "descriptor": dict(descriptor)}
-        self.call(request, fds)
+        self._sock.settimeout(timeout)
+        with _gone("listen", timeout):
+            send(self._sock, request, fds)
+        yield
+        self._answer("listen", timeout)
 
     def end(self, session: str) -> list[dict[str, Any]]:
         """End a session whose sandbox is gone; returns its streams with their counts once all are in the spool."""
@@ -154,6 +168,16 @@ class Keeper:
         """Hang up. Sessions of this connection that have not ended are cleaned up by the keeper."""
         with contextlib.suppress(OSError):
             self._sock.close()
+
+
+@contextlib.contextmanager
+def _gone(op: str, timeout: float) -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError:
+        raise RecorderError(f"the recorder did not answer {op!r} within {timeout:.0f} s") from None
+    except OSError as error:
+        raise RecorderError(f"the recorder is gone: {error.strerror}") from None
 
 
 def _start(home: Path) -> None:

@@ -174,11 +174,15 @@ class _Recording:
                 flows = {"source": "conntrack", "sees": ["flows that pass: beginning, end, volume"], **common}
                 self._keeper.adopt(name, link.conntrack.fileno(), {**flows, "blind": ["refused flows"]})
             listeners = [sock.fileno() for sock in (link.listener, link.names) if sock is not None]
-            self._open_gateway(listeners, {"source": "gateway", **self._options.boundary.described(), **common})
-            if link.services:
-                redact = {"redact": self._options.boundary.redact} if self._options.boundary.redact else {}
-                claims = {"source": "claims", "ports": list(services), **redact, **common}
-                self._keeper.listen(name, [sock.fileno() for sock in link.services], claims, "claims")
+            with self._receiving_claims([sock.fileno() for sock in link.services], {"ports": list(services), **common}):
+                self._open_gateway(listeners, {"source": "gateway", **self._options.boundary.described(), **common})
+
+    def _receiving_claims(self, fds: list[int], common: dict[str, Any]) -> contextlib.AbstractContextManager[None]:
+        if not fds:
+            return contextlib.nullcontext()
+        redact = self._options.boundary.redact
+        descriptor = {"source": "claims", **({"redact": redact} if redact else {}), **common}
+        return self._keeper.listening(self._state.session, fds, descriptor, "claims")
 
     def _open_gateway(self, listeners: list[int], descriptor: dict[str, Any]) -> None:
         if not self._secrets:
