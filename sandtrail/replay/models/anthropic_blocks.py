@@ -6,6 +6,7 @@ model was shown and what it said; blocks of later versions are kept and named.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sandtrail.replay.models.answer import as_json, as_objects, as_text, flowing, once, runs, tool_call
@@ -42,14 +43,17 @@ def messages(raw: dict[str, Any], call: ModelCall) -> list[Message]:
         if _is_result(run[0]):
             out.append(_result(run[0], call))
         else:
-            calls = [found for block in run if (found := _tool_call(block)) is not None]
+            calls = _tool_calls(run)
             text = "\n".join(words(block, call) for block in run)
             out.append(Message(role, scrub(text), tool_calls=calls, raw={**raw, "content": run}))
     return out or [Message(role, "", raw=raw)]
 
 
-def answer(index: int, message: dict[str, Any], call: ModelCall) -> Choice:
-    """What an answer's message says; `message` is kept with every field."""
+def answer(index: int, message: dict[str, Any], call: ModelCall, written: Sequence[str] = ()) -> Choice:
+    """What an answer's message says; `message` is kept with every field.
+
+    `written` has the input of each block as the model wrote it, where it came in pieces.
+    """
     blocks = as_objects(message.get("content"), MAX_BLOCKS, call, "content")
     reason, details = message.get("stop_reason"), message.get("stop_details")
     refused = as_text(details.get("explanation") or details.get("category")) if isinstance(details, dict) else ""
@@ -60,7 +64,7 @@ def answer(index: int, message: dict[str, Any], call: ModelCall) -> Choice:
         text=flowing(as_text(block.get("text")) if block.get("type") == "text" else None for block in blocks),
         reasoning="\n".join(as_text(block.get("thinking")) for block in blocks if block.get("type") == "thinking"),
         refusal=refused if reason == "refusal" else None,
-        tool_calls=[found for block in blocks if (found := _tool_call(block)) is not None],
+        tool_calls=_tool_calls(blocks, written),
         results=[_result(block, call) for block in blocks if _is_result(block)],
         finish_reason=as_text(reason) if reason is not None else None,
         message=message,
@@ -68,11 +72,15 @@ def answer(index: int, message: dict[str, Any], call: ModelCall) -> Choice:
     )
 
 
-def _tool_call(block: dict[str, Any]) -> ToolCall | None:
-    kind = as_text(block.get("type"))
-    if not kind.endswith("tool_use"):
-        return None
-    return tool_call(as_text(block.get("id")), as_text(block.get("name")), block.get("input"), kind != "tool_use")
+def _tool_calls(blocks: list[dict[str, Any]], written: Sequence[str] = ()) -> list[ToolCall]:
+    out = []
+    for place, block in enumerate(blocks):
+        text = written[place] if place < len(written) else ""
+        kind = as_text(block.get("type"))
+        if kind.endswith("tool_use"):
+            ident, name = as_text(block.get("id")), as_text(block.get("name"))
+            out.append(tool_call(ident, name, text or block.get("input"), kind != "tool_use"))
+    return out
 
 
 def _is_result(block: dict[str, Any]) -> bool:

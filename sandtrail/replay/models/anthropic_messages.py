@@ -8,6 +8,7 @@ so that fields of other servers and of later versions are kept.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -116,18 +117,16 @@ def _read_stream(call: ModelCall, response: bytes) -> None:
             call.problem(f"an event that is not a JSON object{f': {trouble}' if trouble else ''}")
     message = accumulator.message()
     if message is not None:
-        _read_message(call, message)
-        for tool, text in zip(call.tool_calls, accumulator.arguments(), strict=True):
-            tool.arguments = text or tool.arguments
+        _read_message(call, message, accumulator.written())
     call.cut = call.error is None and not accumulator.done and not call.finished
 
 
-def _read_message(call: ModelCall, message: dict[str, Any]) -> None:
+def _read_message(call: ModelCall, message: dict[str, Any], written: Sequence[str] = ()) -> None:
     call.response_id = as_text(message.get("id"))
     call.response_model = as_text(message.get("model"))
     if isinstance(message.get("usage"), dict):
         call.usage = message["usage"]
-    call.choices.append(answer(0, message, call))
+    call.choices.append(answer(0, message, call, written))
     known = {"id", "model", "usage", "type", "role", "content", "stop_reason", "stop_sequence", "stop_details"}
     for key, value in message.items():
         if key not in known and value is not None and len(call.extra) < 100:

@@ -47,7 +47,7 @@ class _Block:
         if self.citations:
             before = block.get("citations")
             block["citations"] = [*(before if isinstance(before, list) else []), *self.citations]
-        return block | {kind: joined(delta) for kind, delta in self.unknown.items()}
+        return {kind: joined(delta) for kind, delta in self.unknown.items()} | block
 
 
 class Accumulator:
@@ -89,10 +89,9 @@ class Accumulator:
             return None
         return {**(self._message or {}), "content": [block.whole() for block in self._blocks]}
 
-    def arguments(self) -> list[str]:
-        """What came of each tool's input, as the model wrote it, in the order of the blocks; empty where none did."""
-        tools = (block for block in self._blocks if as_text(block.fields.get("type")).endswith("tool_use"))
-        return [scrub("".join(block.parts.get("", []))) for block in tools]
+    def written(self) -> list[str]:
+        """What came of each block's input, as the model wrote it; empty where nothing did."""
+        return [scrub("".join(block.parts.get("", []))) for block in self._blocks]
 
     def _start(self, event: dict[str, Any]) -> None:
         message = event.get("message")

@@ -5,6 +5,7 @@ Spec: the Bedrock Runtime API, Message and ContentBlock. A block is an object wi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sandtrail.replay.models.answer import as_json, as_objects, as_text, flowing, once, runs, tool_call
@@ -40,8 +41,11 @@ def messages(raw: dict[str, Any], call: ModelCall) -> list[Message]:
     return out or [Message(role, "", raw=raw)]
 
 
-def answer(index: int, message: dict[str, Any], reason: Any, call: ModelCall) -> Choice:
-    """What an answer's message says; `message` is kept with every field."""
+def answer(index: int, message: dict[str, Any], reason: Any, call: ModelCall, written: Sequence[str] = ()) -> Choice:
+    """What an answer's message says; `message` is kept with every field.
+
+    `written` has the input of each block as the model wrote it, where it came in pieces.
+    """
     blocks = as_objects(message.get("content"), MAX_BLOCKS, call, "content")
     for block in blocks:
         _name_unknown(block, call)
@@ -49,7 +53,7 @@ def answer(index: int, message: dict[str, Any], reason: Any, call: ModelCall) ->
         index=index,
         text=flowing(_said(block) for block in blocks),
         reasoning="\n".join(_thought(block) for block in blocks if "reasoningContent" in block),
-        tool_calls=_tool_calls(blocks),
+        tool_calls=_tool_calls(blocks, written),
         results=[_result(block, call) for block in blocks if _is_result(block)],
         finish_reason=as_text(reason) if reason is not None else None,
         message=message,
@@ -70,12 +74,13 @@ def _thought(block: dict[str, Any]) -> str:
     return as_text(inner.get("text")) if isinstance(inner, dict) else ""
 
 
-def _tool_calls(blocks: list[dict[str, Any]]) -> list[ToolCall]:
+def _tool_calls(blocks: list[dict[str, Any]], written: Sequence[str] = ()) -> list[ToolCall]:
     out = []
-    for block in blocks:
+    for place, block in enumerate(blocks):
+        text = written[place] if place < len(written) else ""
         if isinstance(use := block.get("toolUse"), dict):
-            server = as_text(use.get("type")) == "server_tool_use"
-            out.append(tool_call(as_text(use.get("toolUseId")), as_text(use.get("name")), use.get("input"), server))
+            ident, name = as_text(use.get("toolUseId")), as_text(use.get("name"))
+            out.append(tool_call(ident, name, text or use.get("input"), as_text(use.get("type")) == "server_tool_use"))
     return out
 
 

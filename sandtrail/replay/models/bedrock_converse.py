@@ -74,7 +74,5 @@ def read_stream(call: ModelCall, events: Iterable[tuple[str, dict[str, Any]]]) -
         accumulator.feed(kind, event)
     message = accumulator.message()
     if message is not None:
-        call.choices.append(answer(0, message, accumulator.reason, call))
-        for tool, text in zip(call.tool_calls, accumulator.arguments(), strict=True):
-            tool.arguments = text or tool.arguments
+        call.choices.append(answer(0, message, accumulator.reason, call, accumulator.written()))
     call.cut = call.error is None and not accumulator.done and not call.finished

@@ -56,25 +56,27 @@ class _Block:
 
     def whole(self) -> dict[str, Any]:
         block = dict(self.fields)
-        if isinstance(use := block.get("toolUse"), dict) or self.arguments:
+        use, result = block.get("toolUse"), block.get("toolResult")
+        if isinstance(use, dict) or self.arguments:
             text = scrub("".join(self.arguments))
             value, trouble = load_json(text) if text else ({}, "")
-            block["toolUse"] = {**(use or {}), "input": text if trouble else value}
-        if isinstance(result := block.get("toolResult"), dict) or self.results:
-            block["toolResult"] = {**(result or {}), "content": _run_together(self.results)}
+            block["toolUse"] = {**(use if isinstance(use, dict) else {}), "input": text if trouble else value}
+        if isinstance(result, dict) or self.results:
+            told = _run_together(self.results)
+            block["toolResult"] = {**(result if isinstance(result, dict) else {}), "content": told}
         if self.thought or self.reasoning:
-            told = {k: v for k, v in self.reasoning.items() if k != "signature"}
+            thought = {k: v for k, v in self.reasoning.items() if k != "signature"}
             if self.thought or "signature" in self.reasoning:
                 said = {"text": scrub("".join(self.thought))}
                 sign = {"signature": self.reasoning["signature"]} if "signature" in self.reasoning else {}
-                told["reasoningText"] = said | sign
-            block["reasoningContent"] = told
+                thought["reasoningText"] = said | sign
+            block["reasoningContent"] = thought
         if self.citations:
             said = {"text": scrub("".join(self.text))}
             block["citationsContent"] = {"content": [said], "citations": self.citations}
         elif self.text:
             block["text"] = scrub("".join(self.text))
-        return block | {kind: joined(delta) for kind, delta in self.unknown.items()}
+        return {kind: joined(delta) for kind, delta in self.unknown.items()} | block
 
 
 def _run_together(deltas: list[Any]) -> list[Any]:
@@ -134,10 +136,9 @@ class Accumulator:
             return None
         return {"role": self._role or "assistant", "content": [block.whole() for block in self._blocks]}
 
-    def arguments(self) -> list[str]:
-        """What came of each tool's input, as the model wrote it, in the order of the blocks."""
-        tools = (block for block in self._blocks if isinstance(block.fields.get("toolUse"), dict) or block.arguments)
-        return [scrub("".join(block.arguments)) for block in tools]
+    def written(self) -> list[str]:
+        """What came of each block's input, as the model wrote it; empty where nothing did."""
+        return [scrub("".join(block.arguments)) for block in self._blocks]
 
     def _begin(self, event: dict[str, Any]) -> _Block:
         place = _place(event)

@@ -209,6 +209,11 @@ class TestAnswers:
         assert len([p for p in call.problems if "intermission" in p]) == 1
         assert call.extra["unknown events"] == [{"type": "intermission"}] * 2
 
+    def test_a_delta_whose_type_is_a_field_s_name_does_no_harm(self) -> None:
+        odd = {"type": "type", "text": "x"}
+        call = streamed(start(), *block(0, {**USE, "input": {}}, odd, arguments('{"a": 1}')), *end())
+        assert [(t.id, t.parsed) for t in call.tool_calls] == [("t1", {"a": 1})]
+
     def test_a_stream_whose_beginning_was_not_seen_is_read_from_there(self) -> None:
         call = streamed(*block(2, {}, words("late"))[1:], *end())
         assert (call.text, call.finish_reason) == ("late", "end_turn")

@@ -151,6 +151,12 @@ class TestConverse:
             1
         ] * 3
 
+    def test_a_delta_that_is_not_what_its_name_says_does_no_harm(self) -> None:
+        start = event("contentBlockStart", {"contentBlockIndex": 0, "start": {"toolUse": {"toolUseId": "t"}}})
+        call = streamed(START, start, delta(0, toolUse="odd"), delta(1, toolUse={"input": "{}"}), STOP)
+        assert [(t.id, t.arguments) for t in call.tool_calls] == [("t", "{}"), ("", "{}")]
+        assert any("toolUse" in p for p in call.problems)
+
     def test_an_endless_number_of_deltas_takes_linear_time(self) -> None:
         assert len(streamed(START, delta(0, text="0123456789") * 30_000).text) == 300_000
 
