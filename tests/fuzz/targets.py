@@ -16,6 +16,7 @@ import cbor2
 
 from sandtrail.replay.decode.gateway import Exchanges
 from sandtrail.replay.decode.otlp import claim_events
+from sandtrail.replay.decode.stdio import StdioStream
 from sandtrail.replay.decode.text import to_json
 from sandtrail.replay.events import Event
 from sandtrail.replay.models import Exchange, ModelCall, decode_exchange
@@ -167,6 +168,15 @@ def claims(data: bytes) -> None:
         f"{thing}{to_json(detail)}".encode()
 
 
+def stdio(data: bytes) -> None:
+    """Decode what went through a command's stdout, cut into pieces where a NUL stands."""
+    stream = StdioStream()
+    for piece in data.split(b"\0"):
+        told = {"t": "stdout", "bytes": len(piece), "data": base64.b64encode(piece).decode()}
+        for event in stream.feed(json.dumps(told).encode()) + stream.feed(piece):
+            assert len(to_json(event[4])) < 256 << 10
+
+
 TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
     "openai_chat": partial(decoded, "https://h/v1/chat/completions"),
     "openai_responses": partial(decoded, "https://h/v1/responses"),
@@ -183,6 +193,7 @@ TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
     "mcp_stream": partial(protocol, "GET"),
     "multipart": partial(contents, "multipart/form-data; boundary=b"),
     "carried": partial(contents, "application/json"),
+    "stdio": stdio,
     "claims": claims,
 }
 
@@ -205,6 +216,7 @@ SEEDS: Final[Mapping[str, tuple[bytes, ...]]] = {
         b"\0--b\r\nContent-Disposition: form-data; name=\"a\"; filename*=UTF-8''a%20b\r\nContent-Type: text/plain\r\n"
         b"\r\nx\r\n--b\r\nContent-Transfer-Encoding: base64\r\n\r\nQUJD\r\n--b--\r\n",
     ),
+    "stdio": (b'{"jsonrpc":"2.0","id":1,\0"method":"tools/call"}\n\0{"t":"stdin","data":"e30K","end":true}',),
     "carried": (b'\0{"a":[{"b":"data:image/png;base64,' + b"QUJD" * 40 + b'"}]}', b"\0a=1&b=" + b"QUJD" * 40),
     "claims": (
         b'\0\n8\x126\x124*\x01aJ/\n\x15gen_ai.input.messages\x12\x16\n\x14[{"role":"user","parts"',

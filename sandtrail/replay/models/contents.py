@@ -20,13 +20,14 @@ from sandtrail.replay.models.body import Headers, content_type, decode_body, hea
 from sandtrail.replay.models.call import scrub
 from sandtrail.replay.models.multipart import boundary_of, file_name, parts_of
 
-__all__ = ["LEAST_BASE64", "MAX_PARTS", "contents_of", "of_query"]
+__all__ = ["LEAST_BASE64", "MAX_PARTS", "MAX_SEARCHED", "contents_of", "of_query"]
 
 LEAST_BASE64 = 128
 """So many characters of base64 are looked at; fewer are identifiers and hashes more often than content."""
 MAX_PARTS = 24
 """Parts of a body that are kept by digest; all are counted."""
-MAX_SEARCHED = 16 * 1024 * 1024
+MAX_SEARCHED = 8 * 1024 * 1024
+"""A longer body is not searched for base64; it says `unread` then."""
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 _RUN = re.compile(rb"[A-Za-z0-9+/_-]{60}")
 _URLSAFE = str.maketrans("-_", "+/")
@@ -68,6 +69,8 @@ def contents_of(body: bytes, headers: Headers, *, decoded: bool, cut: bool, reda
     parts = [piece.as_dict() | ({"redacted": True} if redacted else {}) for piece in _most(pieces)]
     if parts:
         found |= {"parts": parts, "parts_total": len(pieces)}
+    if len(plain) > MAX_SEARCHED and not boundary_of(header(headers, "content-type")):
+        found["unread"] = True
     return found
 
 
@@ -92,7 +95,8 @@ def _pieces(plain: bytes, headers: Headers, media: str, *, coded: bool, cut: boo
     if boundary:
         for part in parts_of(plain, boundary):
             pieces.append(_Piece("part", part.data, part.name, part.file, part.media, part.cut or cut))
-            text = part.data[:MAX_SEARCHED] if not part.file and _RUN.search(part.data) else b""
+            looked = not part.file and len(part.data) <= MAX_SEARCHED and _RUN.search(part.data)
+            text = part.data if looked else b""
             pieces += [_Piece("base64", data, part.name) for data in _decoded(text.decode("utf-8", "replace"))]
         return pieces
     if len(plain) < LEAST_BASE64 or len(plain) > MAX_SEARCHED or not _RUN.search(plain):

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandtrail.replay.models.contents import LEAST_BASE64, contents_of, of_query
+from sandtrail.replay.models.contents import LEAST_BASE64, MAX_SEARCHED, contents_of, of_query
 from sandtrail.replay.models.multipart import boundary_of, file_name, parts_of
 
 FILE = bytes(range(256)) * 3
@@ -176,3 +176,7 @@ def test_any_bytes_in_base64_are_found(data: bytes) -> None:
 def test_long_text_that_is_nearly_base64_takes_no_longer() -> None:
     for body in (b"A" * 3_000_000 + b"!", b" \n" * 1_500_000 + b"!", b"A \n" * 1_000_000 + b"!"):
         assert contents(body, "text/plain") == {"media": "text/plain"}
+
+
+def test_a_body_too_long_to_be_searched_says_so() -> None:
+    assert contents(b"x" * (MAX_SEARCHED + 1), "application/json") == {"media": "application/json", "unread": True}
