@@ -99,6 +99,19 @@ def test_an_inclusion_path_is_the_one_that_the_rfc_defines(store: Path) -> None:
     assert older.root() == naive.root(entries(512))
 
 
+def test_a_log_is_shown_as_it_was(store: Path) -> None:
+    log = Log(store, SIGNER)
+    grow(log, 600)
+    log.publish()
+    log.close()
+    for old in (1, 2, 255, 256, 257, 511, 512, 599, 600):
+        past = TileReader(Layout(store).log, 600).past(old)
+        assert (past.size, past.root(), past.entry(old - 1)) == (old, naive.root(entries(old)), entry(old - 1))
+        assert past.inclusion(old // 2) == naive.path(old // 2, entries(old))
+        assert len(past.entries((old - 1) // 256)) == (old - 1) % 256 + 1
+        assert past.past(1).root() == leaf_hash(entry(0))
+
+
 @pytest.mark.parametrize("old", [0, 1, 2, 255, 256, 257, 400, 511, 512, 599, 600])
 def test_a_consistency_proof_is_the_one_that_the_rfc_defines(store: Path, old: int) -> None:
     log = Log(store, SIGNER)
