@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from sandtrail.replay.models import sse
-from sandtrail.replay.models.answer import as_objects, as_text, is_event_stream, request_of, settle
+from sandtrail.replay.models.answer import as_objects, as_text, is_event_stream, object_of, request_of, settle
 from sandtrail.replay.models.anthropic_blocks import answer, content_text, messages
 from sandtrail.replay.models.anthropic_stream import Accumulator, error_text
 from sandtrail.replay.models.body import load_json
@@ -110,11 +110,8 @@ def _read_stream(call: ModelCall, response: bytes) -> None:
     for event in sse.parse(response):
         if event.data.strip() == "[DONE]":  # some gateways end every stream so
             continue
-        found, trouble = load_json(event.data)
-        if isinstance(found, dict):
+        if (found := object_of(call, event.data, "an event")) is not None:
             accumulator.feed(found, event.event)
-        else:
-            call.problem(f"an event that is not a JSON object{f': {trouble}' if trouble else ''}")
     message = accumulator.message()
     if message is not None:
         _read_message(call, message, accumulator.written())

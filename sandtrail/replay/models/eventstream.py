@@ -51,6 +51,7 @@ def parse(data: bytes) -> Iterator[Event]:
     for; where there is none, what is left is the payload of the last.
     """
     place = 0
+    room = 2 * len(data)  # what may be read in search of an end: lengths may lie so as to have the same read again
     while place < len(data):
         if len(data) - place < _PRELUDE.size:
             yield Event({}, b"", [f"ends in the prelude of a message, after {len(data) - place} bytes"], whole=False)
@@ -60,7 +61,11 @@ def parse(data: bytes) -> Iterator[Event]:
         if zlib.crc32(data[place : place + 8]) != crc:
             problems.append("checksum of a prelude does not match")
         if _LEAST + length <= total <= MAX_MESSAGE and length <= MAX_HEADERS:
-            end = _end(data, place, total)
+            end = place + total
+            if not _ends(data, end):
+                room -= total
+                if room < 0 or end > len(data) or not _intact(data[place:end]):
+                    end = _next(data, place + 1)
             yield _message(data[place:end], total, length, problems, ended=end < len(data) or end - place >= total)
         else:
             problems.append(f"a message of {total} bytes with {length} bytes of headers cannot be")
@@ -86,13 +91,15 @@ def _next(data: bytes, start: int) -> int:
     return len(data)
 
 
-def _end(data: bytes, place: int, total: int) -> int:
-    """Where a message ends: where its length says, unless its bytes were changed and no other begins there."""
-    end = place + total
-    if end <= len(data) and _CRC.unpack_from(data, end - _CRC.size)[0] == zlib.crc32(data[place : end - _CRC.size]):
-        return end
-    fits = end <= len(data) and (len(data) - end < _PRELUDE.size or _sound(data, end))
-    return end if fits else _next(data, place + 1)
+def _ends(data: bytes, end: int) -> bool:
+    """Whether a message can end here: another begins, or the data ends."""
+    return end <= len(data) and (len(data) - end < _PRELUDE.size or _sound(data, end))
+
+
+def _intact(message: bytes) -> bool:
+    """Whether the message's own checksum holds."""
+    end = len(message) - _CRC.size
+    return bool(_CRC.unpack_from(message, end)[0] == zlib.crc32(message[:end]))
 
 
 def _message(data: bytes, total: int, length: int, problems: list[str], ended: bool) -> Event:
@@ -100,7 +107,7 @@ def _message(data: bytes, total: int, length: int, problems: list[str], ended: b
         problems.append(f"a message of {total} bytes was cut off after {len(data)}")
     elif len(data) != total:
         problems.append(f"a message of {total} bytes has {len(data)}")
-    elif _CRC.unpack_from(data, total - _CRC.size)[0] != zlib.crc32(data[: total - _CRC.size]):
+    elif not _intact(data):
         problems.append("checksum of a message does not match")
     start = _PRELUDE.size + length
     headers = _headers(data[_PRELUDE.size : start], problems)

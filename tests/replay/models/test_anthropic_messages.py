@@ -391,7 +391,7 @@ _fields = (
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(talk.shaped(*_fields), st.lists(talk.shaped(*_fields), max_size=4))
 def test_nothing_that_a_server_sends_raises(ask: Any, answers: list[Any]) -> None:
     whole = json.dumps(answers[0] if answers else None).encode()

@@ -371,7 +371,7 @@ _kinds = st.sampled_from(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(talk.shaped(*_fields), st.lists(st.tuples(_kinds, talk.shaped(*_fields)), max_size=4))
 def test_nothing_that_a_server_sends_raises(ask: Any, sent: list[tuple[str, Any]]) -> None:
     plain = b"".join(event(kind, fields) for kind, fields in sent)

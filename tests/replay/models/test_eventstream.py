@@ -102,6 +102,20 @@ def test_a_stream_in_which_a_secret_was_replaced_is_read_on(place: int, mark: by
     assert all(event.headers == {":event-type": "chunk"} for event in found)
 
 
+def test_something_between_messages_does_not_spoil_the_one_before() -> None:
+    data = message({":event-type": "x"}, b"one") + b"noise, more than a prelude" + message({":event-type": "x"}, b"two")
+    first, noise, second = eventstream.parse(data)
+    assert [(e.payload, e.problems) for e in (first, second)] == [(b"one", []), (b"two", [])]
+    assert noise.problems
+
+
+def test_lengths_that_lie_take_linear_time() -> None:
+    heads = b"\x0b:event-type\x07\x00\x01x"
+    prelude = struct.pack(">II", 4 << 20, len(heads))
+    lie = prelude + struct.pack(">I", zlib.crc32(prelude)) + heads
+    assert len(list(eventstream.parse(lie * 50_000))) == 50_000
+
+
 def test_headers_of_all_types_are_shown() -> None:
     heads = b"".join(
         bytes([1]) + name + bytes([kind]) + value

@@ -343,7 +343,7 @@ _fields = (
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(talk.shaped(*_fields), st.lists(talk.shaped(*_fields), max_size=4))
 def test_nothing_that_a_server_sends_raises(ask: Any, answers: list[Any]) -> None:
     some = [{"candidates": [{"content": {"parts": answers}}]}, *answers]
