@@ -4,7 +4,8 @@ gVisor's tracing fails open: a sandbox whose trace never connected runs all the 
 
 1. the sandbox's trace connected, and was not attached to a sandbox that already ran;
 2. of every container the first message is its start;
-3. no gap is on record, whatever its cause;
+3. no gap is on record, whatever its cause, but for those of the network, which say nothing of what happened inside
+   (and which whoever is inside could cause, to have the rest doubted): `egress` judges them;
 4. of a sandbox that has ended: the connection ended by itself, and the runtime's own count of messages that it could
    not deliver was read at the end. (What that count has beyond ours is a gap of its own.)
 """
@@ -17,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from sandtrail.replay.decode.text import as_text
-from sandtrail.replay.egress import Balance
+from sandtrail.replay.egress import OF_EGRESS, Balance
 
 __all__ = ["Completeness", "Witness", "completeness"]
 
@@ -26,7 +27,8 @@ _START: Final = "lifecycle.container_start"
 _COUNT: Final = re.compile(r'"dropped":\d')
 _MAX_CAUSES: Final = 20
 _SHOWN: Final = 3
-_KIND, _CONTAINER, _OBJECT, _RESULT, _DETAIL = 4, 8, 18, 19, 21
+_NETWORK: Final = ("netfilter", "conntrack")
+_SOURCE, _KIND, _CONTAINER, _OBJECT, _RESULT, _DETAIL = 3, 4, 8, 18, 19, 21
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +82,15 @@ class Witness:
     def gap(self, row: tuple[Any, ...]) -> None:
         """Evidence is missing."""
         cause = as_text(row[_OBJECT], 200)
+        if row[_SOURCE] in _NETWORK or cause in OF_EGRESS:
+            self.balance.gap(cause)
+            return
         if cause not in self.gaps and len(self.gaps) >= _MAX_CAUSES:
             cause = "other causes"
         found = self.gaps.setdefault(cause, [0, 0, 0])
         found[0] += 1
         found[1] += row[_RESULT] or 0
         found[2] += row[_RESULT] is None
-        self.balance.gap(cause)
 
     def told(self, row: tuple[Any, ...]) -> None:
         """An act of the runtime; that it was asked how much it dropped is one."""

@@ -15,10 +15,14 @@ from typing import Any, Final
 
 from sandtrail.replay.decode.text import as_int
 
-__all__ = ["LOST_PACKETS", "UNACCOUNTED", "Balance", "read_ways"]
+__all__ = ["LOST_PACKETS", "OF_EGRESS", "UNACCOUNTED", "UNLOGGED", "Balance", "read_ways"]
 
 UNACCOUNTED: Final = "egress not accounted for"
+UNLOGGED: Final = "packets that came too fast to be recorded one by one; none of them passed"
+OF_EGRESS: Final = frozenset({UNACCOUNTED, UNLOGGED})
+"""Causes of gaps that the recorder tells of the link."""
 LOST_PACKETS: Final = "packets that the kernel logged and nobody received"
+_MAX_CAUSES: Final = 10
 _LAST: Final = ("end", "cleanup")
 _WAYS: Final = ("up", "down")
 
@@ -49,8 +53,8 @@ class Balance:
     """The same of the flows in the record, once their stream has ended."""
     received: int | None = None
     """The same of the packets: recorded, or known to be lost already."""
-    unaccounted: bool = False
-    """Whether a gap about it is on record."""
+    gaps: list[str] = field(default_factory=list)
+    """The causes of gaps that are on record."""
     checked: list[str] = field(default_factory=list)
     """What has been compared."""
 
@@ -83,8 +87,9 @@ class Balance:
             self.received = as_int(told.get("logged")) + as_int(told.get("lost"))
 
     def gap(self, cause: str) -> None:
-        """A gap was recorded."""
-        self.unaccounted = self.unaccounted or cause == UNACCOUNTED
+        """A gap of the network's was recorded."""
+        if cause not in self.gaps and len(self.gaps) < _MAX_CAUSES:
+            self.gaps.append(cause)
 
     def _missing(self) -> list[dict[str, Any]]:
         """The gaps that can be told now and were not told before: their details."""
@@ -117,8 +122,8 @@ class Balance:
 
     def verdict(self) -> tuple[bool | None, str]:
         """Whether all egress is accounted for, None where nothing can be said (yet); and why, in a sentence."""
-        if self.unaccounted:
-            return False, "something left the link that nothing accounts for: see the gaps"
+        if lacking := [cause for cause in self.gaps if cause != UNLOGGED]:
+            return False, "; ".join(lacking)
         if self.passed is None:
             return None, "the link's last account is not on record"
         if self.recorded is None:
@@ -126,7 +131,7 @@ class Balance:
         (packets, up), (_, down) = self.passed["up"], self.passed["down"]
         return True, (
             f"every frame on the link is accounted for; {up:,} bytes went out in {packets:,} packets of recorded "
-            f"flows, {down:,} came in"
+            f"flows, {down:,} came in" + (f"; but for {UNLOGGED}" if UNLOGGED in self.gaps else "")
         )
 
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandtrail.replay.egress import Balance, read_ways
+from sandtrail.collector.session import egress as words
+from sandtrail.replay.egress import OF_EGRESS, UNLOGGED, Balance, read_ways
 from sandtrail.replay.timeline import read_timeline
 from sandtrail.store import sealer
 from tests.replay.decode.recorded import netfilter
@@ -90,6 +91,15 @@ def test_what_passed_in_no_recorded_flow_is_a_gap_of_that_size(recorder: Recorde
     assert timeline["session"]["gaps"] == 1
 
 
+def test_packets_that_came_too_fast_are_told_beside(recorder: Recorder) -> None:
+    life = recorder.open("lifecycle", part="egress")
+    life.note({"note": "gap", "cause": UNLOGGED, "count": 55})
+    known = story(recorder, account())["session"]["completeness"]
+    assert known["egress"] is True
+    assert known["egress_reason"].endswith("none of them passed")
+    assert "evidence is missing" not in known["reason"]
+
+
 def test_packets_lost_at_the_end_are_counted(recorder: Recorder) -> None:
     timeline = story(recorder, account(logged=LOGGED + 30))
     (gap,) = timeline["gaps"]
@@ -163,3 +173,7 @@ def test_no_account_however_wrong_is_more_than_wrong(told: list[tuple[str, str, 
 
 def test_what_is_no_json_is_nothing() -> None:
     assert Balance().take("lifecycle.egress", "", "{") == []
+
+
+def test_recorder_and_reader_have_the_same_words_for_a_gap() -> None:
+    assert {words.UNACCOUNTED, words.UNLOGGED} == OF_EGRESS

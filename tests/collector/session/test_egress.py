@@ -96,5 +96,5 @@ def test_what_leaves_around_the_filter_becomes_a_gap_of_its_size(recorder: Recor
     assert gap["bytes"] == {"up": {"packets": 1, "bytes": len(BROKEN)}, "down": {"packets": 0, "bytes": 0}}
     known = timeline["session"]["completeness"]
     assert known["egress"] is False
-    assert known["from_first_instruction"] is False
+    assert known["from_first_instruction"] is True, "whoever is inside must not be able to have that doubted"
     assert f"+1 frames, +{len(BROKEN)} bytes up" in shown(timeline)
