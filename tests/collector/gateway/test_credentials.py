@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import json
 import socket
@@ -14,8 +15,10 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from sandtrail.collector.secrets import make_secret
 from tests.collector.gateway.harness import Gateway, header
 from tests.collector.gateway.secrets_of_all_kinds import TOKENS, in_context
 from tests.collector.gateway.test_tunnels import websocket_echo
@@ -55,7 +58,7 @@ def spellings(secret: bytes) -> list[bytes]:
     return [secret, quote(secret, safe="").encode(), *inside]
 
 
-def assert_none_written(gateway: Gateway) -> None:
+def assert_none_written(gateway: Gateway, *more: bytes) -> None:
     written = gateway.written()
     # What stands in frames is searched as it would be read, too.
     for session in ("one", "two"):
@@ -67,7 +70,7 @@ def assert_none_written(gateway: Gateway) -> None:
                     written += raw
                     if raw[:2] == b"\x1f\x8b":
                         written += gzip.decompress(raw)
-    for secret in secrets():
+    for secret in [*secrets(), *more]:
         for spelling in spellings(secret):
             assert spelling not in written, secret
 
@@ -158,6 +161,44 @@ def test_nor_in_websockets(own: Gateway) -> None:
                 connection.recv()
         own.unlisten("one")
     assert_none_written(own)
+
+
+def test_nor_is_a_secrets_value_or_placeholder(own: Gateway, server: Server) -> None:
+    secret = make_secret("API_KEY", "sk-proj-a1B2+/=c3D4-e5F6", ["api.test"])
+    held, value = secret.placeholder, secret.value
+
+    def echo(handler: Handler) -> None:
+        said = f"{handler.headers.as_string()} {handler.path} {handler.server.asked[-1].body!r}".encode()
+        handler.answer(gzip.compress(said), content_encoding="gzip", location=handler.path, x_key=value)
+
+    def pieces(handler: Handler) -> None:
+        handler.head(content_type="text/event-stream", transfer_encoding="chunked")
+        for a, b in pairwise([*range(0, len(value), 3), len(value)]):
+            handler.chunk(value[a:b].encode())
+        handler.chunk(b"")
+
+    server.routes |= {"/echo": echo, "/pieces": pieces}
+    with websocket_echo() as port:
+        upstream = {"api.test": server.url, "other.test": server.url, "ws.test": f"http://127.0.0.1:{port}"}
+        proxy = own.listen("one", secrets=[secret], upstream=upstream, limits={"request_body": 5000})
+        headers = {"authorization": f"Bearer {held}", "x-note": held, "cookie": f"a={held}"}
+        with httpx.Client(proxy=proxy) as via:
+            for host in ("api.test", "other.test", f"{secret.core}.test"):
+                for path in ("/echo", "/pieces", f"/{held}/{held.upper()}"):
+                    url = f"http://{host}{path}?key={held}&q={held}"
+                    via.post(url, json={"token": held, "note": held}, headers=headers)
+                    via.get(url, auth=("me", held))
+            for content in (f"{'x' * 9000}{held}", iter([held[:20].encode(), held[20:].encode()])):
+                with contextlib.suppress(httpx.HTTPError):
+                    via.post("http://other.test/echo", content=content)
+        with connect("ws://ws.test/", proxy=proxy) as connection, contextlib.suppress(ConnectionClosed):
+            connection.send(value)
+            connection.recv()
+            connection.send(held)
+            connection.recv()
+        own.unlisten("one")
+    assert any(value in str(asked.headers) for asked in server.asked)
+    assert_none_written(own, value.encode(), held.encode(), secret.core.encode(), secret.core.upper().encode())
 
 
 def test_the_search_would_find_one(own: Gateway, server: Server) -> None:
