@@ -7,7 +7,6 @@ import socket
 from pathlib import Path
 
 from sandtrail.errors import DamagedError, NotFoundError, StoreError
-from sandtrail.settings import load_settings
 from sandtrail.store.epochs import NodeSigner, epoch_name
 from sandtrail.store.keyfile import ensure_private
 from sandtrail.store.layout import Layout, present, publish
@@ -45,6 +44,9 @@ def node_signer(home: Path) -> NodeSigner:
 
     Raises as `load_signer` and `open_private_key`.
     """
+    # Who only verifies is not to wait for what reads settings: it takes longer to import than all of the store.
+    from sandtrail.settings import load_settings
+
     settings = load_settings()
     return load_signer(home, settings.origin or None, open_private_key(settings.key))
 

@@ -1,8 +1,8 @@
 """Spreads the segments of a verification over the cores.
 
 Hashing stored bytes lets go of the interpreter's lock, so threads will do. Rebuilding frames does not: each thread then
-talks to a process of its own, `python -m sandtrail.store.verify.work HOME`, over its standard input and output. A
-process that is killed is started again; a batch that three of them do not survive ends the verification with an error.
+talks to a process of its own (`main`) over its standard input and output. A process that is killed is started again; a
+batch that three of them do not survive ends the verification with an error.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class _Helper:
 
     def __init__(self, home: Path) -> None:
         # -P: a folder that we happen to stand in must not bring modules of its own.
-        self._command = [sys.executable, "-P", "-m", "sandtrail.store.verify.work", str(home)]
+        self._command = [sys.executable, "-P", "-c", f"import {__name__} as work; work.main()", str(home)]
         self._process = self._begin()
 
     def _begin(self) -> subprocess.Popen[bytes]:
@@ -212,7 +212,3 @@ def main() -> None:
     while (message := _receive(sys.stdin.buffer)) is not None:
         outcomes = _check(home, keys, cbor2.loads(message), deep=True)
         _send(sys.stdout.buffer, cbor2.dumps([list(outcome) for outcome in outcomes]))
-
-
-if __name__ == "__main__":
-    main()
