@@ -12,11 +12,13 @@ from sandtrail.replay.turns.buckets import Edge
 from sandtrail.replay.turns.lineage import TOLERANCE_NS
 from sandtrail.replay.turns.modelturns import Turn
 
-__all__ = ["Decided", "Protocol"]
+__all__ = ["SAME", "Decided", "Protocol"]
 
 MAX_TURNS = 60
 """So many of the latest decisions may be what a call comes from."""
 MAX_OPEN = 10_000
+SAME = 0.9
+"""From this confidence on name and arguments are those decided."""
 _SEPARATORS = "_-./:"
 
 Key = tuple[tuple[str, str], bool, str]
@@ -58,7 +60,7 @@ class Protocol:
             (turn, place), (confidence, reason) = found
             self._used.add((turn.index, place))
             tool_call = turn.call.tool_calls[place] if turn.call is not None else ToolCall("", "", "")
-            self.decided.append(Decided(turn, tool_call, call, ref, confidence > 0.9))
+            self.decided.append(Decided(turn, tool_call, call, ref, confidence >= SAME))
             return turn, Edge(reason, confidence)
         return None
 
@@ -111,7 +113,8 @@ class Protocol:
         best: tuple[tuple[float, bool, int], tuple[Turn, int], tuple[float, str]] | None = None
         for turn, place, tool_call in self._candidates(at_ns):
             fit = _fits(tool_call, call)
-            if fit is None:
+            # One tool call may be carried out twice; another one of the same name is not a second try.
+            if fit is None or (fit[0] < SAME and (turn.index, place) in self._used):
                 continue
             weight = (fit[0], (turn.index, place) not in self._used, turn.index)
             if best is None or weight > best[0]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from sandtrail.replay.models.answer import as_text
 from sandtrail.replay.models.call import Message
 from sandtrail.replay.turns.findings import Finding
 from sandtrail.replay.turns.fold import Fold
@@ -24,8 +25,33 @@ MOST = 100_000
 
 def mcp_findings(fold: Fold) -> Iterator[Finding]:
     """What a reviewer has to see of them."""
+    yield from _other_arguments(fold)
     yield from _told_otherwise(fold)
     yield from _contradictions(fold)
+
+
+def _other_arguments(fold: Fold) -> Iterator[Finding]:
+    found = fold.web.protocol.decided
+    carried_out = {_asked(decided) for decided in found if decided.same_arguments}
+    for decided in found:
+        if decided.same_arguments or _asked(decided) in carried_out:
+            continue
+        asked, turn = decided.tool_call, decided.turn
+        yield Finding(
+            "ARG_MISMATCH",
+            "medium",
+            f"the tool `{decided.call.name[:80]}` was called with other arguments than the model decided",
+            f"In turn {turn.index} the model asked for `{asked.name[:80]}` with {clip([asked.arguments], 160)}; the "
+            f"MCP server was called with {clip([as_text(decided.call.arguments)], 160)}. It would be innocent if the "
+            "agent is known to add defaults, to repair arguments, or to call this tool for reasons of its own.",
+            turn.index,
+            [turn.exchange.response_ref if turn.exchange else "", decided.ref],
+        )
+
+
+def _asked(decided: Decided) -> tuple[int, str, str, str]:
+    tool_call = decided.tool_call
+    return decided.turn.index, tool_call.id, tool_call.name, tool_call.arguments
 
 
 def _told_otherwise(fold: Fold) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from sandtrail.replay.events import Event
 from sandtrail.replay.models.mcp import McpAnswer, McpExchange, read_message
 from sandtrail.replay.turns.buckets import Bucket, Edge, Group
 from sandtrail.replay.turns.facts import details
+from sandtrail.replay.turns.mcp import SAME
 from sandtrail.replay.turns.modelturns import Turn
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Stdio:
         if group.mcp is not None:
             return  # one more of the same notification
         group.kind, group.mcp = "mcp.call", said
-        group.flags |= {"decided"} if found is not None else set()
+        group.flags |= {"decided"} if found is not None and edge.confidence >= SAME else set()
         if told.id:
             if len(self._open) >= MAX_OPEN:
                 self._open.pop(next(iter(self._open)))

@@ -14,7 +14,7 @@ from sandtrail.replay.turns.carried import carried
 from sandtrail.replay.turns.conversation import Threads
 from sandtrail.replay.turns.exchanges import ExchangeReader, Frames
 from sandtrail.replay.turns.facts import details, whole
-from sandtrail.replay.turns.mcp import Protocol
+from sandtrail.replay.turns.mcp import SAME, Protocol
 from sandtrail.replay.turns.modelturns import Turn
 from sandtrail.replay.turns.network import Connection
 from sandtrail.replay.turns.traffic import Spot, Traffic
@@ -189,7 +189,7 @@ class Web:
         _, bucket = self.fold.bucket(turn.index, edge, process, process.program if process else None)
         group = self._traffic.move(held.spot, (turn, bucket), ("http", *key))
         group.edge = edge
-        group.flags.add("decided")
+        group.flags |= {"decided"} if edge.confidence >= SAME else set()
         group.flags.discard("late")
         held.spot = (turn, bucket, group)
 

@@ -61,10 +61,28 @@ def test_other_arguments_than_those_decided_are_told() -> None:
     decide(r, agent, "weather", {"city": "Bern"})
     call(r, agent, "weather", {"city": "Moscow"}, words("-3"))
     (row,) = found(r, 1)
-    assert row["edge"] == {
-        "confidence": 0.6,
-        "reason": "tool call `weather` (call_1) of the decision: the same tool, with other arguments than these",
-    }
+    assert row["edge"]["confidence"] == 0.6
+    assert row["edge"]["reason"].endswith("the same tool, with other arguments than these")
+    assert row["flags"] == []
+    (finding,) = [f for f in r.timeline()["findings"] if f["verdict"] == "ARG_MISMATCH"]
+    assert "Bern" in finding["explanation"]
+    assert "Moscow" in finding["explanation"]
+    assert (finding["turn"], len(finding["refs"])) == (1, 2)
+
+
+def test_one_more_call_beside_the_decided_one_is_its_process_s_own() -> None:
+    r = Recording()
+    agent = r.begin("agent")
+    decide(r, agent, "weather", {"city": "Bern"})
+    call(r, agent, "weather", {"city": "Bern"}, words("20"))
+    call(r, agent, "weather", {"city": "Moscow"}, words("-3"))
+    first, second = found(r, 1)
+    assert first["flags"] == ["decided"]
+    assert (second["flags"], second["edge"]["reason"]) == (
+        [],
+        "in the window after the decision, by the process that received it",
+    )
+    assert not [f for f in r.timeline()["findings"] if f["verdict"] == "ARG_MISMATCH"]
 
 
 def test_two_calls_of_one_tool_are_two_decisions() -> None:
