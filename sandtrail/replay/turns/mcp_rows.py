@@ -23,10 +23,11 @@ def mcp_rows(row: Row, said: McpExchange) -> Iterator[Row]:
     """The rows that stand in place of an exchange's own; all have its evidence."""
     calls = [*said.calls, *(wanted for call in said.calls for wanted in call.wants.values())]
     for place, call in enumerate(calls[:MAX_CALLS]):
-        flags = set(row["flags"]) | _flags(call)
+        unanswered = said.error if call.id and not call.answered and not call.from_server else None
+        flags = set(row["flags"]) | _flags(call) | ({"failed"} if unanswered else set())
         if place == 0:
             flags |= ({"mismatch"} if said.mismatches else set()) | ({"cut"} if said.cut else set())
-        summary = f"{said.server}: {_words(call)}"
+        summary = f"{said.server}: {_words(call, unanswered)}"
         if place == 0 and said.mismatches:
             summary = f"{'; '.join(said.mismatches)}; {summary}"
         yield {**row, "object": f"{call.method} {call.name}".strip(), "summary": summary, "flags": sorted(flags)}
@@ -58,11 +59,12 @@ def _flags(call: McpCall) -> set[str]:
     return flags
 
 
-def _words(call: McpCall) -> str:
+def _words(call: McpCall, unanswered: str | None) -> str:
     asked = content_words(call.params) if call.from_server else ""
     asked = asked or _shown(call.arguments if call.arguments is not None else _own(call.params))
     again = "again, with what the server wanted to be told" if call.params.get("inputResponses") else ""
-    return " → ".join(filter(None, (_short(asked), again, _outcome(call))))
+    outcome = _short(unanswered) if unanswered else _outcome(call)
+    return " → ".join(filter(None, (_short(asked), again, outcome)))
 
 
 def _own(params: dict[str, Any]) -> dict[str, Any]:

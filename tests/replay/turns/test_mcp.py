@@ -135,6 +135,16 @@ def test_an_answer_on_another_exchange_is_brought_to_its_question() -> None:
     assert found(r)[0]["summary"].endswith("→ here")
 
 
+def test_a_call_that_was_refused_says_by_what_words() -> None:
+    r = Recording()
+    agent = r.begin("agent")
+    asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "t", "arguments": {}}}
+    r.request(agent, "POST", URL, asked, "not for you", status=403)
+    (row,) = found(r)
+    assert row["summary"] == 'tools.test/mcp: "not for you"'
+    assert (row["flags"], row["result"]) == (["cut", "failed"], 403)
+
+
 def conversation(r: Recording, agent: int, told: str, **answered: Any) -> list[dict[str, Any]]:
     """A decision, the MCP call that carries it out, and what the model is told; the findings."""
     asked = [{"role": "user", "content": "look it up for me, please"}]
