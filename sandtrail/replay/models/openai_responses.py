@@ -28,10 +28,11 @@ from sandtrail.replay.models.exchange import Exchange
 from sandtrail.replay.models.openai_events import Events
 from sandtrail.replay.models.websocket import ASKS
 
-__all__ = ["decode", "matches"]
+__all__ = ["decode", "fetched", "fetches", "matches"]
 
 MAX_ITEMS = 20_000
 _PATHS = ("/responses", "/responses/compact")
+_KEPT = re.compile(r"/responses/[^/]+/?$")
 _ANSWERS = re.compile(rb'"object"\s*:\s*"response[".]|"type"\s*:\s*"response\.created"')
 _UNFINISHED = ("queued", "in_progress", "")
 
@@ -51,6 +52,28 @@ def decode(exchange: Exchange, request: Any, response: bytes) -> ModelCall:
         _read_stream(call, response)
     elif response:
         _read_whole(call, response)
+    return settle(call, exchange, response)
+
+
+def fetches(path: str) -> bool:
+    """Whether a GET on this path asks for an answer that the provider keeps."""
+    return _KEPT.search(path) is not None
+
+
+def fetched(exchange: Exchange, response: bytes) -> ModelCall | None:
+    """The answer to a call that was made to run in the background, which a client fetches later.
+
+    None where it is not there yet, and where it was given to the client before: only a call in the background has none.
+    """
+    call = ModelCall(api="openai.responses")
+    if is_event_stream(call, exchange, response):
+        _read_stream(call, response)
+    elif response:
+        _read_whole(call, response)
+    if call.extra.get("background") is not True or not (call.finished or call.streamed):
+        return None
+    # It goes on from the exchange that was told no more than this id.
+    call.previous = call.response_id
     return settle(call, exchange, response)
 
 

@@ -35,7 +35,8 @@ DECODERS: tuple[Decoder, ...] = (
 
 def decode_exchange(exchange: Exchange) -> ModelCall | None:
     """The model call that an exchange is, or None where it is none that we know. Never raises."""
-    if exchange.method not in ("POST", WEBSOCKET):
+    path = _path(exchange.url)
+    if exchange.method not in ("POST", WEBSOCKET) and not (exchange.method == "GET" and openai_responses.fetches(path)):
         return None
     # Where the recorder undid a content coding to take a credential out, the header still names it.
     plain: Headers = []
@@ -43,17 +44,18 @@ def decode_exchange(exchange: Exchange) -> ModelCall | None:
     request, trouble = load_json(body) if body else (None, "it has no body")
     coded = plain if exchange.response_decoded else exchange.response_headers
     response, more = decode_body(exchange.body, coded)
-    path = _path(exchange.url)
-    for decoder in DECODERS:
-        if decoder.matches(path, request, response):
-            call = decoder.decode(exchange, request, response)
-            for text in problems + ([f"request: {trouble}"] if trouble else []):
-                call.problem(text)
-            for text in more:
-                call.problem(f"response: {text}")
-            call.input_cut = call.input_cut or exchange.request_cut or bool(trouble)
-            return call
-    return None
+    call = openai_responses.fetched(exchange, response) if exchange.method == "GET" else None
+    if exchange.method != "GET":
+        for decoder in DECODERS:
+            if decoder.matches(path, request, response):
+                call = decoder.decode(exchange, request, response)
+                problems += [f"request: {trouble}"] if trouble else []
+                call.input_cut = call.input_cut or exchange.request_cut or bool(trouble)
+                break
+    if call is not None:
+        for text in [*problems, *(f"response: {text}" for text in more)]:
+            call.problem(text)
+    return call
 
 
 def _path(url: str) -> str:

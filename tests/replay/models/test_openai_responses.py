@@ -275,6 +275,25 @@ class TestWholeAnswers:
         call = read(response("r", "m", [], "queued"))
         assert (call.finish_reason, call.cut, call.extra["status"]) == (None, False, "queued")
 
+    def test_an_answer_that_is_fetched_later_is_the_decision(self) -> None:
+        def fetch(answer: Any, *, url: str = f"{URL}/resp_1", streamed: bool = False) -> ModelCall | None:
+            body = answer if streamed else json.dumps(answer).encode()
+            return decode_exchange(Exchange("f", "1", "GET", url, status=200, response_body=body))
+
+        ended = {**ANSWER, "background": True}
+        call = fetch(ended)
+        assert call is not None
+        assert (call.text, call.previous, call.messages, call.cut) == ("I list the files.", "resp_1", [], False)
+        told = sse(streamed({**ANSWER, "background": True}))
+        for body, cut in ((told, False), (told[:-50], True)):
+            call = fetch(body, url=f"{URL}/resp_1?stream=true&starting_after=4", streamed=True)
+            assert call is not None
+            assert (call.text, call.cut) == ("I list the files.", cut)
+        assert fetch({**ended, "status": "in_progress", "output": []}) is None
+        assert fetch(ANSWER) is None
+        assert fetch(ended, url=f"{URL}/resp_1/input_items") is None
+        assert fetch({"error": {"message": "no such response"}}) is None
+
     def test_an_error_of_the_api(self) -> None:
         call = read({"error": {"message": "no such model", "code": "model_not_found"}}, status=404)
         assert (call.error, call.choices, call.cut) == ("no such model", [], False)

@@ -181,6 +181,26 @@ def test_a_refused_upgrade_is_no_turn_and_what_follows_over_https_is_one(status:
     assert timeline["findings"] == []
 
 
+def test_an_answer_that_is_fetched_later_decides_what_follows() -> None:
+    r = Recording()
+    agent = r.begin("agent")
+    ask = {"model": "m", "input": "go", "background": True}
+    begun = response("resp_1", "m", [], "queued", background=True)
+    r.request(agent, "POST", URL, ask, begun)
+    r.request(agent, "GET", f"{URL}/resp_1", None, {**begun, "status": "in_progress"})
+    r.request(agent, "GET", f"{URL}/resp_1", None, {**begun, "status": "completed", "output": [bash("make all")]})
+    r.run(agent, "/bin/sh", "-c", "make all")
+    more = {"model": "m", "input": result("done"), "previous_response_id": "resp_1"}
+    r.request(agent, "POST", URL, more, response("resp_2", "m", [said("Done.")]))
+    timeline = r.timeline()
+    _, asked, answered, last = timeline["turns"]
+    assert (asked["decision"]["commands"], asked["decision"]["finish_reason"]) == ([], None)
+    assert answered["decision"]["commands"] == ["make all"]
+    assert [row["object"] for row in answered["outputs"] if row["kind"] == "process.exec"] == ["/bin/sh -c 'make all'"]
+    assert len({turn["thread"] for turn in (asked, answered, last)}) == 1
+    assert timeline["findings"] == []
+
+
 def test_evidence_that_cannot_be_read_is_said_to_be_so() -> None:
     r = Recording()
     agent = r.begin("agent")
