@@ -17,6 +17,7 @@ __all__ = ["Events"]
 MAX_ITEMS = 4096
 MAX_PARTS = 256
 MAX_KEPT = 100
+MAX_FIELDS = 1000
 
 _LIFECYCLE = frozenset({"created", "queued", "in_progress", "completed", "failed", "incomplete", "cancelled"})
 _ENDS = frozenset({"completed", "failed", "incomplete", "cancelled"})
@@ -147,7 +148,9 @@ class Events:
         before = self.response.get("id")
         if before is not None and response.get("id", before) != before:
             once(self.call, f"events of another response, {as_text(response['id'])[:80]}, in the same stream")
-        self.response = {**self.response, **{k: v for k, v in response.items() if v is not None}}
+        for key, value in response.items():
+            if value is not None and (key in self.response or len(self.response) < MAX_FIELDS):
+                self.response[key] = value
         self.response.setdefault("status", what)
 
     def _at(self, event: dict[str, Any], kind: str) -> _Item | None:

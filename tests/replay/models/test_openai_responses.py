@@ -411,6 +411,10 @@ class TestStreams:
         (item,) = read(begun + sse([note]) * 20_000).choices[0].message["items"]
         assert len(item["content"][0]["annotations"]) == 20_000
 
+    def test_a_response_that_grows_without_end_does_not(self) -> None:
+        call = read(sse([{"type": "response.in_progress", "response": {f"k{n}": n}} for n in range(20_000)]))
+        assert len(call.extra) == 100
+
     def test_places_beyond_reason_are_left_out(self) -> None:
         far = {"type": "response.output_text.delta", "output_index": 10**9, "content_index": 10**9, "delta": "x"}
         assert read(sse([far])).problems_total == 1
