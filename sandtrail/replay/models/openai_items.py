@@ -129,31 +129,41 @@ def messages(items: Iterable[Item], unknown: Callable[[str], None]) -> list[Mess
     What the provider's tools gave meanwhile comes after it. `unknown` is told of each type that is not known.
     """
     out: list[Message] = []
-    given: list[Message] = []
+    run = _Run()
     for item in items:
         if not is_known(item):
             unknown(kind_of(item))
         message = _message(item)
-        last = out[-1] if out and out[-1].role == "assistant" else None
-        if message.role == "assistant" and last is not None:
-            _join(last, message)
-        elif last is not None and any(c.server and c.id == message.tool_call_id for c in last.tool_calls):
-            given.append(message)
+        if message.role == "assistant":
+            run.said.append(message)
+            run.at_provider |= {call.id for call in message.tool_calls if call.server}
+            run.given += [own] if (own := _own_result(item)) is not None else []
+        elif message.role == "tool" and message.tool_call_id in run.at_provider:
+            run.given.append(message)
         else:
-            out += [*given, message]
-            given = []
-        if (own := _own_result(item)) is not None:
-            given.append(own)
-    return out + given
+            out += [*run.end(), message]
+            run = _Run()
+    return out + run.end()
 
 
-def _join(before: Message, more: Message) -> None:
-    """Add what the assistant said next; the items are kept one by one."""
-    before.text = "\n".join(text for text in (before.text, more.text) if text)
-    before.tool_calls += more.tool_calls
-    if "items" not in before.raw:
-        before.raw = {"role": "assistant", "items": [before.raw]}
-    before.raw["items"].append(more.raw)
+class _Run:
+    """What the model said at one go, so far."""
+
+    def __init__(self) -> None:
+        self.said: list[Message] = []
+        self.given: list[Message] = []
+        """What the provider's tools gave meanwhile."""
+        self.at_provider: set[str] = set()
+        """The calls that are the provider's to answer."""
+
+    def end(self) -> list[Message]:
+        """The one message, and those of tools; the items are kept one by one."""
+        if len(self.said) < 2:
+            return self.said + self.given
+        text = "\n".join(message.text for message in self.said if message.text)
+        calls = [call for message in self.said for call in message.tool_calls]
+        raw = {"role": "assistant", "items": [message.raw for message in self.said]}
+        return [Message("assistant", text, tool_calls=calls, raw=raw), *self.given]
 
 
 def _message(item: Item) -> Message:

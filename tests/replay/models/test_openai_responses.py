@@ -151,6 +151,13 @@ class TestRequests:
         assert [(m.role, m.text, m.raw) for m in call.messages] == [("user", "[telepathy]", odd)] * 2
         assert call.problems == ["an item of unknown type 'telepathy' in the input"]
 
+    def test_a_long_history_takes_linear_time(self) -> None:
+        search = [{"type": "web_search_call", "id": f"ws_{n}", "action": {"query": "q"}} for n in range(9000)]
+        given = [{"type": "shell_call_output", "call_id": f"ws_{n}", "output": []} for n in range(9000)]
+        words = [said("x" * 500) for _ in range(2000)]
+        first, *results = read(ANSWER, {"model": "m", "input": [*search, *words, *given]}).messages
+        assert (len(first.tool_calls), len(first.text), len(results)) == (9000, 501 * 2000 - 1, 9000)
+
     def test_conversation_and_the_response_before_are_named(self) -> None:
         call = read(ANSWER, {**ASK, "conversation": {"id": "conv_1"}})
         assert (call.conversation, call.previous) == ("conv_1", "")
