@@ -16,7 +16,8 @@ from sandtrail.replay.models.websocket import Said, read_message
 __all__ = ["Sockets"]
 
 MAX_SOCKETS: Final = 10_000
-MAX_OPEN: Final = 1000
+MAX_OPEN: Final = 200
+"""So many calls at once on a WebSocket: to read one again is to look through the messages of all."""
 MAX_STEERS: Final = 50
 
 Drafted = tuple[str, int, str, int | None, dict[str, Any]]

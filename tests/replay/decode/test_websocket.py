@@ -163,7 +163,7 @@ def test_a_message_that_was_cut_is_known_by_its_beginning() -> None:
 
 
 def test_more_calls_at_once_than_are_followed_stay_messages() -> None:
-    found = told(*[create()] * 1001, stopping=False)
+    found = told(*[create()] * 201, stopping=False)
     assert [kind for kind, *_ in found].count("http.websocket") == 1
 
 
