@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import boto3
+import boto3  # type: ignore[import-untyped]
 from anthropic import Anthropic, AnthropicBedrock, DefaultHttpxClient
-from botocore.config import Config
+from botocore.config import Config  # type: ignore[import-untyped]
 from google import genai
 from google.genai import types
 
@@ -81,7 +81,7 @@ def _anthropic(proxy: str, *, streamed: bool, beta: bool = False) -> list[Seen]:
 
 
 def _anthropic_on_bedrock(proxy: str, *, streamed: bool) -> list[Seen]:
-    keys = {"aws_access_key": "AKIDTEST", "aws_secret_key": "test", "aws_region": "us-east-1"}
+    keys: dict[str, Any] = {"aws_access_key": "AKIDTEST", "aws_secret_key": "test", "aws_region": "us-east-1"}
     with AnthropicBedrock(base_url="http://model.test", http_client=DefaultHttpxClient(proxy=proxy), **keys) as client:
         return _messages(client, streamed=streamed)
 
@@ -97,7 +97,7 @@ def _gemini(proxy: str, *, streamed: bool, vertex: bool = False) -> list[Seen]:
     asked: list[Any] = [types.Content(role="user", parts=[types.Part(text=story.QUESTION)])]
     seen = []
     for _ in range(2):
-        ask = {"model": gemini.MODEL, "contents": asked, "config": config}
+        ask: dict[str, Any] = {"model": gemini.MODEL, "contents": asked, "config": config}
         with genai.Client(api_key=KEY, vertexai=vertex, http_options=options) as client:
             found = (
                 list(client.models.generate_content_stream(**ask))
