@@ -51,7 +51,7 @@ def find(
         print_json({"sha256": digest, "found": [seen.as_dict() for seen in found]})
     else:
         out = Console(soft_wrap=True, highlight=False)
-        out.print(f"sha256 {digest}: {f'seen {len(found)} times' if found else 'not seen'}")
+        out.print(f"sha256 {digest}: {f'seen {len(found)}×' if found else 'not seen'}")
         for seen in found:
             out.print(_line(seen))
     raise typer.Exit(0 if found else 1)

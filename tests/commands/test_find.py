@@ -88,7 +88,7 @@ def test_a_file_is_found_wherever_it_went(home: Path, tmp_path: Path) -> None:
 def test_one_session_can_be_looked_at_alone(home: Path) -> None:
     result = run(home, DIGEST.upper(), "--session", "s2")
     assert result.exit_code == 0
-    assert f"sha256 {DIGEST}: seen 1 times" in result.stdout
+    assert f"sha256 {DIGEST}: seen 1×" in result.stdout
     assert (
         "session s2, unexplained: left the sandbox as base64 (image), 440 bytes  POST http://api.test/" in result.stdout
     )

@@ -127,9 +127,7 @@ def _message(said: str) -> Markup:
 
 
 def _who(message: Message) -> str:
-    role = plain(message["role"], 40)
-    call = f" · {plain(message['tool_call_id'] or '', 60)}" if message.get("tool_call_id") else ""
-    return role + call + (" · failed" if message.get("is_error") else "")
+    return plain(message["role"], 40) + (" · failed" if message.get("is_error") else "")
 
 
 def _role(role: str) -> str:
