@@ -19,6 +19,7 @@ from bench import foreign
 from bench.payloads import SIZE
 from bench.report import Figures, Outcome, Target, number, rotated
 from sandtrail.errors import MissingPartError
+from sandtrail.store import native
 
 __all__ = ["run", "run_writer"]
 
@@ -67,6 +68,7 @@ def _tessera(batch: int) -> Callable[[Path, int, int], Figures]:
 _LINES = {
     "sandtrail": Line("Sandtrail: salts, encryption, inner tree", _ours("sandtrail")),
     "unsalted": Line("Sandtrail: inner tree only (bench only)", _ours("unsalted")),
+    "plain": Line("Sandtrail: salts, encryption, without C", _ours("plain"), share=0.5),
     "sqlite": Line("SQLite: WAL, synchronous=FULL, 16,384 a batch", _ours("sqlite")),
     "aics": Line("aics-tlog's writer, 16,384 a batch", _aics, share=0.25),
     "tessera": Line("Tessera POSIX, its defaults (256 a batch)", _tessera(256), share=0.125),
@@ -123,7 +125,9 @@ def _targets(lines: dict[str, Figures]) -> list[Target]:
 
 
 def _table(lines: dict[str, Figures], count: int) -> Table:
-    table = Table(title=f"durable appends on one core, {count:,} frames of {SIZE} bytes", title_justify="left")
+    table = Table(
+        title=f"durable appends on one core, {count:,} frames of {SIZE} bytes; {native.said}", title_justify="left"
+    )
     table.add_column()
     for head in ("frames", "frames/s", "to Tessera", "bytes/frame"):
         table.add_column(head, justify="right")

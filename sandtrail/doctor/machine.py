@@ -53,7 +53,7 @@ def hashing() -> Result:
 
     if native.hashing is not None:
         return Result(State.GOOD, native.said)
-    remedy = "it works, several times slower; with a C compiler and Python's headers, install again: make setup"
+    remedy = "it works, several times slower; with a C compiler and Python's headers, install again: tools/environment"
     return Result(State.WARNING, native.said, remedy)
 
 

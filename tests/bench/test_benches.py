@@ -34,7 +34,7 @@ def bench(folder: Path, *arguments: str) -> dict[str, Any]:
 @pytest.mark.needs("foreign-go", "index")
 def test_append_counts_what_every_writer_has_stored(tmp_path: Path) -> None:
     report = bench(tmp_path, "append", "--frames", "20000", "--rounds", "2")["append"]
-    assert list(report["lines"]) == ["sandtrail", "unsalted", "sqlite", "aics", "tessera", "tessera-4096"]
+    assert list(report["lines"]) == ["sandtrail", "unsalted", "plain", "sqlite", "aics", "tessera", "tessera-4096"]
     for name, rounds in report["rounds"].items():
         assert len(rounds) == 2
         assert all(one["frames"] == one["asked"] >= 2500 for one in rounds), name
@@ -54,7 +54,7 @@ def test_append_names_the_line_that_cannot_run_and_measures_the_others(
     done = subprocess.run([*command, f"--json={out}", f"--dir={tmp_path}"], cwd=CHECKOUT, check=False)
     report = json.loads(out.read_text())["benches"]["append"]
     assert done.returncode == 1
-    assert list(report["lines"]) == ["sandtrail", "unsalted", "sqlite"]
+    assert list(report["lines"]) == ["sandtrail", "unsalted", "plain", "sqlite"]
     assert any("tools/foreign/build" in problem for problem in report["problems"])
     assert not report["targets"][-1]["met"]
 
