@@ -36,6 +36,7 @@ class Threads:
         self._bare: dict[bytes, Seen] = {}
         self._prefixes: dict[bytes, Seen] = {}
         self._owners: dict[bytes, int] = {}
+        self._given: dict[Answer, Seen] = {}
         self._latest: dict[int, Seen] = {}
         self._responses: dict[str, Seen] = {}
         self._conversations: dict[str, int] = {}
@@ -64,6 +65,9 @@ class Threads:
         """The call of this number was answered."""
         seen = self._seen[number]
         self._beginnings.answered(seen, call)
+        for answer in seen.answers:
+            if _distinct(answer):
+                self._given[answer] = seen
         if call.response_id:
             self._responses[call.response_id] = seen
 
@@ -160,7 +164,7 @@ class Threads:
         if before.continued:
             latest = self._latest[thread]
             held = set(latest.digests.each[whole:]) if latest.digests is not None else set()
-            if held & set(now.each[whole:]):
+            if held & set(now.each[whole:]) or self._answer_in(latest, messages) is not None:
                 # What came later is still there: not another way on, but another past.
                 return self._edited(latest, now, messages)
             notes, thread = [f"branches off thread {thread}"], self._new()
@@ -174,17 +178,27 @@ class Threads:
         altered = changed(before.answers, shown(messages, whole))
         return Place(thread, before.number, past_answer(messages, whole), notes, altered=altered)
 
-    def _edited(self, before: Seen, now: Digests, messages: list[Message], note: str = "") -> Place:
+    def _edited(self, before: Seen, now: Digests, messages: list[Message]) -> Place:
         """It is of a thread, but of that one's past not all is there."""
         held = before.digests or digests(())
-        words, start = lost(held, now)
+        answered = self._answer_in(before, messages)
+        words, start = lost(held, now, answered)
         known = set(held.each)
         start = max((place + 1 for place, digest in enumerate(now.each) if digest in known), default=start)
+        start = start if answered is None else answered
         self._beginnings.continued(before)
         back = shown(messages, start)
         altered = changed(before.answers, back) if back else None
-        notes = [note or words]
-        return Place(before.place.thread, before.number, past_answer(messages, start), notes, altered=altered)
+        return Place(before.place.thread, before.number, past_answer(messages, start), [words], altered=altered)
+
+    def _answer_in(self, before: Seen, messages: list[Message]) -> int | None:
+        """Where a history holds the answer to a call; None where it does not, or that is not known."""
+        for place in range(len(messages) - 1, max(-1, len(messages) - 1 - REMNANT), -1):
+            if messages[place].role == "assistant" and any(map(_distinct, before.answers)):
+                back = shown(messages, place)
+                if back.ids == before.answers[0].ids and changed(before.answers, back) is None:
+                    return place
+        return None
 
     def _bare_end(self, now: Digests, messages: list[Message]) -> Place | None:
         """The same conversation under other words of the system."""
@@ -203,8 +217,13 @@ class Threads:
         return None
 
     def _remnant(self, now: Digests, messages: list[Message]) -> Place | None:
-        """Its beginning is gone, but what a thread had come to is in it."""
+        """Its beginning is gone, but what a thread had come to is in it: the last words, or the answer to them."""
         for place in range(len(messages) - 1, max(-1, len(messages) - 1 - REMNANT), -1):
+            if messages[place].role == "assistant":
+                given = self._given.get(shown(messages, place))
+                if given is not None and self._latest[given.place.thread] is given:
+                    return self._edited(given, now, messages)
+                continue
             thread = self._owners.get(now.each[place])
             latest = self._latest[thread] if thread is not None else None
             if latest is None or latest.digests is None or latest.digests.each[-1] != now.each[place]:
@@ -226,6 +245,11 @@ class Threads:
             instead = f"what turn {said.number + 1} answered stands in their place"
             return Place(thread, before.number, 0, [f"history compacted: its messages are gone, {instead}"])
         return Place(self._new(), started_by=starter)
+
+
+def _distinct(answer: Answer) -> bool:
+    """Whether no other call is likely to be answered like this."""
+    return any(answer.ids) or len(answer.text) >= DISTINCT
 
 
 def _opening(messages: list[Message]) -> int:

@@ -192,15 +192,16 @@ def _stated(calls: Sequence[tuple[str, str]]) -> str:
     return " and ".join(said) + (f" and {len(calls) - 3} more" if len(calls) > 3 else "")
 
 
-def lost(before: Digests, now: Digests) -> tuple[str, int]:
+def lost(before: Digests, now: Digests, answered: int | None = None) -> tuple[str, int]:
     """What of the messages shown before is not shown any more, in words, and how many are the same as they were first.
 
+    `answered` is where the answer to them stands among those of now: it and what follows are no other words for them.
     Messages are paired in order, those between two pairs by their roles: one that has only other words was changed.
     """
     altered: list[Brief] = []
     gone: list[Brief] = []
     put = 0
-    for old, new, tail in _runs(before.each, now.each):
+    for old, new, tail in _runs(before.each, now.each[:answered]):
         pairs = 0
         for place, (a, b) in enumerate(zip(old, new, strict=False)):
             one, other = before.briefs[a], now.briefs[b]
@@ -209,7 +210,7 @@ def lost(before: Digests, now: Digests) -> tuple[str, int]:
             altered.append(one)
             pairs = place + 1
         gone += [before.briefs[place] for place in old[pairs:]]
-        put += 0 if tail else len(new) - pairs
+        put += 0 if tail and answered is None else len(new) - pairs
     alike = [a == b for a, b in zip(before.each, now.each, strict=False)]
     same = alike.index(False) if False in alike else len(alike)
     what = "compacted" if gone and put else "shortened" if gone and not altered else "edited"

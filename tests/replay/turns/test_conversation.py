@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -365,3 +367,31 @@ def test_thousands_of_calls_take_no_longer_each_than_hundreds() -> None:
     seconds(50)
     few = max(seconds(300), 0.02)
     assert seconds(3000) < few * 10 * 4
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(2, 8), st.data())
+def test_whatever_is_taken_out_of_a_past_or_changed_in_it_is_counted(count: int, data: st.DataObject) -> None:
+    """The answer to the latest call stays, as it does where an agent makes room for the next."""
+    story = Story()
+    messages = steps(story, count)
+    last = len(messages) - 2
+    touched = data.draw(st.sets(st.integers(1, last - 1), min_size=1, max_size=last - 1))
+    gone = data.draw(st.sets(st.sampled_from(sorted(touched))))
+    other = [
+        replace(message, text=f"[changed {at}]") if at in touched else message
+        for at, message in enumerate(messages)
+        if at not in gone
+    ]
+    place = story.ask(*other)
+    assert (place.thread, place.parent) == (0, count - 1)
+    note = str(place.note)
+    assert note.startswith("history ")
+    told = {word: int(number) for number, word in re.findall(r"(\d+) (have other words|are gone)", note)}
+    changed = len(touched - gone)
+    assert sum(told.values()) == len(touched), note
+    # Of neighbours one of which is gone and the other changed it cannot be said which is which.
+    if not gone:
+        assert told == {"have other words": changed}
+    if not changed:
+        assert told == {"are gone": len(gone)}
