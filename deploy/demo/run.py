@@ -46,19 +46,23 @@ def _served(server: ScriptedModel | ScriptedWeb) -> Iterator[str]:
             thread.join()
 
 
-def _model(stack: ExitStack, pace_s: float) -> tuple[str, dict[str, str], dict[str, str]]:
-    """The model's name, the agent's environment for it, and the names that the gateway has to send elsewhere."""
+def _model(stack: ExitStack, pace_s: float) -> tuple[str, str, dict[str, str], dict[str, str]]:
+    """The model's name and host, the variables that tell of it, and the names that the gateway sends elsewhere."""
     base = os.environ.get("SANDTRAIL_DEMO_MODEL", "")
     if not base:
         url = stack.enter_context(_served(ScriptedModel(pace_s=pace_s)))
-        return story.MODEL, {"OPENAI_API_KEY": "sk-demo-0000"}, {story.MODEL_HOST: url}
+        return story.MODEL, story.MODEL_HOST, {"OPENAI_API_KEY": "sk-demo-0000"}, {story.MODEL_HOST: url}
     if urlsplit(base).scheme not in ("https", "http") or not os.environ.get("SANDTRAIL_DEMO_KEY"):
         raise UsageError(
             "SANDTRAIL_DEMO_MODEL is the base address of an OpenAI-compatible API (https://host/v1) and needs its key "
             "in SANDTRAIL_DEMO_KEY"
         )
     name = os.environ.get("SANDTRAIL_DEMO_MODEL_NAME", "gpt-5-mini")
-    return name, {"OPENAI_BASE_URL": base, "OPENAI_API_KEY": os.environ["SANDTRAIL_DEMO_KEY"]}, {}
+    parts = urlsplit(base)
+    # A key goes out over plain HTTP only where the operator has named the address.
+    upstreams = {} if parts.scheme == "https" else {parts.hostname or "": f"http://{parts.netloc}"}
+    key = {"OPENAI_BASE_URL": base, "OPENAI_API_KEY": os.environ["SANDTRAIL_DEMO_KEY"]}
+    return name, parts.hostname or "", key, upstreams
 
 
 @contextmanager
@@ -68,7 +72,7 @@ def stage(pace_s: float = PACE_S) -> Iterator[tuple[list[str], dict[str, str]]]:
     installed = agent.install()
     with ExitStack() as stack:
         web = stack.enter_context(_served(ScriptedWeb()))
-        model, secrets, upstreams = _model(stack, pace_s)
+        model, host, surroundings, upstreams = _model(stack, pace_s)
         upstreams[story.DOCS_HOST] = web
         if story.MODEL_HOST in upstreams:
             # The price list is answered from here too: a scripted demonstration talks to nobody outside.
@@ -87,12 +91,13 @@ def stage(pace_s: float = PACE_S) -> Iterator[tuple[list[str], dict[str, str]]]:
             *(f"--mount={path}:{path}:ro" for path in installed.folders()),
             *(f"--mount={path}:{place}:rw" for path, place in built.mounts()),
             *(f"--env={name}={value}" for name, value in environment.items()),
-            *(f"--env={name}" for name in secrets),
+            *(f"--env={name}" for name in surroundings if name != "OPENAI_API_KEY"),
+            f"--secret=OPENAI_API_KEY@{host}",
             *(f"--upstream={host}={url}" for host, url in upstreams.items()),
             f"--workdir={story.WORKSPACE}",
         ]
         task = ["--yolo", "--exit-immediately", "--cost-limit=0", f"--model=openai/{model}", f"--task={story.TASK}"]
-        yield [*arguments, "--", str(installed.program(agent.COMMAND)), *task], secrets
+        yield [*arguments, "--", str(installed.program(agent.COMMAND)), *task], surroundings
 
 
 def record(*options: str, environment: Mapping[str, str] | None = None, pace_s: float = PACE_S) -> int:
@@ -101,8 +106,8 @@ def record(*options: str, environment: Mapping[str, str] | None = None, pace_s: 
     Returns its exit status. From the main thread only: Ctrl-C and SIGTERM are left to the recorder, which ends the
     agent and cleans up, while the scripted servers stay up for it.
     """
-    with stage(pace_s) as (arguments, secrets):
-        surroundings = {**(os.environ if environment is None else environment), **secrets}
+    with stage(pace_s) as (arguments, more):
+        surroundings = {**(os.environ if environment is None else environment), **more}
         command = sandtrail("record", *options, *arguments)
         with subprocess.Popen(command, env=surroundings, stdin=subprocess.DEVNULL) as recorder, _left_to(recorder):
             return recorder.wait()

@@ -48,7 +48,8 @@ def test_a_real_model_is_asked_itself_and_its_key_is_on_no_command_line(monkeypa
     with run.stage() as (arguments, environment):
         assert environment == {"OPENAI_BASE_URL": "https://model.example.test/v1", "OPENAI_API_KEY": "sk-very-secret"}
         assert values(arguments, "upstream").keys() == {story.DOCS_HOST}
-        assert {"--env=OPENAI_BASE_URL", "--env=OPENAI_API_KEY", "--model=openai/some-model"} <= set(arguments)
+        assert {"--env=OPENAI_BASE_URL", "--model=openai/some-model"} <= set(arguments)
+        assert "--secret=OPENAI_API_KEY@model.example.test" in arguments
         assert "sk-very-secret" not in " ".join(arguments)
 
 
