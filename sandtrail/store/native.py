@@ -9,7 +9,10 @@ __all__ = ["hashing", "said"]
 
 said = "leaves and trees are hashed in C"
 try:
-    from sandtrail.store import _hashing as hashing
+    import sandtrail.store._hashing as hashing
+except ModuleNotFoundError:
+    hashing = None  # type: ignore[assignment]
+    said = "leaves and trees are hashed in Python alone: nothing was compiled"
 except ImportError as error:
     hashing = None  # type: ignore[assignment]
-    said = f"leaves and trees are hashed in Python alone ({error})"
+    said = f"leaves and trees are hashed in Python alone: {error}"
