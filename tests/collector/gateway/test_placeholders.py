@@ -197,6 +197,11 @@ def test_nor_over_plain_http_nor_in_a_tunnel(neighbourly: Gateway, neighbour: st
     with httpx.Client(proxy=proxy) as via:
         assert via.get(f"http://{neighbour}:8080/").text == "neighbour"
         assert via.get(f"http://{neighbour}:8080/", headers={"x-key": secret.placeholder}).status_code == 403
+    ours = ssl.create_default_context(cafile=str(neighbourly.home / "gateway" / "mitmproxy-ca-cert.pem"))
+    with httpx.Client(proxy=proxy, verify=ours) as via:
+        # There is no TLS there, so the value never leaves; but for the same host over TLS it would have.
+        answer = via.get(f"https://{neighbour}:8080/", headers={"x-key": secret.placeholder})
+        assert answer.status_code == 502
     with tunnel(proxy, f"{neighbour}:2222") as raw:
         raw.sendall(b"SSH-2.0-client\r\n")
         assert raw.recv(4096)
@@ -209,6 +214,8 @@ def test_nor_over_plain_http_nor_in_a_tunnel(neighbourly: Gateway, neighbour: st
     wait_for(lambda: neighbourly.recorded(session).of("tcp", end=True), "the tunnel's end")
     recorded = neighbourly.ended(session)
     assert [error["in"] for error in recorded.of("error", reason="exfiltration")] == ["header", "tunnel"]
+    (asked,) = [request for request in recorded.of("request") if "secrets" in request]
+    assert asked["url"].startswith("https://")
 
 
 def test_nor_in_a_websocket(gateway: Gateway, session: str, secret: Secret) -> None:
