@@ -3,20 +3,27 @@ control socket"."""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import os
+import resource
+import signal
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from pathlib import Path
 from typing import Any
 
 import structlog
 
 from sandtrail.collector.control import receive, send
+from sandtrail.collector.gateway import logs
 from sandtrail.errors import SandtrailError, UsageError
 
-__all__ = ["Handed"]
+__all__ = ["Handed", "run"]
+
+Serve = Callable[[Path, socket.socket], Coroutine[Any, Any, None]]
 
 _log = structlog.get_logger(__name__)
 
@@ -105,3 +112,19 @@ class Handed(ABC):
         except (SandtrailError, OSError) as error:
             _log.error("request refused", op=op, session=message.get("session"), error=str(error))
             return {"ok": False, "error": str(error)}
+
+
+def run(name: str, serve: Serve, loop: Callable[[], asyncio.AbstractEventLoop] | None = None) -> int:
+    """The process itself, as the keeper starts it: serve until it says stop or hangs up."""
+    parser = argparse.ArgumentParser(prog=f"sandtrail-{name}")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--control-fd", type=int, required=True)
+    options = parser.parse_args()
+    # Ctrl-C is for the keeper to hear, which then says stop.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Its memory holds what its disk must not.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    logs.configure()
+    with socket.socket(fileno=options.control_fd) as control, asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(serve(options.home, control))
+    return 0

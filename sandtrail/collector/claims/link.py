@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import Final
+from typing import Final, Protocol
 
 from sandtrail.collector.claims.answers import Answer
 from sandtrail.collector.claims.export import Export, Headers
 from sandtrail.collector.claims.limits import CONNECTIONS, EXPORT_S, IDLE_S, LINGER_S, STALL_S
-from sandtrail.collector.claims.session import Session, address
+from sandtrail.collector.claims.session import address
 
-__all__ = ["BrokenError", "Link"]
+__all__ = ["BrokenError", "Link", "Taker"]
 
 STEP: Final = 64 << 10
 
@@ -21,10 +21,32 @@ class BrokenError(Exception):
     """The connection can't go on; the text says why."""
 
 
+class Taker(Protocol):
+    """Whoever takes the exports that come on connections, and counts."""
+
+    connections: int
+    counts: dict[str, int]
+
+    def reserve(self, size: int) -> bool:
+        """Take memory for an export under way."""
+
+    def release(self, size: int) -> None:
+        """Give it back."""
+
+    async def take(self, export: Export) -> Answer:
+        """Record an export."""
+
+    def refuse(self, client: tuple[str, int], port: int, reason: str) -> None:
+        """A connection was turned away or broken off."""
+
+    def ended(self, client: tuple[str, int], port: int, up: int, down: int) -> None:
+        """A connection is over."""
+
+
 class Link:
     """Bytes in and out of one connection, within bounds of time."""
 
-    def __init__(self, session: Session, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, session: Taker, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.session = session
         self.client = address(writer.get_extra_info("peername"))
         self.port = address(writer.get_extra_info("sockname"))[1]
@@ -131,7 +153,7 @@ class Link:
     async def _speak(self) -> None:
         # HTTP/2 without TLS begins with a preface that is no HTTP/1 (RFC 9113, section 3.4).
         from sandtrail.collector.claims.http1 import Http1
-        from sandtrail.collector.claims.http2 import PREFACE, Http2
+        from sandtrail.collector.claims.http2 import PREFACE
 
         first = b""
         while len(first) < len(PREFACE) and PREFACE.startswith(first):
@@ -140,4 +162,12 @@ class Link:
                 return
             self.since = self.since or time.monotonic()
             first += data
-        await (Http2(self) if first.startswith(PREFACE) else Http1(self)).run(first)
+        if first.startswith(PREFACE):
+            await self._speak_http2(first)
+        else:
+            await Http1(self).run(first)
+
+    async def _speak_http2(self, first: bytes) -> None:
+        from sandtrail.collector.claims.http2 import Http2
+
+        await Http2(self).run(first)

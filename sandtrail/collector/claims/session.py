@@ -12,9 +12,10 @@ from sandtrail.collector.claims.answers import Answer
 from sandtrail.collector.claims.export import Export
 from sandtrail.collector.claims.limits import MEMORY, REFUSALS
 from sandtrail.collector.claims.redact import Rules, clean
-from sandtrail.collector.frames import Frames, Spool
+from sandtrail.collector.frames import Spool
 from sandtrail.collector.gateway.fingerprint import Fingerprinter
 from sandtrail.collector.gateway.redact import Redactor, printable
+from sandtrail.collector.share import Share
 from sandtrail.errors import StoreError
 
 __all__ = ["Session"]
@@ -26,9 +27,11 @@ BLIND: Final = [
     "exports over 16 MiB: the beginning is kept",
     "credentials: replaced by keyed fingerprints before anything is written",
 ]
+COUNTS: Final = ("connections", "refused", "exports", "unrecorded", "up_bytes", "down_bytes")
+TURNED_AWAY: Final = "exports were turned away: the spool could not be written"
 
 
-class Session:
+class Session(Share):
     """Made when its listeners are handed over. Raises UsageError for redaction rules that make no sense, StoreError
     when the stream can't be opened."""
 
@@ -41,29 +44,12 @@ class Session:
         working: asyncio.Semaphore,
     ) -> None:
         """`working` is all sessions': how many exports are worked on at once."""
-        self.name = name
         self._turn = asyncio.Lock()
         self._working = working
-        self.connections = 0
-        self.counts = dict.fromkeys(("connections", "refused", "exports", "unrecorded", "up_bytes", "down_bytes"), 0)
-        self.closed = False
         self._redactor = Redactor(fingerprints, descriptor.get("redact"))
         self._rules = Rules(self._redactor, descriptor.get("redact"))
-        self._memory = MEMORY
         own = {"source": "claims", "version": __version__, "sees": SEES, "blind": BLIND}
-        self.stream = spool.open({**descriptor, **own, "session": name})
-        self._frames = Frames(self.stream, name, "exports were turned away: the spool could not be written")
-
-    def reserve(self, size: int) -> bool:
-        """Take `size` bytes of the session's memory for an export under way; `release` gives them back."""
-        if size > self._memory:
-            return False
-        self._memory -= size
-        return True
-
-    def release(self, size: int) -> None:
-        """Give back what `reserve` took."""
-        self._memory += size
+        super().__init__(name, {**descriptor, **own}, spool, counts=COUNTS, memory=MEMORY, cause=TURNED_AWAY)
 
     async def take(self, export: Export) -> Answer:
         """Record an export; what it is told says whether that was possible. The frame is in the spool by then."""
@@ -107,17 +93,11 @@ class Session:
         if self.closed:
             return False
         try:
-            self._frames.write(frame)
+            self.frames.write(frame)
         except StoreError:
             self.counts["unrecorded"] += 1
             return False
         return True
-
-    def close(self, reason: str) -> None:
-        """End the stream. Raises StoreError when its end can't be recorded."""
-        if not self.closed:
-            self._frames.close(reason, **self.counts)
-            self.closed = True
 
 
 def address(peer: object) -> tuple[str, int]:

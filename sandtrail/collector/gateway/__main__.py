@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import resource
-import signal
 import socket
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
-from sandtrail.collector.gateway import logs
 from sandtrail.collector.gateway.egress import EgressLoop
+from sandtrail.collector.handed import run
 
 
 def _only_the_addons_we_use() -> None:
@@ -38,19 +34,8 @@ async def _serve(home: Path, control: socket.socket) -> None:
 
 def main() -> int:
     """Serve until the keeper says stop or hangs up."""
-    parser = argparse.ArgumentParser(prog="sandtrail-gateway")
-    parser.add_argument("--home", type=Path, required=True)
-    parser.add_argument("--control-fd", type=int, required=True)
-    options = parser.parse_args()
-    # Ctrl-C is for the keeper to hear, which then says stop.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Its memory holds what its disk must not.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    logs.configure()
     _only_the_addons_we_use()
-    with socket.socket(fileno=options.control_fd) as control, asyncio.Runner(loop_factory=EgressLoop) as runner:
-        runner.run(_serve(options.home, control))
-    return 0
+    return run("gateway", _serve, EgressLoop)
 
 
 if __name__ == "__main__":

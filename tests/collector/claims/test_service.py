@@ -157,18 +157,18 @@ def test_whoever_is_slow_is_hung_up_on(
         return answer
 
     class Spied(Session):
-        frames: list[dict[str, object]] = []
+        told: list[dict[str, object]]
 
         def _write(self, frame: object) -> bool:
             assert isinstance(frame, dict)
-            self.frames.append(frame)
+            self.told.append(frame)
             return super()._write(frame)
 
     async def run() -> list[dict[str, object]]:
+        Spied.told = []
         session = Spied("s", {}, SpoolWriter(home, "claims"), Fingerprinter(b"k" * 32), asyncio.Semaphore(2))
-        session.frames = []
         await talk(session)
-        return session.frames
+        return session.told
 
     frames = asyncio.run(run())
     assert [frame["reason"] for frame in frames if frame["t"] == "refused"] == [why]
