@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sandtrail.replay.events import Event
-from sandtrail.replay.models.mcp import McpAnswer, McpExchange, read_message
+from sandtrail.replay.models.mcp import McpExchange
+from sandtrail.replay.models.mcp_message import McpAnswer, read_message
 from sandtrail.replay.turns.buckets import Bucket, Edge, Group
 from sandtrail.replay.turns.facts import details
 from sandtrail.replay.turns.mcp import SAME
