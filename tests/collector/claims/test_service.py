@@ -21,7 +21,7 @@ from sandtrail.collector.claims.session import Session
 from sandtrail.collector.gateway.fingerprint import Fingerprinter
 from sandtrail.store.spool import SpoolWriter
 from tests.collector.claims.harness import Claims, GrpcSpans, HttpSpans, body, export_with, request_of
-from tests.collector.recorder import Recorder
+from tests.collector.recorder import Recorder, recorded
 from tests.store.recording import sealed
 
 PROTOBUF = {"content-type": "application/x-protobuf"}
@@ -129,6 +129,8 @@ def test_a_receiver_that_dies_has_a_successor_on_the_same_listeners_and_the_gate
         assert [stream["source"] for stream in streams].count("claims") == 1
     payloads = [frame.payload for frame in sealed(home) if b'"t":"export"' in frame.payload]
     assert len(payloads) == 2
+    second = recorded(home, "claims")[-1]
+    assert [gap["cause"] for gap in second.notes("gap")] == ["the receiver of claims was started again"]
 
 
 @pytest.mark.parametrize(
