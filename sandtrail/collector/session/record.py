@@ -194,6 +194,7 @@ class _Recording:
             self._keeper.listen(self._state.session, [*listeners, handed], {**descriptor, "secrets": named})
         finally:
             os.close(handed)
+            self._secrets.clear()  # this process has no more use for them
 
     def _create(self, acts: Lifecycle, endpoint: str) -> None:
         state, options = self._state, self._options
