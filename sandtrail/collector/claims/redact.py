@@ -108,9 +108,12 @@ async def _scanned_texts(redactor: Redactor, message: bytes, spot: _Spot) -> byt
     out = bytearray(message)
     worked = 0
     for begin, end in texts(message):
-        if end - begin >= _SHORTEST:
+        text = message[begin:end]
+        # The last may have been cut off in a credential; a long one is worked on in pieces.
+        scan = end == len(message) or len(text) > STEP or redactor.suspects(text)
+        if scan and len(text) >= _SHORTEST:
             before = spot.count
-            clean = await _scanned(redactor, message[begin:end], spot, end == len(message))
+            clean = await _scanned(redactor, text, spot, end == len(message))
             if spot.count != before:
                 out[begin:end] = clean
         worked += end - begin + _EACH

@@ -80,6 +80,11 @@ class Redactor:
         """A text that will come in pieces; `mark` says what stands for a secret where the usual mark does not fit."""
         return Scan(self._patterns, self._literals, mark or self.mark)
 
+    def suspects(self, data: bytes) -> bool:
+        """Whether a text that is all there may hold a credential: it has a word with which one begins, or one that is
+        known. Much cheaper than a scan, for many short texts."""
+        return self._literals.find(data, 0) is not None or self._patterns.find(data, 0) is not None
+
     def names_secret(self, name: str) -> bool:
         """Whether the value under a header's or an attribute's name is a secret."""
         return name in self._headers or (_SECRET_HEADER.fullmatch(name) is not None and name not in _PLAIN_HEADERS)
