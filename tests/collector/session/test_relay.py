@@ -34,6 +34,25 @@ with Stdio(Record(Path(sys.argv[1]), "s", "s-pod")) as stdio:
 """
 
 
+SERVER = """
+import json, sys
+# A stand-in for an MCP server, of the standard library: the real one takes a quarter of a minute to import in gVisor.
+TOOL = {"name": "weather", "inputSchema": {"type": "object"}}
+for line in sys.stdin:
+    asked = json.loads(line)
+    if "id" not in asked:
+        continue
+    result = {
+        "initialize": {
+            "protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "s", "version": "1"}
+        },
+        "tools/list": {"tools": [TOOL]},
+        "tools/call": {"content": [{"type": "text", "text": "22 degrees"}]},
+    }.get(asked["method"], {})
+    print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}), flush=True)
+"""
+
+
 def relayed(
     home: Path, *command: str, given: bytes = b""
 ) -> tuple[subprocess.CompletedProcess[bytes], list[dict[str, Any]]]:
@@ -87,15 +106,12 @@ def test_credentials_are_taken_out_of_the_record_and_out_of_nothing_else(tmp_pat
 @pytest.mark.needs("root", "runsc", "ip", "nft")
 @pytest.mark.timeout(180)
 def test_an_mcp_server_in_a_sandbox_and_its_client_outside_are_in_the_timeline(recorder: Recorder) -> None:
-    server = Path(__file__).parents[1] / "gateway" / "mcp_server.py"
-    folders = sorted({sys.prefix, sys.base_prefix, str(server.parent), str(Path(sys.executable).parent.parent)})
     name = f"t{os.getpid()}-relay"
     document = {
         "home": str(recorder.home),
-        "command": [sys.executable, str(server), "stdio"],
+        "command": ["python3", "-c", SERVER],
         "runsc": str(recorder.runsc.path),
         "name": name,
-        "mounts": [f"{folder}:{folder}:ro" for folder in folders],
         "record_stdio": True,
         "quiet": True,
     }
@@ -109,7 +125,7 @@ def test_an_mcp_server_in_a_sandbox_and_its_client_outside_are_in_the_timeline(r
         )
         async with Client(program, mode="legacy", read_timeout_seconds=60) as client:
             told = await client.call_tool("weather", {"city": "Basel", "days": 2})
-            assert told.structured_content == {"city": "Basel", "degrees": 22}
+            assert "22 degrees" in str(told.content)
 
     asyncio.run(asyncio.wait_for(run(), 120))
     stream = recorded(recorder.home, name).of("stdio")
@@ -117,8 +133,7 @@ def test_an_mcp_server_in_a_sandbox_and_its_client_outside_are_in_the_timeline(r
     timeline = read_timeline(recorder.home, name)
     rows = [row for row in timeline["turns"][0]["outputs"] if row["kind"] == "mcp.call"]
     (call,) = [row for row in rows if row["object"] == "tools/call weather"]
-    assert call["summary"].startswith('stdin: {"city": "Basel", "days": 2} → ')
-    assert "22" in call["summary"]
+    assert call["summary"] == 'stdin: {"city": "Basel", "days": 2} → 22 degrees'
     assert call["edge"]["confidence"] == 1
     assert "initialize" in {row["object"] for row in rows}
     (source,) = [source for source in timeline["session"]["sources"] if source["source"] == "stdio"]
