@@ -117,9 +117,8 @@ def test_a_sentry_that_has_come_and_gone_before_it_was_looked_at_is_recorded(rec
 def test_the_times_of_receipt_are_those_of_the_receipt(recorder: Recorder) -> None:
     with Sentry(recorder.session()) as sentry:
         before = time.time_ns()
-        sentry.send(b"x", kind=EXEC)
-        recorder.keeper.status()
-        time.sleep(0.05)
+        sent = sentry.send(b"x", kind=EXEC)
+        wait_for(lambda: any(sent in path.read_bytes() for path in spools(recorder.home)))
         after = time.time_ns()
     recorder.end()
     frame = next(frame for frame in only(recorder.home).frames if frame.kind == Kind.DATA)
