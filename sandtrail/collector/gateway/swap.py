@@ -26,7 +26,9 @@ NOT_PASSED_ON = frozenset({b"proxy-authorization", b"proxy-connection"})
 """Headers that are for the gateway, and go nowhere."""
 _ROUTING = NOT_PASSED_ON | {b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"trailer"}
 _BASIC = re.compile(rb"(\s*basic\s+)([A-Za-z0-9+/_-]{4,16384}={0,2})\s*", re.IGNORECASE)
-_STRING = re.compile(rb'"((?:[^"\\]|\\.)*+)"(\s*+:)?', re.DOTALL)
+# One that does not end is taken to the text's end: looked for again from each quotation mark in it, it would cost the
+# square of its length.
+_STRING = re.compile(rb'"((?:[^"\\]|\\.)*+)(?:"(\s*+:)?|(\\?\Z))', re.DOTALL)
 _GAP = re.compile(rb"\s*+")
 
 Made = tuple[Secret, str, str]
@@ -109,6 +111,8 @@ class Swap:
         do not survive a parser. Outside of strings it has no quotation marks, so each one here is a string's."""
         out, done, key = [], 0, b""
         for match in _STRING.finditer(body):
+            if match[3] is not None:
+                break
             if match[2]:
                 key, after = match[1], match.end()
             elif key and _GAP.fullmatch(body, after, match.start()):

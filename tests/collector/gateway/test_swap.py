@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import time
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -151,6 +152,14 @@ def test_any_request_can_be_worked_on(body: bytes, kind: str, path: bytes) -> No
     asked.data.path = b"/" + path
     asked.data.headers.fields += ((b"Authorization", b"Basic " + path), (body[:20] or b"x", body))
     swapped(asked)
+
+
+def test_a_string_that_does_not_end_is_read_once() -> None:
+    body = HELD.encode() + b'"' + b'\\"' * 100_000  # to begin again at each quotation mark would take minutes
+    began = time.process_time()
+    asked, made = swapped(request(body, content_type="application/json"))
+    assert (asked.raw_content, made) == (body, [])
+    assert time.process_time() - began < 10
 
 
 def vault() -> Vault:
