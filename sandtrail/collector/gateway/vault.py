@@ -28,7 +28,8 @@ from sandtrail.errors import UsageError
 __all__ = ["Access", "Vault"]
 
 
-_SLICE = 128 * 1024
+_SLICE = 16 * 1024
+"""What is looked at before others have their turn: it may become a thousand times as much."""
 
 
 class Vault:

@@ -42,6 +42,8 @@ WRITTEN: dict[str, Callable[[bytes], bytes]] = {
     "base64 of upper case": lambda held: base64.b64encode(held.upper()),
     "hexadecimal": lambda held: held.hex().encode(),
     "hexadecimal, upper case": lambda held: held.hex().upper().encode(),
+    "percent behind what is no escape": lambda held: b"%%%\r%\n" + percent(held),
+    "percent in json": lambda held: percent("".join(f"\\u{byte:04x}" for byte in held[-32:]).encode())[:2000],
     "percent of base64": lambda held: percent(base64.b64encode(held)),
 }
 
