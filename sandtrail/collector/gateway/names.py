@@ -97,6 +97,7 @@ class Names(asyncio.DatagramProtocol):
         """The answer to a question; None for what is none, or cannot be recorded."""
         try:
             message = dns.DNSMessage.unpack(data)
+            _ = message.packed  # not every name that can be read can be written into an answer
         except Exception:  # noqa: BLE001 - whatever hostile bytes make a parser of others raise, it is no question
             return None
         question = message.question

@@ -70,7 +70,7 @@ def test_a_name_that_the_rules_deny_is_not_looked_up(session: Session) -> None:
 
 
 def test_what_no_resolver_could_look_up_is_answered_all_the_same(session: Session) -> None:
-    for label in (b"a\0b", b"\xff\xfe", b"a b", b"a" * 63):
+    for label in (b"a\0b", b"\xff\xfe", b"a b", b"a" * 63, b"\0nxxb-.", b".", b"a..b"):
         name = bytes([len(label)]) + label + b"\4test\0"
         answer = ask(session, b"\0\1\1\0\0\1\0\0\0\0\0\0" + name + b"\0\1\0\1")
         assert answer is None or dns.message.from_wire(answer).rcode() in (dns.rcode.SERVFAIL, dns.rcode.NXDOMAIN)
