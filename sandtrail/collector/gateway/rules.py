@@ -15,8 +15,10 @@ removed. One reading that matches is enough to deny; to allow, all of them have 
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import json
 import re
+import socket
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import translate
@@ -33,17 +35,38 @@ _LONGEST_RULE = 2048
 _DEEPEST = 3
 _METHOD = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")
 _PORT = re.compile(r"[^:\[\]]*:[0-9*]+|\[.*\]:.*")
+_NUMBERS = re.compile(r"(?:0x[0-9a-f]+|[0-9]+)(?:\.(?:0x[0-9a-f]+|[0-9]+)){0,3}")
 # What RFC 3986 calls unreserved, and the other characters that a path may hold as they are.
 _PLAIN = "%!$&'()*+,;=:@/-._~|\\"
 
 
 def canonical(host: str) -> str:
-    """A host name as it is compared: lower case, no final dot, internationalized labels encoded."""
+    """A host name as it is compared: lower case, no final dot, internationalized labels encoded; of an address the one
+    of its spellings that is usual."""
     name = host.strip().rstrip(".").lower()
     try:
-        return name if name.isascii() else name.encode("idna").decode()
+        name = name if name.isascii() else name.encode("idna").decode()
     except UnicodeError:
         return name
+    return _address(name) or name
+
+
+def _address(name: str) -> str:
+    """An address, of all the spellings that a resolver takes for it (inet_aton(3), RFC 4291 2.2); empty for a name."""
+    if _NUMBERS.fullmatch(name):
+        try:
+            return socket.inet_ntoa(socket.inet_aton(name))
+        except OSError:
+            return ""
+    try:
+        six = ipaddress.IPv6Address(name.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return ""
+    return str(six.ipv4_mapped or six)
+
+
+def _pattern(glob: str) -> re.Pattern[str]:
+    return re.compile(translate(glob.replace("[", "[[]")))
 
 
 def readings(path: str) -> frozenset[str]:
@@ -108,8 +131,8 @@ class Rule:
             raise UsageError(f"rule {text!r:.200}: a rule is about host, method and path; it has no port and no query")
         host = canonical(host)
         shown = " ".join([*([",".join(sorted({m.upper() for m in methods}))] if methods else []), host + slash + path])
-        pattern = re.compile(translate("/" + path)) if slash else None
-        return cls(shown, re.compile(translate(host)), frozenset(m.upper() for m in methods), pattern)
+        pattern = _pattern("/" + path) if slash else None
+        return cls(shown, _pattern(host), frozenset(m.upper() for m in methods), pattern)
 
     @property
     def whole(self) -> bool:

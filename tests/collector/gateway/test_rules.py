@@ -40,6 +40,24 @@ def test_deny_wins_and_an_allow_list_is_all_there_is(rules: dict[str, Any], name
     assert allowed(rules, name) == expected
 
 
+@pytest.mark.parametrize(
+    ("denied", "name"),
+    [
+        ("192.0.2.1", "3221225985"), ("192.0.2.1", "192.0.513"), ("192.0.2.1", "0xC0.0.2.1"),
+        ("192.0.2.1", "0300.0.2.1"), ("192.0.2.1", "192.0.2.1."), ("192.0.2.1", "::ffff:192.0.2.1"),
+        ("[2001:db8::1]", "2001:db8::1"), ("2001:db8::1", "2001:DB8:0:0::0001"), ("192.0.2.*", "0xc0000201"),
+    ],
+)  # fmt: skip
+def test_no_spelling_of_an_address_gets_around_a_deny_rule(denied: str, name: str) -> None:
+    assert not allowed({"deny": [denied]}, name)
+    assert allowed({"deny": [denied]}, "192.0.3.1")
+
+
+def test_only_the_star_and_the_question_mark_stand_for_others() -> None:
+    assert not allowed({"deny": ["a.test/x[12]/*"]}, "a.test", path="/x[12]/y")
+    assert allowed({"deny": ["a.test/x[12]/*"]}, "a.test", path="/x1/y")
+
+
 def test_each_of_a_requests_names_has_to_be_allowed() -> None:
     rules = {"allow": ["good.test"]}
     assert allowed(rules, "good.test", "", "GOOD.test.")
