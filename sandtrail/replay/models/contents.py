@@ -124,18 +124,30 @@ def _in_text(plain: bytes, media: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _in_json(value: Any) -> Iterator[tuple[str, bytes]]:
-    """Fields that are base64, each by its way through the object; a stack, since nesting is the sender's to choose."""
-    stack: list[tuple[str, Any]] = [("", value)]
+    """Fields that are base64, each by its way through the object; a stack, since nesting is the sender's to choose, of
+    iterators, since the length of a list is as well."""
+    stack: list[Iterator[tuple[str, Any]]] = [iter([("", value)])]
     for _ in range(MAX_NODES):
-        if not stack:
-            return
-        path, node = stack.pop()
+        while (found := next(stack[-1], None)) is None:
+            stack.pop()
+            if not stack:
+                return
+        path, node = found
         if isinstance(node, str):
             yield from ((scrub(path)[:200], data) for data in _decoded(node))
-        elif isinstance(node, Mapping):
-            stack += [(f"{path}.{key}"[-400:] if path else str(key)[:400], inner) for key, inner in node.items()]
-        elif isinstance(node, list):
-            stack += [(f"{path}[{place}]"[-400:], inner) for place, inner in enumerate(node)]
+        elif isinstance(node, Mapping | list):
+            stack.append(_inner(path, node))
+
+
+def _inner(path: str, node: Mapping[str, Any] | list[Any]) -> Iterator[tuple[str, Any]]:
+    """What may hold base64 in it."""
+    if isinstance(node, Mapping):
+        return ((f"{path}.{key}"[-400:] if path else key[:400], inner) for key, inner in node.items() if _may(inner))
+    return ((f"{path}[{place}]"[-400:], inner) for place, inner in enumerate(node) if _may(inner))
+
+
+def _may(node: Any) -> bool:
+    return len(node) >= LEAST_BASE64 if isinstance(node, str) else bool(node) and isinstance(node, Mapping | list)
 
 
 def _decoded(text: str) -> Iterator[bytes]:

@@ -115,6 +115,12 @@ def test_base64_in_an_object_says_where() -> None:
     assert part == {"as": "base64", "name": "a[1].b", "bytes": len(FILE), "sha256": digest(FILE)}
 
 
+def test_what_cannot_hold_base64_does_not_keep_from_what_can() -> None:
+    held = base64.b64encode(FILE).decode()
+    found = contents(json.dumps([0] * 300_000 + [{"k": "v"}, held]).encode(), "application/json")
+    assert [(part["name"], part["sha256"]) for part in found["parts"]] == [("[300001]", digest(FILE))]
+
+
 def test_base64_in_a_url_is_found() -> None:
     (part,) = of_query("https://x/?q=1&d=" + base64.urlsafe_b64encode(FILE).decode())
     assert (part["as"], part["name"], part["sha256"]) == ("query", "d", digest(FILE))
