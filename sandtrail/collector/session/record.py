@@ -86,7 +86,7 @@ def record(options: RecordOptions) -> RecordResult:
         with (
             Signals() as signals,
             Orphans(state.root) as orphans,
-            Stdio(Record(options.home, session, state.sandbox) if options.record_stdio else None) as stdio,
+            Stdio(_relay(options, state) if options.record_stdio else None) as stdio,
             contextlib.closing(Keeper.connect(options.home)) as keeper,
         ):
             state.save()
@@ -94,6 +94,10 @@ def record(options: RecordOptions) -> RecordResult:
     finally:
         remove(state)
     return RecordResult(session, status, options.home)
+
+
+def _relay(options: RecordOptions, state: State) -> Record:
+    return Record(options.home, state.session, state.sandbox, options.boundary.redact)
 
 
 class _Recording:

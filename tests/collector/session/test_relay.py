@@ -27,7 +27,8 @@ import subprocess, sys
 from pathlib import Path
 from sandtrail.collector.session.relay import Record
 from sandtrail.collector.session.stdio import Stdio
-with Stdio(Record(Path(sys.argv[1]), "s", "s-pod")) as stdio:
+redact = {"prefixes": [{"name": "acme-key", "prefix": "acme_"}]}
+with Stdio(Record(Path(sys.argv[1]), "s", "s-pod", redact)) as stdio:
     command = subprocess.Popen(sys.argv[2:], stdin=stdio.fds[0], stdout=stdio.fds[1], stderr=stdio.fds[2])
     stdio.handed_over()
     command.wait()
@@ -93,8 +94,9 @@ def test_a_command_that_reads_nothing_is_not_waited_for(tmp_path: Path) -> None:
     assert {frame["t"] for frame in frames if frame.get("end")} == {"stdin", "stdout", "stderr"}
 
 
-def test_credentials_are_taken_out_of_the_record_and_out_of_nothing_else(tmp_path: Path) -> None:
-    secret = b"ghp_" + b"a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"
+@pytest.mark.parametrize("prefix", [b"ghp_", b"acme_"], ids=["known to all", "of the policy"])
+def test_credentials_are_taken_out_of_the_record_and_out_of_nothing_else(tmp_path: Path, prefix: bytes) -> None:
+    secret = prefix + b"a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"
     line = b'{"token": "' + secret + b'"}\n'
     done, frames = relayed(tmp_path / "home", "cat", given=line)
     assert done.stdout == line
