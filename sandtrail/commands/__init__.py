@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from sandtrail.commands import cluster, doctor, erase, find, key, prove, verify, witness
+from sandtrail.commands import cluster, doctor, erase, find, ingest, key, prove, verify, witness
 
 __all__ = ["REGISTER"]
 
@@ -15,6 +15,7 @@ REGISTER: tuple[Callable[[typer.Typer], None], ...] = (
     doctor.register,
     erase.register,
     find.register,
+    ingest.register,
     key.register,
     verify.register,
     prove.register,

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from sandtrail.replay.decode.others import OTHERS
 from sandtrail.replay.decode.text import as_text
 from sandtrail.replay.egress import OF_EGRESS, Balance
 
@@ -85,6 +86,8 @@ class Witness:
         if row[_SOURCE] in _NETWORK or cause in OF_EGRESS:
             self.balance.gap(cause)
             return
+        if row[_SOURCE] in OTHERS:
+            return  # what others did not see of the traffic says nothing of the sandbox
         if cause not in self.gaps and len(self.gaps) >= _MAX_CAUSES:
             cause = "other causes"
         found = self.gaps.setdefault(cause, [0, 0, 0])

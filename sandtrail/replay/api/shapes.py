@@ -228,6 +228,14 @@ class UnplacedClaims(Shape):
     left_out: int = Field(description="Claims of operations beyond those that are matched with turns")
 
 
+class OtherWitness(Shape):
+    """Another gateway that tells of the same model call."""
+
+    ref: str = Field(description="Its record")
+    source: str = Field(description="Who tells of it")
+    differs: list[str] = Field(description="In what it tells something else than the turn shows; empty where it agrees")
+
+
 class Turn(Shape):
     """One round of the agent."""
 
@@ -237,6 +245,8 @@ class Turn(Shape):
     note: str | None = Field(description="What is unusual about its history: edited, sent again, branched")
     continues: int | None = Field(description="The turn whose conversation it continues; null where it begins one")
     started_by: StartedBy | None = Field(description="For the first turn of a sub-agent: what it was started by")
+    via: str | None = Field(description="The other gateway that alone tells of this call; null where ours saw it")
+    witnesses: list[OtherWitness] = Field(description="Other gateways that tell of this call as well")
     input: Input | None = Field(description="What the model was shown; null for the start")
     decision: Decision | None = Field(description="What it answered; null while it has not")
     outputs: list[Output] = Field(description="What then happened; the first 500 rows")

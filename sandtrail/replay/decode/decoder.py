@@ -13,6 +13,7 @@ from typing import Any, Final
 from sandtrail.replay.decode.gateway import Exchanges
 from sandtrail.replay.decode.gvisor.stream import GvisorStream
 from sandtrail.replay.decode.netfilter import add_flows, conntrack_events, nflog_events
+from sandtrail.replay.decode.others import OTHERS, other_events
 from sandtrail.replay.decode.otlp import claim_events
 from sandtrail.replay.decode.own import act_event, read_map, stream_event
 from sandtrail.replay.decode.stdio import StdioStream
@@ -192,6 +193,8 @@ class Decoder:
             events = state.stdio.feed(payload)
         elif state.source == "claims":
             events = claim_events(payload)
+        elif state.source in OTHERS:
+            events = other_events(state.source, payload)
         elif state.source in ("lifecycle", "collector"):
             event, container = act_event(payload, state.source, cbor=state.source == "collector")
             events = [event]

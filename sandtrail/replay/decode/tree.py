@@ -12,6 +12,7 @@ from sandtrail.replay.decode.gvisor.schema import CLASSES, KINDS
 from sandtrail.replay.decode.gvisor.stream import HEADER
 from sandtrail.replay.decode.netfilter import conntrack_events, nflog_events
 from sandtrail.replay.decode.netlink import attributes, messages
+from sandtrail.replay.decode.others import OTHERS, other_tree
 from sandtrail.replay.decode.otlp import export_tree
 from sandtrail.replay.decode.own import read_map
 from sandtrail.replay.decode.sockaddr import read_sockaddr
@@ -35,6 +36,8 @@ def describe(source: str, kind: int, payload: bytes) -> dict[str, Any]:
         found = _netlink(source, payload)
     elif source == "collector":
         found = read_map(payload)
+    elif source in OTHERS:
+        found = other_tree(payload)
     else:
         try:
             loaded = json.loads(payload)

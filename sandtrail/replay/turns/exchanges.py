@@ -8,10 +8,12 @@ from http import HTTPStatus
 from typing import Any, Protocol
 
 from sandtrail.errors import SandtrailError
+from sandtrail.replay.decode.others import record_of
 from sandtrail.replay.events import Event
 from sandtrail.replay.models import Assembler, Exchange
 from sandtrail.replay.models.body import MAX_BODY
 from sandtrail.replay.models.exchange import WEBSOCKET
+from sandtrail.replay.models.litellm import exchange_frames
 from sandtrail.replay.models.websocket import Answer, as_event, read_message
 from sandtrail.replay.turns.facts import details, whole
 from sandtrail.store.frames import Frame, Ref
@@ -123,6 +125,8 @@ class ExchangeReader:
 
     def _frames_of(self, event: Event, detail: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         """Request and response, and everything between them where either passed in pieces."""
+        if event.source == "litellm":
+            return self._told(event, detail)
         refs = detail.get("refs")
         first, last = (str(refs[0]), str(refs[-1])) if isinstance(refs, list) and refs else (event.ref, event.ref)
         parts = [part for part in (_ref(detail.get("request")), _ref(detail.get("response"))) if part]
@@ -134,6 +138,16 @@ class ExchangeReader:
         except SandtrailError as error:
             return [(event.ref, {"t": "error", **_key(detail), "message": f"its evidence cannot be read: {error}"})]
         return found
+
+
+    def _told(self, event: Event, detail: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+        """A call that another gateway tells of in one record: the frames that ours would have made of it."""
+        try:
+            _, data = record_of(self._frames.frame(event.ref))
+            frames = exchange_frames(_map(data), _key(detail)["id"])
+        except SandtrailError as error:
+            frames = [{"t": "error", **_key(detail), "message": f"its evidence cannot be read: {error}"}]
+        return [(event.ref, frame) for frame in frames]
 
 
 def _key(detail: dict[str, Any]) -> dict[str, str]:

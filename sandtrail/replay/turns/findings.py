@@ -226,7 +226,7 @@ def unexplained(fold: Fold) -> Iterator[Finding]:
         # Of some calls an older runtime says neither path nor process; the source says that it is blind to them.
         if bucket.program is None and (bucket.process is None or bucket.process.pid)
         for group in bucket.groups.values()
-        if group.kind.startswith(("file.", "process.", "http.")) and not group.flags & {"transport"}
+        if group.kind.startswith(("file.", "process.", "http.")) and not group.flags & {"transport", "told"}
     ]
     if loose:
         yield Finding(

@@ -20,6 +20,7 @@ from errno import EBADF, EEXIST, EINTR, EINVAL, EISDIR, ENOENT, ENOTDIR, ENOTEMP
 from os import O_DIRECTORY
 from typing import Any
 
+from sandtrail.replay.decode.others import OTHERS
 from sandtrail.replay.egress import read_ways
 from sandtrail.replay.events import Event
 from sandtrail.replay.turns.buckets import Bucket, Edge, Group
@@ -29,6 +30,7 @@ from sandtrail.replay.turns.facts import CHANGES, argv_of, details, whole
 from sandtrail.replay.turns.lineage import TOLERANCE_NS, Lineage
 from sandtrail.replay.turns.modelturns import Turn
 from sandtrail.replay.turns.named import credential, ordinary_read, ordinary_write, persistence
+from sandtrail.replay.turns.others import Others
 from sandtrail.replay.turns.process import Process, Program
 from sandtrail.replay.turns.stdio import Stdio
 from sandtrail.replay.turns.telemetry import Telemetry
@@ -65,6 +67,7 @@ class Fold:
         self.traffic = Traffic(self)
         self.web = Web(self, self.traffic, frames)
         self.stdio = Stdio(self)
+        self.others = Others(self)
 
     def feed(self, events: Iterable[Event]) -> None:
         """Take events, each batch in any order, batches in about the order of time."""
@@ -77,7 +80,9 @@ class Fold:
             self.first_ns = self.first_ns or at_ns
             self.last_ns = max(self.last_ns, at_ns)
             kind = fact.kind
-            if kind == "file.open":
+            if fact.source in OTHERS and kind != "gap":
+                self.others.take(fact, phase)
+            elif kind == "file.open":
                 self._open(fact)
             elif kind in CHANGES:
                 self._change(fact)
@@ -273,6 +278,12 @@ class Fold:
             return
         bucket.reads.add(fact)
         bucket.read_first_ns = bucket.read_first_ns or fact.time_ns
+
+    def count_in(self, turn: Turn, fact: Event) -> None:
+        """An event that tells again what a turn shows."""
+        _, bucket = self.bucket(turn.index, None, None, None)
+        self.tally(turn, 1)
+        bucket.others.add(fact)
 
     def place(self, process: Process, program: Program | None, key: object, fact: Event) -> Group:
         """Put an act under the turn of its process."""

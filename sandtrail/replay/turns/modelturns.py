@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from sandtrail.replay.models import Exchange, ModelCall, decode_exchange
 from sandtrail.replay.models.body import MAX_BODY
@@ -10,6 +11,9 @@ from sandtrail.replay.turns.buckets import Bucket
 from sandtrail.replay.turns.commands import Command, commands_of, tokens
 from sandtrail.replay.turns.conversation import Place
 from sandtrail.replay.turns.process import Process, Program
+
+if TYPE_CHECKING:
+    from sandtrail.replay.turns.others import Witness
 
 __all__ = ["Turn"]
 
@@ -32,6 +36,10 @@ class Turn:
     events: int = 0
     roots: list[Program] = field(default_factory=list)
     """The processes that are its commands."""
+    via: str = ""
+    """The gateway of somebody else that tells of the call; empty where our own saw it."""
+    witnesses: list[Witness] = field(default_factory=list)
+    """Who else tells of the call."""
     _call: ModelCall | None = None
     _commands: list[Command] = field(default_factory=list)
     _text: str = ""

@@ -97,6 +97,8 @@ class View:
             "note": turn.place.note,
             "continues": None if turn.place.parent is None else turn.place.parent + 1,
             "started_by": _started_by(turn),
+            "via": turn.via or None,
+            "witnesses": [witness.as_dict() for witness in turn.witnesses],
             "input": _input(turn),
             "decision": _decision(turn),
             "outputs": outputs[:MAX_OUTPUTS],

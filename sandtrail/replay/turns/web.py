@@ -17,6 +17,7 @@ from sandtrail.replay.turns.facts import details, whole
 from sandtrail.replay.turns.mcp import SAME, Protocol
 from sandtrail.replay.turns.modelturns import Turn
 from sandtrail.replay.turns.network import Connection
+from sandtrail.replay.turns.process import Process
 from sandtrail.replay.turns.traffic import Spot, Traffic
 
 if TYPE_CHECKING:
@@ -138,17 +139,11 @@ class Web:
             self._becomes_turn((held.exchange.flow, held.exchange.id), held)
         else:
             self._told_mcp((held.exchange.flow, held.exchange.id), held)
+        self.fold.others.settle()
 
     def _becomes_turn(self, key: Key, held: _Held) -> None:
-        call = decode_exchange(held.exchange)
         process = held.connection.process if held.connection is not None else None
-        place = self.threads.add(call or ModelCall(api=""))
-        turn = Turn(len(self.fold.turns), held.exchange, place, process, request_ns=held.exchange.request_ns)
-        before = self._last.get(place.thread)
-        if before is not None and before.closed_ns is None:
-            before.closed_ns = turn.request_ns
-        self._last[place.thread] = held.turn = turn
-        self.fold.turns.append(turn)
+        turn = held.turn = self.begin(held.exchange, decode_exchange(held.exchange), process)
         if process is not None:
             self.fold.lineage.asks(process)
         _, bucket = self.fold.bucket(turn.index, _CARRIED, process, process.program if process else None)
@@ -162,6 +157,17 @@ class Web:
             self._upgraded((key[0], upgraded), turn, bucket)
         if number in ("", "1"):
             self._carries(held.connection, turn, bucket)
+
+    def begin(self, exchange: Exchange, call: ModelCall | None, receiver: Process | None) -> Turn:
+        """A new turn, of the conversation that the call belongs to."""
+        place = self.threads.add(call or ModelCall(api=""))
+        turn = Turn(len(self.fold.turns), exchange, place, receiver, request_ns=exchange.request_ns)
+        before = self._last.get(place.thread)
+        if before is not None and before.closed_ns is None:
+            before.closed_ns = turn.request_ns
+        self._last[place.thread] = turn
+        self.fold.turns.append(turn)
+        return turn
 
     def _upgraded(self, key: Key, turn: Turn, bucket: Bucket) -> None:
         """The exchange that became a WebSocket carried its calls: it belongs to the first one's turn."""

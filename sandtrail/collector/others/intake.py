@@ -1,0 +1,163 @@
+"""What all ways in have in common: a record is bound to a session, cleaned of credentials, and written."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from sandtrail import __version__
+from sandtrail.collector.frames import Frames, encode
+from sandtrail.collector.gateway.fingerprint import Fingerprinter
+from sandtrail.collector.gateway.redact import Redactor
+from sandtrail.collector.others.pieces import Piece
+from sandtrail.collector.others.sources import Source
+from sandtrail.errors import StoreError, UsageError
+from sandtrail.store.spool import SpoolWriter
+
+__all__ = ["Binding", "Intake"]
+
+MAX_STREAMS: Final = 1000
+"""Of sessions that are open at once; the one that was silent for longest is closed for a new one."""
+AGAIN_S: Final = 1.0
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Binding:
+    """Whose records they are: of one session, or of the session that a field of each record names. Records that name
+    none are of a session that has the source's own name."""
+
+    session: str = ""
+    by: str = ""
+    """A dotted path, such as `source.pod_name`."""
+
+    def __post_init__(self) -> None:
+        if self.session and self.by:
+            raise UsageError("either --session or --by: one session for all, or one that each record names")
+        if self.session and not _NAME.fullmatch(self.session):
+            raise UsageError(f"--session {self.session}: letters, digits, '.', '-' and '_', 100 at most")
+
+    def of(self, record: Mapping[str, Any] | None) -> str:
+        """The session that a record names; empty where it names none."""
+        if self.session or not self.by or record is None:
+            return self.session
+        # What is told of a flow stands under `flow` in Hubble's export.
+        return _named(record, self.by) or _named(record, f"flow.{self.by}")
+
+
+def _named(record: object, path: str) -> str:
+    for step in path.split("."):
+        record = record.get(step) if isinstance(record, Mapping) else None
+    return record if isinstance(record, str) and _NAME.fullmatch(record) else ""
+
+
+class Intake:
+    """The streams of one source, in a spool of their own. Not for use from several threads at once."""
+
+    def __init__(
+        self, home: Path, source: Source, binding: Binding, redact: Mapping[str, Any] | None = None, **facts: Any
+    ) -> None:
+        """`facts` are for the streams' descriptors. Raises UsageError for redaction rules that make no sense,
+        StoreError when the store cannot be written."""
+        self.source = source
+        self.binding = binding
+        self.counts = dict.fromkeys(("records", "malformed", "cut", "redacted"), 0)
+        self.redactor = Redactor(Fingerprinter.load(home), redact)
+        self._facts = facts
+        # Signed entries name spool files, and must not name a session: they outlive its erasure.
+        self._spool = SpoolWriter(home, f"{source.name}-{os.urandom(6).hex()}")
+        self._streams: dict[str, Frames] = {}
+
+    def take(self, piece: Piece, via: str, *, wait: bool = False, **facts: Any) -> None:
+        """Record a piece of text. Raises StoreError when it cannot be written, unless we are to `wait` until it can."""
+        data, redacted = self.redactor.text(piece.data)
+        facts |= {"malformed": True} if piece.value is None else {}
+        session = self.binding.of(piece.value)
+        self.write(session, via, data, piece.size, cut=piece.cut, redacted=redacted, wait=wait, **facts)
+
+    def write(
+        self,
+        session: str,
+        via: str,
+        data: bytes,
+        size: int,
+        *,
+        cut: bool,
+        redacted: int,
+        wait: bool = False,
+        **facts: Any,
+    ) -> None:
+        """Record what has been cleaned. Raises StoreError as `take` does."""
+        self.counts["records"] += 1
+        self.counts["malformed"] += "malformed" in facts
+        self.counts["cut"] += cut
+        self.counts["redacted"] += redacted
+        told = {"cut": cut, "redacted": redacted, **facts}
+        frame = {"t": "record", "via": via, "at_ns": time.time_ns(), "bytes": size}
+        frame |= {name: value for name, value in told.items() if value} | {"data": data}
+        if not wait:
+            self._stream(session or self.source.name).write(frame)
+            return
+        while True:
+            # Not by way of Frames: nothing is lost, it only comes later.
+            try:
+                self._stream(session or self.source.name).stream.write(encode(frame))
+            except StoreError as error:
+                _log.error("cannot record", source=self.source.name, error=str(error))
+                time.sleep(AGAIN_S)
+            else:
+                return
+
+    def lost(self, cause: str, count: int | None = None) -> None:
+        """Record that something did not come in; whose it was is not known."""
+        frames = self._stream(self.binding.session or self.source.name)
+        bounds = {
+            "after_seq": frames.stream.seq - 1,
+            "before_seq": None,
+            "from_ns": time.time_ns(),
+            "to_ns": time.time_ns(),
+        }
+        frames.stream.note({"note": "gap", "cause": cause, "count": count, **bounds})
+
+    def _stream(self, session: str) -> Frames:
+        found = self._streams.pop(session, None)
+        if found is None:
+            if len(self._streams) >= MAX_STREAMS:
+                oldest = next(iter(self._streams))
+                self._streams.pop(oldest).close("silent for longest while others came")
+            found = self._open(session)
+        self._streams[session] = found
+        return found
+
+    def _open(self, session: str) -> Frames:
+        bound = session != self.source.name
+        about = {
+            "source": self.source.name,
+            "session": session,
+            # A session has one sandbox, its pod; what is bound to the one is kept and erased with the other.
+            "sandbox": f"{session}-pod" if bound else self.source.name,
+            "version": __version__,
+            "bound": "by the operator" if self.binding.session else f"by {self.binding.by}" if bound else "",
+            "sees": list(self.source.sees),
+            "blind": list(self.source.blind),
+            **self._facts,
+        }
+        frames = Frames(self._spool.open(about), session, "records were turned away: the spool could not be written")
+        _log.info("recording", source=self.source.name, stream=f"{frames.stream.id:016x}")
+        return frames
+
+    def close(self, reason: str) -> None:
+        """End all streams. Raises StoreError when their end cannot be recorded."""
+        while self._streams:
+            _, frames = self._streams.popitem()
+            frames.close(reason, **({} if self._streams else self.counts))
+        self._spool.close()
