@@ -15,6 +15,7 @@ __all__ = ["MAX_BODY", "Headers", "content_type", "decode_body", "header", "load
 MAX_BODY = 32 * 1024 * 1024
 """No body grows beyond this, however small it was on the wire."""
 _STEP = 64 * 1024
+_MAX_MEMBERS = 1000
 
 Headers = Sequence[tuple[str, str]]
 
@@ -80,7 +81,23 @@ def _drain(
 
 
 def _gzip(data: bytes, limit: int) -> tuple[bytes, str]:
-    return _zlib(data, limit, 31)
+    """Any number of members (RFC 1952 section 2.2), as clients read it and the gateway does."""
+    left, out = memoryview(data), bytearray()
+    for _ in range(_MAX_MEMBERS):
+        inflater = zlib.decompressobj(31)
+        fed = 0
+        try:
+            while fed < len(left) and not inflater.eof and len(out) <= limit:
+                out += inflater.decompress(left[fed : fed + _STEP], limit + 1 - len(out))
+                fed = min(fed + _STEP, len(left))
+        except zlib.error as error:
+            return bytes(out), str(error)[:120]
+        if len(out) > limit or not inflater.eof:
+            return bytes(out), "" if len(out) > limit else "ends early"
+        left = left[fed - len(inflater.unused_data) :]
+        if not left:
+            return bytes(out), ""
+    return bytes(out), f"more than {_MAX_MEMBERS} members"
 
 
 def _deflate(data: bytes, limit: int) -> tuple[bytes, str]:
