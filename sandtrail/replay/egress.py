@@ -128,6 +128,8 @@ class Balance:
             return None, "the link's last account is not on record"
         if self.recorded is None:
             return None, "the ends of the flows are not on record, so what passed cannot be added up"
+        if self.received is None and self.logged:
+            return None, "the packets that the filter logged are not on record, so nothing tells what was refused"
         (packets, up), (_, down) = self.passed["up"], self.passed["down"]
         return True, (
             f"every frame on the link is accounted for; {up:,} bytes went out in {packets:,} packets of recorded "

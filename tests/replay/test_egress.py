@@ -119,6 +119,15 @@ def test_the_accounts_of_a_session_that_still_runs_promise_nothing(recorder: Rec
     assert timeline["session"]["completeness"]["egress"] is None
 
 
+def test_packets_that_were_logged_and_are_on_no_record_promise_nothing() -> None:
+    balance = Balance()
+    balance.take("lifecycle.egress", "lifecycle", json.dumps(account()))
+    balance.take("stream.total", "conntrack", json.dumps(FLOWS))
+    assert balance.verdict()[0] is None
+    balance.take("stream.total", "netfilter", json.dumps({"logged": LOGGED}))
+    assert balance.verdict()[0] is True
+
+
 def test_a_receiver_that_was_started_again_goes_on_with_the_sums(recorder: Recorder) -> None:
     life = recorder.open("lifecycle", part="record", command=["sh"])
     for source, name in (("netfilter", "nflog"), ("conntrack", "conntrack")):
