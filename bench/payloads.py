@@ -14,7 +14,7 @@ from struct import Struct
 __all__ = ["BATCH", "SIZE", "batches"]
 
 SIZE = 120
-BATCH = 128
+BATCH = 256
 """Frames a record: what the receiver takes from the socket at a time (`collector.landing.BATCH`)."""
 
 _WORDS = ("core", "util", "http", "parse", "codec", "event", "token", "cache", "model", "index", "frame", "query")

@@ -25,15 +25,15 @@ from sandtrail.store.frames import Stamp
 
 __all__ = ["BATCH", "PLACES", "SLOT", "Landing", "Unfinished", "create_landing"]
 
-BATCH = 128
+BATCH = 256
 SLOT = 1 << 20
 PLACES = 1024
-_READY = 1 << 18
+_READY = 1 << 17
 _PAGE = 4096
 _VECTOR = _PAGE  # struct mmsghdr[BATCH]
-_IOVEC = 3 * _PAGE  # struct iovec[BATCH]
-_PLACES = 4 * _PAGE  # (stream u64, lost u64)[PLACES]
-_SLOTS = 8 * _PAGE
+_IOVEC = 5 * _PAGE  # struct iovec[BATCH]
+_PLACES = 6 * _PAGE  # (stream u64, lost u64)[PLACES]
+_SLOTS = 10 * _PAGE
 _SIZE = _SLOTS + BATCH * SLOT
 # (offset, length) of what is in memory from the start.
 _RESIDENT = [(0, _SLOTS), *((_SLOTS + slot * SLOT, _READY) for slot in range(BATCH))]
