@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from typing import TYPE_CHECKING
+
 from mitmproxy import http
 
-from sandtrail.collector.gateway.connection import Connection
-from sandtrail.collector.gateway.exchange import Exchange
 from sandtrail.collector.gateway.policy import Upstream
 from sandtrail.collector.gateway.redact import printable
 from sandtrail.collector.gateway.refusal import Refusal
 from sandtrail.collector.gateway.turned import mismatch
 
+if TYPE_CHECKING:
+    from sandtrail.collector.gateway.connection import Connection
+    from sandtrail.collector.gateway.exchange import Exchange
+
 __all__ = ["names_of", "route"]
 
+_PORTED = re.compile(r"\[([^\[\]]*)\](?::[0-9]*)?|([^:]*):[0-9]*")
 # Servers and frameworks that take one of these take it for the method.
 _OVERRIDES = ("x-http-method-override", "x-http-method", "x-method-override")
 
@@ -74,9 +80,9 @@ def _methods(request: http.Request) -> list[str]:
 
 
 def _without_port(name: str) -> str:
-    if name.startswith("["):
-        return name[1:].partition("]")[0]
-    return name.rpartition(":")[0] if name.count(":") == 1 else name
+    """A name that stands in another form stays as it is: no rule means to allow `good.test:@bad.test`."""
+    found = _PORTED.fullmatch(name)
+    return next(filter(None, found.groups()), name) if found else name
 
 
 def _redirect(request: http.Request, upstream: Upstream) -> None:

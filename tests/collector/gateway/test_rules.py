@@ -6,14 +6,17 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from urllib.parse import quote, urlsplit
 
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mitmproxy import http
 
+from sandtrail.collector.gateway.route import names_of
 from sandtrail.collector.gateway.rules import Decision, Rules, readings
 from tests.collector.gateway.harness import Gateway
 from tests.collector.gateway.upstream import Handler, Server
@@ -38,6 +41,21 @@ def allowed(rules: dict[str, Any], *names: str, method: str = "GET", path: str =
 )
 def test_deny_wins_and_an_allow_list_is_all_there_is(rules: dict[str, Any], name: str, expected: bool) -> None:
     assert allowed(rules, name) == expected
+
+
+@pytest.mark.parametrize(
+    ("header", "name"),
+    [
+        ("a.test", "a.test"), ("a.test:80", "a.test"), ("a.test:", "a.test"), ("[::1]:80", "::1"), ("[::1]", "::1"),
+        ("::1", "::1"), ("a.test:80@b.test", "a.test:80@b.test"), ("[a.test].b.test", "[a.test].b.test"),
+        ("a.test:b", "a.test:b"),
+    ],
+)  # fmt: skip
+def test_a_host_header_is_read_as_name_and_port_or_not_at_all(header: str, name: str) -> None:
+    request = http.Request.make("GET", "http://else.test/")
+    request.headers["host"] = header
+    flow = SimpleNamespace(request=request, client_conn=SimpleNamespace(sni=None))
+    assert names_of(cast(Any, SimpleNamespace(turned=None)), cast(Any, flow)) == ["else.test", name]
 
 
 @pytest.mark.parametrize(
