@@ -23,7 +23,7 @@ MASTER = "sk-master0123456789abcdefABCDEF"
 UPSTREAM = "sk-upstream0123456789abcdefABCDEF"
 
 
-def wait_for[T](look: Callable[[], T], what: str) -> T:
+def wait_for[T](look: Callable[[], T | None], what: str) -> T:
     """Poll until `look` gives something true."""
     deadline = time.monotonic() + PATIENCE_S
     while not (found := look()):

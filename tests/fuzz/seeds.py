@@ -7,7 +7,7 @@ from typing import Final
 
 from tests.boundary.scripted.bedrock import message
 
-__all__ = ["VENDORS"]
+__all__ = ["OTHERS", "VENDORS"]
 
 VENDORS: Final[Mapping[str, tuple[bytes, ...]]] = {
     "anthropic_messages": (
@@ -64,3 +64,35 @@ VENDORS: Final[Mapping[str, tuple[bytes, ...]]] = {
         b'{"prompt":"x"}\x00\x05{"outputText":"x"}\x00\x05{"completion":"x","stop_reason":"y"}',
     ),
 }
+
+OTHERS: Final[Mapping[str, tuple[bytes, ...]]] = {
+    "litellm": (
+        b'0{"id":"c","litellm_call_id":"1","call_type":"acompletion","status":"success","startTime":1.5,"endTime":2.5,'
+        b'"model_group":"m","api_base":"http://h/v1","messages":[{"role":"user","content":"x"}],"model_parameters":'
+        b'{"tools":[{"type":"function","function":{"name":"f"}}]},"response":{"id":"c","choices":[{"index":0,'
+        b'"message":{"content":"x","tool_calls":[{"id":"1","function":{"name":"f","arguments":"{}"}}]}}]}}',
+        b'0{"litellm_call_id":"2","call_type":"aresponses","startTime":1,"messages":"x","response":{"output":[]}}',
+        b'0{"litellm_call_id":"3","call_type":"completion","startTime":1,"messages":[],"status":"failure",'
+        b'"error_str":"x","error_information":{"error_code":"429","normalized_error":"429_RATE"}}',
+        b'0{"litellm_call_id":"4","call_type":"anthropic_messages","startTime":1,"messages":[],"response":'
+        b'{"type":"message","content":[{"type":"text","text":"x"}]}}',
+    ),
+    "envoy": (
+        b'0{"start_time":"2020-08-22T16:35:27.125Z","method":"GET","authority":"h","path":"/i","response_code":"504",'
+        b'"response_flags":"UT","bytes_received":"0","bytes_sent":"24","duration":"503","upstream_host":"10.1.0.68:1"}',
+        b"1\x0a\x0c\x0a\x06\x0a\x01a\x12\x01b\x12\x02lo\x12\x27\x0a\x25\x0a\x11\x2a\x02\x08\x05"
+        b"\x7a\x01c\x82\x01\x02\x18\x01\xba\x01\x02\x08\x01"
+        b"\x10\x02\x1a\x08\x08\x03\x1a\x01h\x2a\x01/\x22\x04\x0a\x02\x08\x01",
+        b"1\x1a\x0c\x0a\x0a\x0a\x02\x7a\x00\x12\x04\x08\x05\x10\x06",
+    ),
+    "hubble": (
+        b'0{"flow":{"time":"2023-08-21T12:12:18.510175415Z","verdict":"DROPPED","IP":{"source":"10.2.1.6","destination":'
+        b'"10.2.1.5"},"l4":{"TCP":{"source_port":449,"destination_port":80}},"source":{"pod_name":"x"},"destination":'
+        b'{"labels":["reserved:world"]},"destination_names":["h"],"drop_reason_desc":"POLICY_DENIED"}}',
+        b'0{"flow":{"verdict":"FORWARDED","l7":{"type":"RESPONSE","dns":{"query":"h.","ips":["1.2.3.4"],"rcode":3}}}}',
+        b'0{"flow":{"l7":{"type":"REQUEST","latency_ns":"5","http":{"code":200,"method":"GET","url":"http://h/"}}}}',
+        b'0{"lost_events":{"source":"HUBBLE_RING_BUFFER","num_events_lost":"1"},"node_name":"n","time":"2025-09-28T08:25:44Z"}',
+    ),
+    "lines": (b'{\n    "a": [\n        1\n    ]\n}\nx\n{"b": 1} {"c": 2}\n[{"d": 3}, 4]\n{\n}\n{\nx', b"\n{\n \n"),
+}
+"""Records of gateways that are not ours, after a byte that says in which of their forms."""

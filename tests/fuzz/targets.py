@@ -14,10 +14,12 @@ from typing import Any, Final
 
 import cbor2
 
+from sandtrail.collector.others.pieces import Lines, Piece
 from sandtrail.replay.decode.gateway import Exchanges
+from sandtrail.replay.decode.others import other_events, other_tree
 from sandtrail.replay.decode.otlp import claim_events
 from sandtrail.replay.decode.stdio import StdioStream
-from sandtrail.replay.decode.text import to_json
+from sandtrail.replay.decode.text import fit, to_json
 from sandtrail.replay.events import Event
 from sandtrail.replay.models import Exchange, ModelCall, decode_exchange
 from sandtrail.replay.models.contents import contents_of, of_query
@@ -25,7 +27,7 @@ from sandtrail.replay.models.mcp import decode_mcp
 from sandtrail.replay.turns.exchanges import ExchangeReader
 from sandtrail.replay.turns.mcp_rows import mcp_rows
 from tests.boundary.scripted import bedrock
-from tests.fuzz.seeds import VENDORS
+from tests.fuzz.seeds import OTHERS, VENDORS
 
 __all__ = ["SEEDS", "TARGETS", "decoded", "exchange_of"]
 
@@ -105,6 +107,38 @@ def protocol(method: str, data: bytes) -> None:
         json.dumps([rows, said.problems, said.link, said.version, said.peer], ensure_ascii=False).encode()
         assert len(said.problems) <= 50
         assert len(said.calls) <= 1000
+
+
+def other(source: str, data: bytes) -> None:
+    """A record of somebody else's gateway; of Envoy's as a message where its first byte is odd. What becomes of it is
+    written down, and read as a call."""
+    grpc = source == "envoy" and data[:1] in (b"1", b"\1")
+    told = {"t": "record", "via": "grpc" if grpc else "file", "data": base64.b64encode(data[1:]).decode()}
+    frames = Memory()
+    frames.held["1.0"] = payload = json.dumps(told).encode()
+    for kind, time_ns, thing, result, detail in other_events(source, payload):
+        json.dumps([kind, thing], ensure_ascii=False).encode()
+        assert abs(time_ns) < 1 << 63
+        assert result is None or isinstance(result, int)
+        text = to_json(detail)
+        if kind == "http.exchange":
+            event = Event("1.0", "s", "c", source, kind, time_ns, time_ns, 0, object=thing, detail=text)
+            call = decode_exchange(ExchangeReader(frames).read(event))
+            json.dumps([*_words(call)] if call else [], ensure_ascii=False).encode()
+    json.dumps(fit(other_tree(payload)), ensure_ascii=False).encode()
+
+
+_BLANK = b" \t\r\n\v\f[],"
+
+
+def lines(data: bytes) -> None:
+    """A log, cut anywhere: every byte of it that is no white space is in some record, or counted as cut."""
+    whole, pieces = Lines(spread=True), list[Piece]()
+    for part in (data[: len(data) // 2], data[len(data) // 2 :]):
+        pieces += whole.feed(part)
+    pieces += whole.finish()
+    kept = sum(len(piece.data.translate(None, _BLANK)) for piece in pieces)
+    assert kept == len(data.translate(None, _BLANK))
 
 
 def websocket(data: bytes) -> None:
@@ -195,6 +229,10 @@ TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
     "carried": partial(contents, "application/json"),
     "stdio": stdio,
     "claims": claims,
+    "litellm": partial(other, "litellm"),
+    "envoy": partial(other, "envoy"),
+    "hubble": partial(other, "hubble"),
+    "lines": lines,
 }
 
 SEEDS: Final[Mapping[str, tuple[bytes, ...]]] = {
@@ -257,6 +295,7 @@ SEEDS: Final[Mapping[str, tuple[bytes, ...]]] = {
         b'data: {"type":"response.completed","response":{"status":"completed","output":[]}}\n\n',
     ),
     **VENDORS,
+    **OTHERS,
     "any_path": (
         b'\0\0\0{"messages":[]}\0{"type":"message","stop_reason":"x"}',
         b'\0\0\0{"contents":[]}\0{"candidates":[]}',

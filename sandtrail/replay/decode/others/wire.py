@@ -29,9 +29,13 @@ class Wire:
         self.broken = False
         """Some message was not well-formed, or there was too much of it."""
 
-    def read(self, message: str, data: bytes | memoryview, depth: int = 0) -> dict[str, Any]:
-        """A message's fields by name, as far as it can be read; never raises."""
-        fields, found = self._tables[message], dict[str, Any]()
+    def read(
+        self, message: str, data: bytes | memoryview, depth: int = 0, found: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """A message's fields by name, as far as it can be read; never raises. A message that comes in several parts is
+        read on into what was `found` of it."""
+        fields = self._tables[message]
+        found = {} if found is None else found
         view, at = memoryview(data), 0
         while at < len(view):
             self._budget -= 1
@@ -61,11 +65,10 @@ class Wire:
         elif kind == "text" and wire == 2:
             found[name] = text(bytes(data))
         elif kind.rstrip("*") in self._tables and wire == 2:
-            read = self.read(kind.rstrip("*"), data, depth + 1)
             if kind.endswith("*"):
-                found.setdefault(name, []).append(read)
+                found.setdefault(name, []).append(self.read(kind.rstrip("*"), data, depth + 1))
             else:
-                found[name] = {**found.get(name, {}), **read}
+                found[name] = self.read(kind, data, depth + 1, found.get(name))
         else:
             self.unknown += 1
 
