@@ -86,7 +86,7 @@ def test_large_datagrams_among_small_ones_are_whole(fd: int, landing: Landing, p
         assert payloads(landing, lengths) == [data]
     for data in sent[:3]:
         theirs.send(data)
-    found = []
+    found: list[bytes] = []
     while len(found) < 3:
         lengths, _ = landing.receive(ours.fileno())
         found += payloads(Landing(fd), lengths)
