@@ -10,8 +10,9 @@ from typing import Any
 from sandtrail.errors import NotFoundError
 from sandtrail.replay.api.query import find_events
 from sandtrail.replay.timeline import Timelines
+from sandtrail.replay.turns.buckets import MOST_N
 
-__all__ = ["Sighting", "sightings"]
+__all__ = ["Sighting", "member_of", "sightings"]
 
 PAGE = 5000
 MAX_ROWS = 100_000
@@ -119,14 +120,14 @@ def _read(row: dict[str, Any], sha256: str) -> Iterator[Sighting]:
 
 def _place(timelines: Timelines, session: str, told: list[Sighting]) -> None:
     """Say in which turn each stands, and which process it was."""
-    wanted = {_member(seen.row): seen for seen in told}
+    wanted = {member_of(seen.row): seen for seen in told}
     try:
         turns = timelines.turns_of(session, set(wanted))
-        for turn in {turns[_member(seen.row)] for seen in told}:
+        for turn in {turns[member_of(seen.row)] for seen in told}:
             rows, _ = timelines.outputs(session, turn, 0, MAX_ROWS)
             by_ref = {ref: row for row in rows for ref in (row["ref"], *row["refs"])}
             for seen in told:
-                if turns[_member(seen.row)] != turn:
+                if turns[member_of(seen.row)] != turn:
                     continue
                 seen.turn = turn
                 row = by_ref.get(seen.row["ref"]) or by_ref.get(seen.ref)
@@ -136,6 +137,7 @@ def _place(timelines: Timelines, session: str, told: list[Sighting]) -> None:
         return
 
 
-def _member(row: Mapping[str, Any]) -> tuple[int, int, int]:
+def member_of(row: Mapping[str, Any]) -> tuple[int, int, int]:
+    """The event of a row as `Members` has it."""
     segment, _, place = str(row["ref"]).partition(".")
-    return int(segment), int(place), min(int(row["n"]), 255)
+    return int(segment), int(place), min(int(row["n"]), MOST_N)

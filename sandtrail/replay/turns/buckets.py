@@ -15,9 +15,11 @@ from sandtrail.replay.models.mcp import McpExchange
 from sandtrail.replay.turns.network import Connection
 from sandtrail.replay.turns.process import Process, Program
 
-__all__ = ["Bucket", "Edge", "Group", "Members"]
+__all__ = ["MOST_N", "Bucket", "Edge", "Group", "Members"]
 
 KEEP_REFS = 8
+MOST_N = 0xFFF
+"""Events of one frame that are told apart; those beyond count as the last of these."""
 
 
 class Members:
@@ -35,14 +37,14 @@ class Members:
     def add(self, event: Event) -> None:
         """Add one event."""
         segment, _, place = event.ref.partition(".")
-        self._packed.append((int(segment) << 32 | int(place) << 12 | min(event.n, 0xFFF)) & 0xFFFFFFFFFFFFFFFF)
+        self._packed.append((int(segment) << 32 | int(place) << 12 | min(event.n, MOST_N)) & 0xFFFFFFFFFFFFFFFF)
 
     def __len__(self) -> int:
         return len(self._packed)
 
     def __iter__(self) -> Iterator[tuple[int, int, int]]:
         """(segment, place, event of the frame), in the order of arrival."""
-        return ((packed >> 32, packed >> 12 & 0xFFFFF, packed & 0xFFF) for packed in self._packed)
+        return ((packed >> 32, packed >> 12 & 0xFFFFF, packed & MOST_N) for packed in self._packed)
 
     def refs(self, most: int = KEEP_REFS) -> list[str]:
         """References of the first of them, each once."""
