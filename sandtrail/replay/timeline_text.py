@@ -127,6 +127,12 @@ def _turn(turn: Mapping[str, Any], judged: Mapping[str, str], width: int, begin:
     yield Text(_rule(f"turn {turn['index']}  {name}{thread}", width), "bold blue")
     if turn.get("note"):
         yield Text(f"  {visible(turn['note'])}", "yellow")
+    if turn.get("via"):
+        yield Text(f"  told by {visible(turn['via'])} alone: our own gateway did not see this call", "yellow")
+    for witness in turn.get("witnesses", []):
+        differs = ", ".join(map(visible, witness["differs"]))
+        said = f"also told by {visible(witness['source'])}" + (f", which tells otherwise: {differs}" if differs else "")
+        yield _line(f"  {said}", witness["ref"], width, "yellow" if differs else "dim")
     if shown:
         for message in shown["new_messages"]:
             failed = " failed" if message.get("is_error") else ""

@@ -167,6 +167,14 @@ class Claims(TypedDict):
     left_out: int
 
 
+class OtherWitness(TypedDict):
+    """Another gateway that tells of a turn's model call, and in what it tells something else."""
+
+    ref: str
+    source: str
+    differs: list[str]
+
+
 class Turn(TypedDict):
     """Input, decision, and what then happened. The turn of kind "start" is what ran before the first model call."""
 
@@ -182,6 +190,8 @@ class Turn(TypedDict):
     claims_total: NotRequired[int]
     thread: NotRequired[int | str | None]
     note: NotRequired[str | None]
+    via: NotRequired[str | None]
+    witnesses: NotRequired[list[OtherWitness]]
 
 
 class Finding(TypedDict):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from sandtrail.ui.address import UNEXPLAINED
 from sandtrail.ui.choose import began, grave, shorten
 from sandtrail.ui.markup import Child, Markup, block, disclosure, join, link, tag
-from sandtrail.ui.shapes import Decision, Gap, Input, Message, Output, ToolCall, Turn
+from sandtrail.ui.shapes import Decision, Gap, Input, Message, OtherWitness, Output, ToolCall, Turn
 from sandtrail.ui.text import as_text, json_lines, plain
 from sandtrail.ui.views.claims import claims_part
 from sandtrail.ui.views.lines import Scene, gap_line, lines, verdicts
@@ -29,6 +29,8 @@ def turn_block(turn: Turn, scene: Scene, gaps: Sequence[Gap] = ()) -> Markup:
         [tag("span", "evidence missing", cls="pill gap") for _ in gaps[:1]],
         tag("span", f"thread {turn['thread']}", cls="dim") if turn.get("thread") else None,
         tag("span", turn["note"], cls="pill warn") if turn.get("note") else None,
+        tag("span", f"told by {turn['via']} alone", cls="pill warn") if turn.get("via") else None,
+        [_witness(one, scene) for one in turn.get("witnesses", [])],
         tag("span", cls="grow"),
         tag("span", _counts(turn["counts"], turn["events_total"]), cls="dim"),
         scene.time(began(turn)),
@@ -44,6 +46,13 @@ def turn_block(turn: Turn, scene: Scene, gaps: Sequence[Gap] = ()) -> Markup:
     claims = turn.get("claims", [])
     claimed = claims_part(claims, turn.get("claims_total", len(claims)), scene)
     return tag("section", head, spoken, happened, claimed, cls=mark, id=f"turn-{turn['index']}")
+
+
+def _witness(one: OtherWitness, scene: Scene) -> Markup:
+    """Another gateway's word on the same call, and where it says something else."""
+    differs = f", which tells otherwise: {', '.join(one['differs'])}" if one["differs"] else ""
+    told = link(scene.address.to_evidence(one["ref"]), f"also told by {one['source']}{differs}")
+    return tag("span", told, cls="pill warn" if differs else "dim")
 
 
 def unexplained_block(outputs: Sequence[Output], scene: Scene) -> Markup:
