@@ -29,6 +29,8 @@ __all__ = ["AccessLogs", "identity"]
 
 METHOD: Final = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
 _HEAD: Final = 5
+WEIGHT: Final = 4096
+"""What a message that waits to be written takes of the memory beside its bytes, however few they are."""
 _IDENTIFIER, _NODE, _LOG_NAME, _ID, _CLUSTER = 1, 1, 2, 1, 2
 
 
@@ -65,6 +67,10 @@ class AccessLogs(Http2):
         try:
             for message in _messages(export.body):
                 export.held -= len(message) + _HEAD
+                if not self._link.session.reserve(WEIGHT):
+                    self._link.session.release(len(message) + _HEAD)
+                    self._refuse(stream, export, "there is no room for its records now")
+                    return
                 self._run(self._keep(stream, export.client, message))
         except ValueError as error:
             export.problem = Answer.MALFORMED
@@ -118,7 +124,7 @@ class AccessLogs(Http2):
         except StoreError:
             return  # counted, and a gap as soon as one can be written
         finally:
-            self._link.session.release(len(message) + _HEAD)
+            self._link.session.release(len(message) + _HEAD + WEIGHT)
 
     async def _written(self, stream: int, client: tuple[str, int], message: bytes) -> None:
         if told := identity(message):
