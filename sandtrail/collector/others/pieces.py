@@ -10,6 +10,8 @@ from typing import Any, Final, NamedTuple
 __all__ = ["MAX_RECORD", "Lines", "Piece", "pieces_of"]
 
 MAX_RECORD: Final = 8 << 20
+MAX_PIECES: Final = 10_000
+"""Records of one text: each becomes a frame, and two bytes are enough for one."""
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _decode = json.JSONDecoder().raw_decode
 
@@ -31,9 +33,9 @@ class Piece(NamedTuple):
 
 def pieces_of(data: bytes) -> Iterator[Piece]:
     """The JSON objects one after the other, of an array, or apart by white space; from where that ends on, all the rest
-    is one piece."""
+    is one piece. So is what comes behind `MAX_PIECES`."""
     text = data.decode("utf-8", "surrogateescape")
-    at, listed = 0, False
+    at, listed, count = 0, False, 0
     while (at := _after_space(text, at)) < len(text):
         if text[at] in ("]," if listed else "["):
             listed = text[at] != "]"
@@ -42,10 +44,12 @@ def pieces_of(data: bytes) -> Iterator[Piece]:
         try:
             value, end = _decode(text, at)
         except (ValueError, RecursionError):
+            value, end = None, len(text)
+        if not isinstance(value, dict) or count == MAX_PIECES:
             yield _piece(text[at:], None)
             return
         yield _piece(text[at:end], value)
-        at = end
+        at, count = end, count + 1
 
 
 def _after_space(text: str, at: int) -> int:
@@ -53,9 +57,9 @@ def _after_space(text: str, at: int) -> int:
     return found.end() if found else at
 
 
-def _piece(text: str, value: object) -> Piece:
+def _piece(text: str, value: dict[str, Any] | None) -> Piece:
     data = text.encode("utf-8", "surrogateescape").rstrip()
-    return Piece(data[:MAX_RECORD], len(data), value if isinstance(value, dict) and len(data) <= MAX_RECORD else None)
+    return Piece(data[:MAX_RECORD], len(data), value if len(data) <= MAX_RECORD else None)
 
 
 class Lines:

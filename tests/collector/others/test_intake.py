@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import threading
@@ -10,51 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cbor2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sandtrail.collector.others.follow import read_file, read_pipe
-from sandtrail.collector.others.intake import Binding, Intake
-from sandtrail.collector.others.pieces import MAX_RECORD, Lines, pieces_of
-from sandtrail.collector.others.sources import source_named
+from sandtrail.collector.others.intake import Binding
+from sandtrail.collector.others.pieces import MAX_PIECES, MAX_RECORD, Lines, pieces_of
 from sandtrail.errors import UsageError
-from sandtrail.store.frames import Kind
-from sandtrail.store.spool import parse_records
 from tests.collector.gateway.harness import wait_for
+from tests.collector.others.spooled import Spooled
 
 KEY = "sk-ant-api03-0123456789abcdefghijABCDEFGHIJ"
-
-
-class Spooled:
-    """What an intake has written."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.stop = threading.Event()
-
-    def intake(self, source: str = "hubble", **binding: str) -> Intake:
-        return Intake(self.home, source_named(source), Binding(**binding))
-
-    def read(self) -> tuple[dict[str, list[dict[str, Any]]], list[dict[str, Any]]]:
-        """Frames by session, and all notes."""
-        names: dict[int, str] = {}
-        frames: dict[str, list[dict[str, Any]]] = {}
-        notes = []
-        for path in sorted((self.home / "spool").glob("*.spool")):
-            for _, record in parse_records(path.read_bytes()):
-                for _, payload in record.frames():
-                    if record.kind == Kind.OPEN:
-                        names[record.stream] = cbor2.loads(payload)["session"]
-                    elif record.kind == Kind.DATA:
-                        frames.setdefault(names[record.stream], []).append(json.loads(payload))
-                    elif record.kind == Kind.NOTE:
-                        notes.append(cbor2.loads(payload))
-        return frames, notes
-
-    def records(self, session: str = "hubble") -> list[bytes]:
-        return [base64.b64decode(frame["data"]) for frame in self.read()[0].get(session, [])]
 
 
 @pytest.fixture
@@ -147,6 +113,20 @@ def test_a_batch_is_its_objects_in_whatever_form_it_comes(objects: list[dict[str
         pieces = list(pieces_of(body.encode()))
         assert [piece.value for piece in pieces] == objects
         assert [json.loads(piece.data) for piece in pieces] == objects
+
+
+@pytest.mark.parametrize("text", [b"1 " * 50_000, b"{}" * 50_000, b'{"a": 1} 2 ' * 5, b"[[{}, {}]"])
+def test_a_text_of_very_many_records_or_of_none_does_not_become_as_many_frames(text: bytes) -> None:
+    pieces = list(pieces_of(text))
+    assert len(pieces) <= MAX_PIECES + 1
+    assert pieces[-1].value is None
+    kept = b"".join(piece.data for piece in pieces)
+    assert b"".join(text.split()).endswith(b"".join(kept.split()))
+    assert len(kept) > len(text) // 3
+
+
+def test_a_line_of_text_is_one_record_also_where_it_begins_with_a_number() -> None:
+    assert [piece.data for piece in pieces_of(b"2026-11-21 12:00:00 started")] == [b"2026-11-21 12:00:00 started"]
 
 
 def test_a_session_is_named_once_and_well() -> None:
