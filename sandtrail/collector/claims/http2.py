@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
 from typing import Any, Final
 
@@ -146,8 +147,9 @@ class Http2:
             http.send_headers(stream, head)
             http.send_data(stream, body, end_stream=True)
         if not ended:
-            # What it still sends is not read.
-            http.reset_stream(stream, h2.errors.ErrorCodes.NO_ERROR)
+            # What it still sends is not read; it may have sent its last with what was too much.
+            with contextlib.suppress(h2.exceptions.StreamClosedError):
+                http.reset_stream(stream, h2.errors.ErrorCodes.NO_ERROR)
 
     async def _flush(self) -> None:
         async with self._sending:
