@@ -159,8 +159,7 @@ class Exchange:
             tap = Tap(self._session.redactor, coding, self._session.policy.limits.request_body, whole=True)
             for start in range(0, len(body), _SLICE):
                 tap.feed(body[start : start + _SLICE])
-                if start and start % (_SLICE * 8) == 0:
-                    await asyncio.sleep(0)  # others have their turn
+                await asyncio.sleep(0)  # others have their turn
             tap.finish()
             frame |= _whole(tap)
         if trailers := self._flow.request.trailers:
