@@ -82,7 +82,8 @@ def _ingest(name: str, home: Path, file: Path | None, follow: bool, listen: str,
         intake.close(reason)
         keeper.close()
     counts = intake.counts
-    print(f"{counts['records']} records, {counts['malformed']} of them malformed, {counts['cut']} cut", file=sys.stderr)
+    told = f"{counts['records']:,} records, {counts['malformed']:,} of them no JSON, {counts['cut']:,} cut"
+    print(told, file=sys.stderr)
 
 
 def _read(intake: Intake, file: Path | None, follow: bool) -> str:

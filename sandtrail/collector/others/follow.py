@@ -26,13 +26,14 @@ def read_pipe(intake: Intake, fd: int, stop: Event) -> str:
     reason = "stopped"
     while not stop.is_set():
         if not select.select([fd], [], [], LOOK_S)[0]:
+            intake.rest()
             continue
         data = os.read(fd, STEP)
         if not data:
             reason = "end of input"
             break
-        _record(intake, lines.feed(data), "stdin")
-    _record(intake, lines.finish(), "stdin")
+        _record(intake, lines.feed(data), "stdin", stop)
+    _record(intake, lines.finish(), "stdin", stop)
     return reason
 
 
@@ -42,14 +43,14 @@ def read_file(intake: Intake, path: Path, stop: Event, *, follow: bool) -> str:
     in its place, what had not been read is lost, and a gap says so. Raises UsageError when it cannot be read."""
     lines = Lines(spread=intake.source.spread)
     for data in _bytes(intake, path, stop, follow):
-        _record(intake, lines.feed(data), "file")
-    _record(intake, lines.finish(), "file")
+        _record(intake, lines.feed(data), "file", stop)
+    _record(intake, lines.finish(), "file", stop)
     return "stopped" if stop.is_set() else "end of file"
 
 
-def _record(intake: Intake, pieces: Iterator[Piece], via: str) -> None:
+def _record(intake: Intake, pieces: Iterator[Piece], via: str, stop: Event) -> None:
     for piece in pieces:
-        intake.take(piece, via, wait=True)
+        intake.take(piece, via, wait=stop)
 
 
 def _bytes(intake: Intake, path: Path, stop: Event, follow: bool) -> Iterator[bytes]:
@@ -71,6 +72,7 @@ def _bytes(intake: Intake, path: Path, stop: Event, follow: bool) -> Iterator[by
                 intake.lost("the file was cut short in its place; what had not been read of it is lost")
                 os.lseek(fd, 0, os.SEEK_SET)
             else:
+                intake.rest()
                 stop.wait(LOOK_S)
     finally:
         if fd >= 0:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any, Final
 
 import structlog
@@ -25,6 +26,11 @@ __all__ = ["Binding", "Intake"]
 
 MAX_STREAMS: Final = 1000
 """Of sessions that are open at once; the one that was silent for longest is closed for a new one."""
+MAX_NAMES: Final = 10_000
+"""Sessions that records may name while this runs: each has a data key of its own, and who chooses the names may be the
+agent. Records that name more are of no session."""
+IDLE_S: Final = 60.0
+"""After so long without a record a stream ends, so that its session can; more of it begins another."""
 AGAIN_S: Final = 1.0
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
@@ -70,15 +76,19 @@ class Intake:
         StoreError when the store cannot be written."""
         self.source = source
         self.binding = binding
-        self.counts = dict.fromkeys(("records", "malformed", "cut", "redacted"), 0)
+        self.counts = dict.fromkeys(("records", "malformed", "cut", "redacted", "names_refused"), 0)
         self.redactor = Redactor(Fingerprinter.load(home), redact)
         self._facts = facts
         # Signed entries name spool files, and must not name a session: they outlive its erasure.
         self._spool = SpoolWriter(home, f"{source.name}-{os.urandom(6).hex()}")
         self._streams: dict[str, Frames] = {}
+        """The one that was silent for longest comes first."""
+        self._heard: dict[str, float] = {}
+        self._names: set[str] = set()
 
-    def take(self, piece: Piece, via: str, *, wait: bool = False, **facts: Any) -> None:
-        """Record a piece of text. Raises StoreError when it cannot be written, unless we are to `wait` until it can."""
+    def take(self, piece: Piece, via: str, *, wait: Event | None = None, **facts: Any) -> None:
+        """Record a piece of text. Raises StoreError when it cannot be written; with `wait`, only when that is
+        set before it can."""
         data, redacted = self.redactor.text(piece.data)
         facts |= {"malformed": True} if piece.value is None else {}
         session = self.binding.of(piece.value)
@@ -93,7 +103,7 @@ class Intake:
         *,
         cut: bool,
         redacted: int,
-        wait: bool = False,
+        wait: Event | None = None,
         **facts: Any,
     ) -> None:
         """Record what has been cleaned. Raises StoreError as `take` does."""
@@ -104,18 +114,43 @@ class Intake:
         told = {"cut": cut, "redacted": redacted, **facts}
         frame = {"t": "record", "via": via, "at_ns": time.time_ns(), "bytes": size}
         frame |= {name: value for name, value in told.items() if value} | {"data": data}
-        if not wait:
-            self._stream(session or self.source.name).write(frame)
+        session = self._admitted(session)
+        if wait is None:
+            self._stream(session).write(frame)
             return
         while True:
             # Not by way of Frames: nothing is lost, it only comes later.
             try:
-                self._stream(session or self.source.name).stream.write(encode(frame))
+                self._stream(session).stream.write(encode(frame))
             except StoreError as error:
                 _log.error("cannot record", source=self.source.name, error=str(error))
-                time.sleep(AGAIN_S)
+                if wait.wait(AGAIN_S):
+                    raise
             else:
                 return
+
+    def _admitted(self, session: str) -> str:
+        """The session that a record goes to, whatever it names."""
+        if session in self._names or session == self.binding.session or not session:
+            return session or self.source.name
+        if len(self._names) >= MAX_NAMES:
+            self.counts["names_refused"] += 1
+            return self.source.name
+        self._names.add(session)
+        return session
+
+    def rest(self) -> None:
+        """End the streams that have been silent for long. Raises StoreError when their end cannot be recorded."""
+        now = time.monotonic()
+        while self._streams:
+            oldest = next(iter(self._streams))
+            if now - self._heard[oldest] < IDLE_S:
+                return
+            self._end(oldest, "silent; it goes on in another stream if more comes")
+
+    def _end(self, session: str, reason: str) -> None:
+        self._streams[session].close(reason)
+        del self._streams[session], self._heard[session]
 
     def lost(self, cause: str, count: int | None = None) -> None:
         """Record that something did not come in; whose it was is not known."""
@@ -132,10 +167,9 @@ class Intake:
         found = self._streams.pop(session, None)
         if found is None:
             if len(self._streams) >= MAX_STREAMS:
-                oldest = next(iter(self._streams))
-                self._streams.pop(oldest).close("silent for longest while others came")
+                self._end(next(iter(self._streams)), "silent for longest while others came")
             found = self._open(session)
-        self._streams[session] = found
+        self._streams[session], self._heard[session] = found, time.monotonic()
         return found
 
     def _open(self, session: str) -> Frames:

@@ -25,6 +25,7 @@ from sandtrail.errors import StoreError, UsageError
 __all__ = ["Listener", "parse_address"]
 
 DRAIN_S: Final = 3.0
+LOOK_S: Final = 5.0
 MAX_BATCH: Final = 64 << 20
 """Of a request's body with its content coding undone."""
 
@@ -57,7 +58,11 @@ class Listener:
         named = server.sockets[0].getsockname()
         shown = f"[{named[0]}]" if server.sockets[0].family == socket.AF_INET6 else named[0]
         ready(f"http://{shown}:{named[1]}")
-        await stop.wait()
+        while not stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), LOOK_S)
+            with contextlib.suppress(StoreError):  # it is tried again
+                self.intake.rest()
         server.close()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + DRAIN_S

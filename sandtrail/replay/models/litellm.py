@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 __all__ = ["FLOW", "exchange_frames", "is_call"]
@@ -20,6 +20,7 @@ _JSON: Final = [["Content-Type", "application/json"]]
 _PATHS: Final = {"output": "/v1/responses", "candidates": "/v1beta/models/{model}:generateContent"}
 _CHAT: Final = "/v1/chat/completions"
 _MESSAGES: Final = "/v1/messages"
+_BLOCKS: Final = frozenset({"tool_use", "tool_result", "thinking", "redacted_thinking"})
 _OUR_OWN: Final = frozenset({"stream", "messages", "input", "contents", "model"})
 
 
@@ -64,7 +65,37 @@ def _asked(record: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     if path == _PATHS["candidates"]:
         return path.format(model=model), {**options, "contents": shown}
     messages = shown if isinstance(shown, list) else [{"role": "user", "content": shown}] if shown else []
+    if path != _MESSAGES:
+        messages = [one for message in messages for one in _as_chat(message)]
     return path or _CHAT, {**options, "model": model, "messages": messages}
+
+
+def _as_chat(message: object) -> Iterator[object]:
+    """A message in the shape of Chat Completions. What came through LiteLLM's /v1/messages has Anthropic's blocks,
+    while the answer beside it is told in the other shape."""
+    content = message.get("content") if isinstance(message, Mapping) else None
+    blocks = [block for block in content if isinstance(block, Mapping)] if isinstance(content, list) else []
+    if not isinstance(message, Mapping) or not any(block.get("type") in _BLOCKS for block in blocks):
+        yield message
+        return
+    for block in blocks:
+        if block.get("type") == "tool_result":
+            yield {"role": "tool", "tool_call_id": block.get("tool_use_id"), "content": block.get("content")}
+    calls = [
+        {"id": block.get("id"), "type": "function", "function": {"name": block.get("name"), "arguments": _text(block)}}
+        for block in blocks
+        if block.get("type") == "tool_use"
+    ]
+    rest = [block for block in blocks if block.get("type") not in _BLOCKS]
+    if rest or calls:
+        yield {**message, "content": rest, **({"tool_calls": calls} if calls else {})}
+
+
+def _text(block: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(block.get("input"))
+    except (ValueError, RecursionError):
+        return ""
 
 
 def _answered(record: Mapping[str, Any]) -> tuple[int, object]:

@@ -46,3 +46,13 @@ class Spooled:
 
     def records(self, session: str = "hubble") -> list[bytes]:
         return [base64.b64decode(frame["data"]) for frame in self.read()[0].get(session, [])]
+
+    def streams(self) -> list[int]:
+        """How many frames before its end each stream has that was closed."""
+        return [
+            cbor2.loads(payload)["frames"]
+            for path in sorted((self.home / "spool").glob("*.spool"))
+            for _, record in parse_records(path.read_bytes())
+            for _, payload in record.frames()
+            if record.kind == Kind.CLOSE
+        ]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sandtrail.collector.others.follow import read_file, read_pipe
 from sandtrail.collector.others.intake import Binding
 from sandtrail.collector.others.pieces import MAX_PIECES, MAX_RECORD, Lines, pieces_of
-from sandtrail.errors import UsageError
+from sandtrail.errors import StoreError, UsageError
 from tests.collector.gateway.harness import wait_for
 from tests.collector.others.spooled import Spooled
 
@@ -45,7 +45,7 @@ def test_credentials_are_gone_before_anything_is_written(spooled: Spooled, tmp_p
     intake = spooled.intake("envoy")
     read_file(intake, tmp_path / "log", spooled.stop, follow=False)
     intake.close("end")
-    assert intake.counts == {"records": 2, "malformed": 1, "cut": 0, "redacted": 2}
+    assert intake.counts == {"records": 2, "malformed": 1, "cut": 0, "redacted": 2, "names_refused": 0}
     assert all(KEY.encode() not in path.read_bytes() for path in spooled.home.rglob("*") if path.is_file())
     assert [frame.get("malformed") for frame in spooled.read()[0]["envoy"]] == [None, True]
 
@@ -134,3 +134,48 @@ def test_a_session_is_named_once_and_well() -> None:
         Binding(session="a", by="b")
     with pytest.raises(UsageError, match="letters"):
         Binding(session="../a")
+
+
+def test_who_chooses_names_cannot_make_sessions_without_end(
+    spooled: Spooled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sandtrail.collector.others.intake.MAX_NAMES", 3)
+    (tmp_path / "log").write_text("\n".join(json.dumps({"user": f"u{n}"}) for n in (1, 2, 3, 4, 5, 1)))
+    intake = spooled.intake("litellm", by="user")
+    read_file(intake, tmp_path / "log", spooled.stop, follow=False)
+    intake.close("end")
+    assert {session: len(held) for session, held in spooled.read()[0].items()} == {
+        "u1": 2,
+        "u2": 1,
+        "u3": 1,
+        "litellm": 2,
+    }
+    assert intake.counts["names_refused"] == 2
+
+
+def test_a_stream_that_was_silent_ends_and_more_begins_another(
+    spooled: Spooled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    intake = spooled.intake()
+    (piece,) = pieces_of(b'{"n": 0}')
+    intake.take(piece, "file")
+    intake.rest()
+    intake.take(piece, "file")
+    monkeypatch.setattr("sandtrail.collector.others.intake.IDLE_S", 0.0)
+    intake.rest()
+    intake.take(piece, "file")
+    intake.close("end")
+    assert spooled.streams() == [3, 2]
+
+
+def test_a_disk_that_takes_nothing_does_not_keep_the_command_from_ending(spooled: Spooled, tmp_path: Path) -> None:
+    (tmp_path / "log").write_text('{"n": 0}')
+    intake = spooled.intake()
+
+    def full(*_: Any, **__: Any) -> int:
+        raise StoreError("no space left on device")
+
+    intake._stream("hubble").stream.write = full  # type: ignore[method-assign]
+    threading.Timer(0.1, spooled.stop.set).start()
+    with pytest.raises(StoreError, match="no space"):
+        read_file(intake, tmp_path / "log", spooled.stop, follow=False)

@@ -48,7 +48,8 @@ class Told:
             )
         )
 
-    def litellm(self, call: str, answer: str, *, at: float = 1.0, ident: str = "chatcmpl-1", asked: str = "hi") -> None:
+    def litellm(self, call: str, answer: str, *, at: float = 1.0, ident: str = "chatcmpl-1", asked: Any = "hi") -> None:
+        shown = asked if isinstance(asked, list) else [{"role": "user", "content": asked}]
         message = {"role": "assistant", "content": answer}
         response = {"id": ident, "object": "chat.completion", "choices": [{"index": 0, "message": message}]}
         record = {
@@ -58,7 +59,7 @@ class Told:
             "model_group": "m",
             "startTime": T + at,
             "endTime": T + at + 0.5,
-            "messages": [{"role": "user", "content": asked}],
+            "messages": shown,
             "response": response,
             "api_base": "http://h/v1",
         }
@@ -155,3 +156,16 @@ def test_a_call_that_ended_while_ours_went_on_is_another_turn_if_ours_was_not_it
     told.litellm("a", "theirs", at=1.5, ident="r-2")
     turns = told.turns()
     assert [(turn["via"], turn["decision"]["text"]) for turn in turns] == [(None, "ours"), ("litellm", "theirs")]
+
+
+def test_messages_in_anthropics_blocks_beside_an_answer_in_openais_shape_are_read() -> None:
+    told = Told()
+    blocks: Any = [
+        {"role": "user", "content": "count"},
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "run", "input": {"command": "ls"}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "a.txt"}]},
+    ]
+    told.litellm("a", "one", asked=blocks)
+    (turn,) = told.turns()
+    shown = [(m["role"], m["text"], m["tool_call_id"]) for m in turn["input"]["new_messages"]]
+    assert shown == [("user", "count", None), ("assistant", "", None), ("tool", "a.txt", "t")]
