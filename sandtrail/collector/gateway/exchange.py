@@ -24,6 +24,8 @@ from sandtrail.collector.secrets import Secret
 __all__ = ["Exchange", "Link"]
 
 _SLICE = 64 * 1024
+# Of a coded body, which may be many times as much when it is decoded.
+_CODED_SLICE = 4 * 1024
 # A larger response is recorded as it passes: one frame of it would keep everybody else waiting while it is written.
 _WHOLE = 1 << 20
 _NO_BODY_EXPECTED = frozenset({"GET", "HEAD", "OPTIONS", "DELETE", "TRACE"})
@@ -157,9 +159,11 @@ class Exchange:
         else:
             coding = self._flow.request.headers.get("content-encoding", "")
             tap = Tap(self._session.redactor, coding, self._session.policy.limits.request_body, whole=True)
-            for start in range(0, len(body), _SLICE):
-                tap.feed(body[start : start + _SLICE])
-                await asyncio.sleep(0)  # others have their turn
+            step = _CODED_SLICE if coding else _SLICE
+            for start in range(0, len(body), step):
+                if start:
+                    await asyncio.sleep(0)  # others have their turn
+                tap.feed(body[start : start + step])
             tap.finish()
             frame |= _whole(tap)
         if trailers := self._flow.request.trailers:

@@ -16,6 +16,9 @@ __all__ = ["Tap"]
 
 _GROWTH = 4
 """A body is decoded to at most so many times its cap: what a bomb costs."""
+_RATIO, _FREE = 32, 512 << 10
+"""Beyond its first 512 KiB a text that is so many times its coded size is a bomb too: a few kB must not cost everybody's
+time. Streams of a model's words, which repeat themselves more than most, come to a fifth of that."""
 
 
 class Tap:
@@ -32,6 +35,7 @@ class Tap:
         self._decoder = decoder_for(coding)
         self._coded = self._decoder is not None
         self._decodable = cap * _GROWTH
+        self._decoded = 0
         self._redactor = redactor
         self._scan = redactor.scan()
         self._found = 0
@@ -71,9 +75,10 @@ class Tap:
         kept = []
         try:
             for piece in self._decoder.feed(data):
-                kept.append(self._keep(self._scan.feed(piece)))
-                self._decodable -= len(piece)
-                if self._decodable < 0:
+                share = min(self._decodable, max(_FREE, self.size * _RATIO)) - self._decoded
+                self._decoded += len(piece)
+                kept.append(self._keep(self._scan.feed(piece[:share])))
+                if len(piece) > share:
                     self._stopped = True
                 if self._stopped:
                     break

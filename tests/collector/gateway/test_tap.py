@@ -6,6 +6,7 @@ import gzip
 import hashlib
 from itertools import pairwise
 
+import brotli  # type: ignore[import-untyped]
 import pytest
 import zstandard
 from hypothesis import given, settings
@@ -81,6 +82,18 @@ def test_a_bomb_is_given_up_on_and_said_to_be_cut() -> None:
     assert decoded
     assert one.cut
     assert len(body) == 1 << 20
+    assert one.sha256 == hashlib.sha256(wire).hexdigest()
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "zstd"])
+def test_a_few_bytes_are_decoded_to_no_more_than_their_share(coding: str) -> None:
+    text = b"harmless words, " * 300_000
+    wire = {"gzip": gzip.compress, "br": brotli.compress, "zstd": zstandard.compress}[coding](text)
+    one = tap(coding, cap=1 << 24, whole=False)
+    recorded = one.feed(wire) + one.finish()
+    assert one.cut
+    assert text.startswith(recorded)
+    assert len(recorded) <= max(512 << 10, 32 * len(wire))
     assert one.sha256 == hashlib.sha256(wire).hexdigest()
 
 
