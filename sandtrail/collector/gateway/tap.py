@@ -17,8 +17,8 @@ __all__ = ["Tap"]
 _GROWTH = 4
 """A body is decoded to at most so many times its cap: what a bomb costs."""
 _RATIO, _FREE = 32, 512 << 10
-"""Beyond its first 512 KiB a text that is so many times its coded size is a bomb too: a few kB must not cost everybody's
-time. Streams of a model's words, which repeat themselves more than most, come to a fifth of that."""
+"""Beyond its first 512 KiB a text that is so many times its coded size is a bomb too: a few kB must not cost
+everybody's time. Streams of a model's words, which repeat themselves more than most, come to a fifth of that."""
 
 
 class Tap:

@@ -42,7 +42,7 @@ def _merged(key: str, old: Any, new: Any, depth: int) -> Any:
             old.append(new)
     elif isinstance(old, dict) and isinstance(new, dict):
         merge(old, new, depth + 1)
-    elif isinstance(old, list) and isinstance(new, list):
+    elif isinstance(old, list) and isinstance(new, list) and not isinstance(old, _Parts):
         _extend(old, new, depth)
     elif isinstance(old, int | float) and isinstance(new, int | float):
         return new if isinstance(new, bool) else old + new
