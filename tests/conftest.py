@@ -79,14 +79,21 @@ def foreign_python() -> Path:
 
 @pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty SANDTRAIL_HOME with its own SANDTRAIL_RUN, both exported to child processes.
+    """An empty SANDTRAIL_HOME with its own SANDTRAIL_RUN, both exported to child processes; see `new_home`."""
+    with new_home() as folder:
+        monkeypatch.setenv("SANDTRAIL_HOME", str(folder))
+        monkeypatch.setenv("SANDTRAIL_RUN", str(folder / "run"))
+        yield folder
 
-    The path is short because a Unix socket's may have 107 bytes. When the test is over, no process that names this
+
+@contextlib.contextmanager
+def new_home() -> Iterator[Path]:
+    """An empty home, for one test or for several.
+
+    The path is short because a Unix socket's may have 107 bytes. When the block is over, no process that names this
     folder in its arguments may be left, and no mount below it: both are ended, and fail the test.
     """
     folder = Path(tempfile.mkdtemp(prefix="st-", dir="/tmp"))
-    monkeypatch.setenv("SANDTRAIL_HOME", str(folder))
-    monkeypatch.setenv("SANDTRAIL_RUN", str(folder / "run"))
     (folder / "run").mkdir(mode=0o700)
     yield folder
     _end_keeper(folder)

@@ -36,7 +36,7 @@ def wait_for[T](look: Callable[[], T | None], what: str) -> T:
 def ingesting(home: Path, *options: str) -> Iterator[str]:
     """`sandtrail ingest` until the block ends; yields the line that it prints first, where it listens."""
     command = [sys.executable, "-m", "sandtrail", "ingest", *options, "--home", str(home)]
-    log = home.parent / f"ingest-{len(list(home.parent.glob('ingest-*')))}.log"
+    log = home / "run" / f"ingest-{len(list((home / 'run').glob('ingest-*')))}.log"
     with (
         log.open("wb") as errors,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as running,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import pytest
 from tests.boundary.envoy_proxy import NODE, envoy
 from tests.boundary.litellm_proxy import ingesting, timeline, wait_for
 from tests.collector.gateway.upstream import Handler, Server, serving
+from tests.conftest import new_home
 
 SECRET = "sk-ant-api03-0123456789abcdefghijABCDEFGHIJ"
 
@@ -35,10 +35,10 @@ def _enough(home: Path, session: str) -> dict[str, Any] | None:
 
 
 @pytest.fixture(scope="module")
-def told() -> Iterator[tuple[Path, dict[str, dict[str, Any]]]]:
+def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, dict[str, Any]]]]:
     """The timelines by session: the service's records are bound by its node, those of the file to a session by name."""
-    with tempfile.TemporaryDirectory(prefix="st-envoy-", dir="/tmp") as name:
-        folder, home = Path(name), Path(name) / "home"
+    folder = tmp_path_factory.mktemp("envoy")
+    with new_home() as home:
         log = folder / "access.json"
         log.touch()
         server = Server()

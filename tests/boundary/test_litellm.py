@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +16,7 @@ from tests.boundary.litellm_proxy import MASTER, UPSTREAM, ingesting, litellm, t
 from tests.boundary.scripted.openai import called, completion, response, said
 from tests.boundary.scripted.openai_server import Exchanged, ScriptedOpenAI
 from tests.collector.gateway.harness import Gateway
+from tests.conftest import new_home
 
 TASK = "count the files"
 TOOLS: Any = [{"type": "function", "function": {"name": "run", "parameters": {"type": "object", "properties": {}}}}]
@@ -55,9 +55,9 @@ def converse(client: OpenAI, user: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def story() -> Iterator[Story]:
-    with tempfile.TemporaryDirectory(prefix="st-llm-", dir="/tmp") as name:
-        folder, home = Path(name), Path(name) / "home"
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    folder = tmp_path_factory.mktemp("litellm")
+    with new_home() as home:
         log = folder / "litellm.log"
         log.touch()
         with (

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +14,6 @@ from tests.collector.session.recorded import recorded
 from tests.replay.decode.test_others import DROPPED, LOST
 
 SANDTRAIL = [sys.executable, "-m", "sandtrail"]
-
-
-@pytest.fixture
-def home() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="st-in-", dir="/tmp") as name:
-        yield Path(name) / "home"
 
 
 def run(home: Path, *words: str, text: str = "") -> subprocess.CompletedProcess[str]:
@@ -62,4 +54,4 @@ def test_what_makes_no_sense_is_refused_before_anything_starts(home: Path, words
     done = run(home, "ingest", *words)
     assert done.returncode != 0
     assert why in " ".join(done.stderr.split())
-    assert not home.exists()
+    assert not (home / "spool").exists()
