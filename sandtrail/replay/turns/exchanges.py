@@ -139,7 +139,6 @@ class ExchangeReader:
             return [(event.ref, {"t": "error", **_key(detail), "message": f"its evidence cannot be read: {error}"})]
         return found
 
-
     def _told(self, event: Event, detail: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         """A call that another gateway tells of in one record: the frames that ours would have made of it."""
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from sandtrail.replay.events import Event
@@ -26,6 +27,8 @@ SLACK_NS: Final = 5_000_000_000
 MAX_WAITING: Final = 64
 """Calls of theirs that wait for one of ours to end; more become turns of their own at once."""
 MAX_WITNESSES: Final = 8
+MAX_MEANWHILE: Final = 500
+"""So many turns back a call of theirs is looked for."""
 _CALL_ID: Final = "x-litellm-call-id"
 _BY_TIME: Final = Edge("by time alone: who tells of it does not say which process did it", 0.2)
 _CALLED: Final = Edge("it is this turn's model call, as another gateway tells it", 0.9)
@@ -104,7 +107,9 @@ class Others:
 
     def _meanwhile(self, exchange: Exchange) -> Iterator[Turn]:
         """The turns whose calls lasted while this one did, the latest first."""
-        for turn in reversed(self.fold.turns[1:]):
+        for turn in islice(reversed(self.fold.turns), MAX_MEANWHILE):
+            if not turn.index:
+                return
             ended = turn.exchange.end_ns if turn.exchange is not None else 0
             if turn.request_ns <= exchange.end_ns + SLACK_NS and (not ended or ended >= exchange.request_ns - SLACK_NS):
                 yield turn
