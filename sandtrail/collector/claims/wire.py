@@ -50,7 +50,7 @@ def texts(data: bytes) -> Iterator[Span]:
         inner = None
         if room > 0 and _UNPRINTABLE.search(data, begin, end):
             inner = _fields(data, begin, end, room, may_break=end == len(data))
-        if inner is None:
+        if not inner:  # no message, or numbers alone: a text may look like these, and is not passed over
             yield begin, end
             continue
         room -= len(inner)

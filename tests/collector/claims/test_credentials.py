@@ -155,3 +155,9 @@ def test_a_text_is_found_whole_also_in_a_message_that_is_cut_off_behind_it(text:
     covered = [(begin, end) for begin, end in texts(data) if begin <= place and place + len(raw) <= end]
     inside = [span for span in texts(data) if place <= span[0] and span[1] <= place + len(raw)]
     assert covered or inside
+
+
+def test_a_text_that_could_be_a_message_of_numbers_is_a_text() -> None:
+    sent = request_of("a", first="0\x1f").SerializeToString()
+    place = sent.index(b"0\x1f")
+    assert (place, place + 2) in list(texts(sent))
