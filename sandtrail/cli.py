@@ -43,7 +43,7 @@ def record(
     ] = None,
     allow: Annotated[
         list[str] | None,
-        typer.Option(help="'[METHOD ]HOST[/PATH]', globs: what the gateway lets through; default all."),
+        typer.Option(help=r"'[METHOD ]HOST\[/PATH]', globs: what the gateway lets through; default all."),
     ] = None,
     deny: Annotated[
         list[str] | None, typer.Option(help="The same: what the gateway refuses; wins over --allow.")
