@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-from mitmproxy import options
+from mitmproxy import addonmanager, hooks, options
 from mitmproxy.addons import disable_h2c, next_layer, proxyserver, tlsconfig
 from mitmproxy.master import Master
 
@@ -32,6 +33,27 @@ class _Certificates(tlsconfig.TlsConfig):
     request: Any = None
 
 
+class _Addons(addonmanager.AddonManager):
+    """mitmproxy's, for addons that never change: what each has for an event is looked up once."""
+
+    def __init__(self, master: Any) -> None:
+        super().__init__(master)  # type: ignore[no-untyped-call]
+        self._calls: dict[str, list[Callable[[Any], Any]]] = {}
+
+    async def handle_lifecycle(self, event: hooks.Hook) -> None:
+        """Call them one after the other. What one raises is logged, as mitmproxy does."""
+        (message,) = event.args()
+        calls = self._calls.get(event.name)
+        if calls is None:
+            found = [getattr(addon, event.name, None) for addon in self.chain]
+            calls = self._calls[event.name] = [call for call in found if call is not None]
+        for call in calls:
+            with addonmanager.safecall():
+                waiting = call(message)
+                if waiting is not None:
+                    await waiting
+
+
 class Engine:
     """Everything of mitmproxy that the gateway runs, and nothing that listens."""
 
@@ -39,6 +61,7 @@ class Engine:
         bounds.install()
         self._open: dict[str, Connection] = {}
         self._master = cast(Any, Master(options.Options()))
+        self._master.addons = _Addons(self._master)
         # The first has the options of the layers; it is told to start no server.
         servers: Any = proxyserver.Proxyserver
         self._master.addons.add(
