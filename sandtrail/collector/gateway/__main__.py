@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import sys
 from importlib.util import find_spec
@@ -29,7 +30,10 @@ async def _serve(home: Path, control: socket.socket) -> None:
     # Imports mitmproxy.
     from sandtrail.collector.gateway.service import Gateway
 
-    await Gateway(home, control).run()
+    gateway = Gateway(home, control)
+    # What is there now stays to the end: the collector of cycles need not look at it again and again.
+    gc.freeze()
+    await gateway.run()
 
 
 def main() -> int:

@@ -22,7 +22,7 @@ import socket
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import translate
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
@@ -33,6 +33,7 @@ __all__ = ["Decision", "Rule", "Rules", "canonical", "readings"]
 _MOST_RULES = 1000
 _LONGEST_RULE = 2048
 _DEEPEST = 3
+_LONGEST_NAME = 255
 _METHOD = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")
 _PORT = re.compile(r"[^:\[\]]*:[0-9*]+|\[.*\]:.*")
 _NUMBERS = re.compile(r"(?:0x[0-9a-f]+|[0-9]+)(?:\.(?:0x[0-9a-f]+|[0-9]+)){0,3}")
@@ -43,6 +44,11 @@ _PLAIN = "%!$&'()*+,;=:@/-._~|\\"
 def canonical(host: str) -> str:
     """A host name as it is compared: lower case, no final dot, internationalized labels encoded; of an address the one
     of its spellings that is usual."""
+    return _canonical(host) if len(host) <= _LONGEST_NAME else _canonical.__wrapped__(host)
+
+
+@lru_cache(4096)
+def _canonical(host: str) -> str:
     name = host.strip().rstrip(".").lower()
     try:
         name = name if name.isascii() else name.encode("idna").decode()
