@@ -25,7 +25,8 @@ from sandtrail.witness.protocol import Reply
 
 def handle(method, path, body):
     if path == "/slow":
-        print("begun", flush=True)
+        sys.stdout.write("begun\\n")  # at one go: print writes text and line end apart, and threads come between
+        sys.stdout.flush()
         while not Path(sys.argv[4]).exists():
             time.sleep(0.01)
     if path == "/broken":
@@ -56,6 +57,7 @@ def running(go: Path, patience: float = 30, idle: float = 30, connections: int =
         try:
             yield Server(process, go)
         finally:
+            go.touch()  # whoever still waits for it would keep the server from leaving
             process.terminate()
             assert process.wait(60) == 0
 
