@@ -12,7 +12,7 @@ from sandtrail.collector.claims.export import Export, Headers
 from sandtrail.collector.claims.limits import CONNECTIONS, EXPORT_S, IDLE_S, LINGER_S, STALL_S
 from sandtrail.collector.claims.session import address
 
-__all__ = ["BrokenError", "Link", "Taker"]
+__all__ = ["BrokenError", "Link", "Taker", "drain"]
 
 STEP: Final = 64 << 10
 
@@ -171,3 +171,16 @@ class Link:
         from sandtrail.collector.claims.http2 import Http2
 
         await Http2(self).run(first)
+
+
+async def drain(links: set[Link], seconds: float) -> None:
+    """Let what is under way on these connections end, for at most so many seconds, then end them. A connection leaves
+    the set when it is over."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while any(link.busy for link in links) and loop.time() < deadline:
+        await asyncio.sleep(0.01)
+    for link in list(links):
+        link.abort()
+    while links and loop.time() < deadline + seconds:
+        await asyncio.sleep(0.01)

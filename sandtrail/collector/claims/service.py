@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from sandtrail.collector.claims.limits import WORKING
-from sandtrail.collector.claims.link import STEP, Link
+from sandtrail.collector.claims.link import STEP, Link, drain
 from sandtrail.collector.claims.session import Session
 from sandtrail.collector.gateway.fingerprint import Fingerprinter
 from sandtrail.collector.handed import Handed
@@ -87,14 +87,7 @@ class Claims(Handed):
         session = listening.session
         for server in listening.servers:
             server.close()
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + DRAIN_S
-        while any(link.busy for link in listening.links) and loop.time() < deadline:
-            await asyncio.sleep(0.01)
-        for link in list(listening.links):
-            link.abort()
-        while listening.links and loop.time() < deadline + DRAIN_S:
-            await asyncio.sleep(0.01)
+        await drain(listening.links, DRAIN_S)
         session.close(reason)
         _log.info("closed", session=name, reason=reason, **session.counts)
         return {"ok": True, "session": name, "stream": f"{session.stream.id:016x}", "frames": session.stream.seq}

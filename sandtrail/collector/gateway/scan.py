@@ -181,9 +181,9 @@ class Scan:
         return b"".join(out)
 
     def _replace_patterns(self, data: bytes, *, last: bool, cut: bool) -> bytes:
-        # One byte of what went before stays in sight: rules look at what stands before an anchor.
         if not (data or self._held):
             return b""
+        # One byte of what went before stays in sight: rules look at what stands before an anchor.
         text = self._context + self._held + data
         patterns, out = self._patterns, []
         done = at = taken = len(self._context)

@@ -15,7 +15,7 @@ from typing import Final
 from sandtrail.collector.claims.answers import Answer
 from sandtrail.collector.claims.export import Export
 from sandtrail.collector.claims.limits import MEMORY
-from sandtrail.collector.claims.link import STEP, Link
+from sandtrail.collector.claims.link import STEP, Link, drain
 from sandtrail.collector.gateway.coding import UndecodableError, decoder_for
 from sandtrail.collector.others.accesslogs import AccessLogs
 from sandtrail.collector.others.intake import Intake
@@ -64,14 +64,7 @@ class Listener:
             with contextlib.suppress(StoreError):  # it is tried again
                 self.intake.rest()
         server.close()
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + DRAIN_S
-        while any(link.busy for link in self._links) and loop.time() < deadline:
-            await asyncio.sleep(0.01)
-        for link in list(self._links):
-            link.abort()
-        while self._links and loop.time() < deadline + DRAIN_S:
-            await asyncio.sleep(0.01)
+        await drain(self._links, DRAIN_S)
         return "stopped"
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
