@@ -8,10 +8,27 @@ from typing import Any
 
 from sandtrail.collector.frames import Frames, Spool
 
-__all__ = ["Share"]
+__all__ = ["Memory", "Share"]
 
 
-class Share:
+class Memory:
+    """How many bytes more may be held of bodies that are under way: `memory`."""
+
+    memory: int
+
+    def reserve(self, size: int) -> bool:
+        """Take `size` bytes of the memory for a body under way; `release` gives them back."""
+        if size > self.memory:
+            return False
+        self.memory -= size
+        return True
+
+    def release(self, size: int) -> None:
+        """Give back what `reserve` took."""
+        self.memory += size
+
+
+class Share(Memory):
     """Made when listeners are handed over. Raises StoreError when the stream can't be opened."""
 
     def __init__(
@@ -45,17 +62,6 @@ class Share:
         self.stream.note(
             {"note": "gap", "cause": f"the {what} was started again", "count": None, **bounds, "to_ns": now}
         )
-
-    def reserve(self, size: int) -> bool:
-        """Take `size` bytes of the session's memory for a body under way; `release` gives them back."""
-        if size > self.memory:
-            return False
-        self.memory -= size
-        return True
-
-    def release(self, size: int) -> None:
-        """Give back what `reserve` took."""
-        self.memory += size
 
     def close(self, reason: str) -> None:
         """End the stream. Raises StoreError when its end can't be recorded."""

@@ -20,6 +20,7 @@ from sandtrail.collector.gateway.coding import UndecodableError, decoder_for
 from sandtrail.collector.others.accesslogs import AccessLogs
 from sandtrail.collector.others.intake import Intake
 from sandtrail.collector.others.pieces import pieces_of
+from sandtrail.collector.share import Memory
 from sandtrail.errors import StoreError, UsageError
 
 __all__ = ["Listener", "parse_address"]
@@ -38,14 +39,14 @@ def parse_address(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-class Listener:
+class Listener(Memory):
     """Serves one address until it is stopped. It is what a connection hands its exports to (`claims.link.Taker`)."""
 
     def __init__(self, intake: Intake) -> None:
         self.intake = intake
         self.connections = 0
         self.counts = dict.fromkeys(("connections", "refused", "up_bytes", "down_bytes"), 0)
-        self._memory = MEMORY
+        self.memory = MEMORY
         self._links: set[Link] = set()
 
     async def run(self, host: str, port: int, stop: asyncio.Event, ready: Callable[[str], None]) -> str:
@@ -74,17 +75,6 @@ class Listener:
             await link.serve()
         finally:
             self._links.discard(link)
-
-    def reserve(self, size: int) -> bool:
-        """Take memory for what is under way; `release` gives it back."""
-        if size > self._memory:
-            return False
-        self._memory -= size
-        return True
-
-    def release(self, size: int) -> None:
-        """Give back what `reserve` took."""
-        self._memory += size
 
     async def take(self, export: Export) -> Answer:
         """Record a request's records, each by itself. What is answered with 200 is in the spool."""
