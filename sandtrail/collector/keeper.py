@@ -13,11 +13,7 @@ import resource
 import selectors
 import signal
 import socket
-import subprocess
-import sys
 import time
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +21,15 @@ from sandtrail import __version__
 from sandtrail.collector.children import Child, Children, end, say
 from sandtrail.collector.control import run_folder
 from sandtrail.collector.endpoints import Handshakes, accept, listener
-from sandtrail.collector.held import Held, HeldSockets
+from sandtrail.collector.held import HeldSockets
 from sandtrail.collector.landing import PLACES, create_landing
-from sandtrail.collector.requests import Handler, Requests, answer
+from sandtrail.collector.requests import Handler, Requests
 from sandtrail.collector.services import SERVICES, Services
+from sandtrail.collector.sessions import Sessions
 from sandtrail.collector.succession import become_the_keeper, wait_for_the_last
 
 __all__ = ["Keeper"]
 
-END_TIMEOUT = 5.0
-CLEANUP_TIMEOUT = 60.0
 _MAX_DESCRIPTOR = 64 * 1024
 _FILES = 65_536
 _TICK = 0.25
@@ -43,22 +38,6 @@ _NOTARY_SETTINGS = ("SANDTRAIL_WITNESS_POLICY", "SANDTRAIL_TSA_URL")
 _SETTINGS_FILE = Path("/etc/sandtrail/sandtrail.toml")
 
 Message = dict[str, Any]
-
-
-@dataclass(slots=True)
-class _Session:
-    name: str
-    sandbox: str
-    owner: socket.socket | None
-    descriptor: Message
-    endpoint: socket.socket | None
-    path: Path
-    # Services that were told of the session's end and have not come to theirs.
-    unlistening: set[str] = field(default_factory=set)
-    closed: list[Message] = field(default_factory=list)
-    askers: list[socket.socket] = field(default_factory=list)
-    # Zero until the session is to end.
-    deadline: float = 0.0
 
 
 class Keeper:
@@ -76,19 +55,17 @@ class Keeper:
         self._handshakes = Handshakes(self._selector, self._greeted, self._refused)
         self._held = HeldSockets(self._children)
         self._services = Services(self._children)
-        self._sessions: dict[str, _Session] = {}
-        self._cleanups: dict[str, tuple[subprocess.Popen[bytes], float]] = {}
+        parts = self._handshakes, self._held, self._services
+        self._sessions = Sessions(home, self.run_folder / "trace", self._selector, parts, self._add_trace)
         self._spool = -1
         self._stopping = False
         self._notary = any(map(os.environ.get, _NOTARY_SETTINGS)) or _SETTINGS_FILE.exists()
-        folder = self.run_folder / "trace"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = become_the_keeper(self.run_folder)
         self._landing = create_landing(self.run_folder)
-        for stale in folder.glob("*.sock"):
+        for stale in (self.run_folder / "trace").glob("*.sock"):
             stale.unlink()
         trace = listener(self.run_folder / "trace.sock")
-        self._selector.register(trace, selectors.EVENT_READ, lambda sock: self._accept_trace(sock, ""))
+        self._selector.register(trace, selectors.EVENT_READ, self._accept_trace)
         handlers: dict[str, Handler] = {
             "hello": self._op_hello,
             "status": self._op_status,
@@ -97,7 +74,7 @@ class Keeper:
             "listen": self._op_listen,
             "end": self._op_end,
         }
-        self._clients = Requests(self.run_folder / "keeper.sock", self._selector, handlers, self._hung_up)
+        self._clients = Requests(self.run_folder / "keeper.sock", self._selector, handlers, self._sessions.orphan)
 
     # -- processes -----------------------------------------------------------------------------------------------------
 
@@ -134,22 +111,14 @@ class Keeper:
         elif message.get("op") == "closed":
             held = self._held.closed(int(message["id"]))
             if held is not None:
-                self._closed(held, message)
-
-    def _closed(self, held: Held, message: Message) -> None:
-        session = self._sessions.get(held.session)
-        if session is not None:
-            facts = {key: message.get(key) for key in ("stream", "frames", "dropped", "reason")}
-            before = {"continues": held.before} if held.before else {}
-            session.closed.append({"source": held.descriptor.get("source"), **facts, **before})
-            self._try_end(session)
+                self._sessions.closed(held, message)
 
     # -- sockets to record from ----------------------------------------------------------------------------------------
 
-    def _accept_trace(self, sock: socket.socket, session: str) -> None:
+    def _accept_trace(self, sock: socket.socket) -> None:
         connection = accept(sock)
         if connection is not None:
-            self._add_trace(connection, session)
+            self._add_trace(connection, "")
 
     def _add_trace(self, connection: socket.socket, session: str) -> None:
         if len(self._handshakes) + len(self._held) >= PLACES:
@@ -166,9 +135,7 @@ class Keeper:
 
     def _refused(self, note: Message) -> None:
         self._note(note)
-        session = self._sessions.get(note["session"])
-        if session is not None:
-            self._try_end(session)
+        self._sessions.let_go(note["session"])
 
     def _note(self, note: Message) -> None:
         say(str(note))
@@ -178,17 +145,6 @@ class Keeper:
 
     # -- control -------------------------------------------------------------------------------------------------------
 
-    def _hung_up(self, connection: socket.socket) -> None:
-        for session in list(self._sessions.values()):
-            if session.owner is connection:
-                self._orphaned(session)
-
-    def _session(self, message: Message) -> _Session:
-        name = message["session"]
-        if not isinstance(name, str) or name not in self._sessions:
-            raise ValueError(f"there is no session {name!r:.100}")
-        return self._sessions[name]
-
     def _op_hello(self, *_: Any) -> Message:
         return {"ok": True, "pid": os.getpid(), "home": str(self.home), "version": __version__}
 
@@ -197,7 +153,7 @@ class Keeper:
             "ok": True,
             "pid": os.getpid(),
             "processes": {c.name: {"pid": c.process.pid, "starts": c.starts} for c in self._children.all()},
-            "sessions": list(self._sessions),
+            "sessions": self._sessions.names(),
             "streams": [
                 {"session": held.session, "source": held.descriptor.get("source"), "stream": held.stream}
                 for held in self._held
@@ -206,22 +162,13 @@ class Keeper:
 
     def _op_session(self, connection: socket.socket, message: Message, _fds: list[int]) -> Message:
         name, sandbox = str(message["session"]), str(message["sandbox"])
-        plain = name.replace("-", "").replace("_", "")
-        if not (plain.isascii() and plain.isalnum() and len(name) <= 64):
-            raise ValueError(f"{name!r:.100} is no session id: up to 64 of letters, digits, '-' and '_'")
-        if name in self._sessions:
-            raise ValueError(f"session {name!r} is in use")
-        descriptor = {**_descriptor(message), "session": name, "sandbox": sandbox}
-        path = self.run_folder / "trace" / f"{name}.sock"
-        endpoint = listener(path)
-        self._selector.register(endpoint, selectors.EVENT_READ, lambda sock: self._accept_trace(sock, name))
-        self._sessions[name] = _Session(name, sandbox, connection, descriptor, endpoint, path)
+        path = self._sessions.begin(name, sandbox, _descriptor(message), connection)
         return {"ok": True, "endpoint": str(path)}
 
     def _op_adopt(self, _connection: socket.socket, message: Message, fds: list[int]) -> Message:
-        session = self._session(message)
-        descriptor = {**_descriptor(message), "session": session.name, "sandbox": session.sandbox}
-        if not fds or session.deadline or len(self._held) >= PLACES:
+        session = self._sessions.asked(message)
+        descriptor = session.described(_descriptor(message))
+        if not fds or session.ending or len(self._held) >= PLACES:
             raise ValueError("adopt needs a socket, a session that is not ending, and room for it")
         with socket.socket(fileno=os.dup(fds[0])) as sock:
             if sock.family not in (socket.AF_UNIX, socket.AF_NETLINK) or sock.type == socket.SOCK_STREAM:
@@ -230,67 +177,18 @@ class Keeper:
         return {"ok": True}
 
     def _op_listen(self, connection: socket.socket, message: Message, fds: list[int]) -> None:
-        session = self._session(message)
+        session = self._sessions.asked(message)
         name = message.get("service", "gateway")
         if not isinstance(name, str) or name not in SERVICES:
             raise ValueError(f"there is no service {name!r:.100}")
-        descriptor = {**_descriptor(message), "session": session.name, "sandbox": session.sandbox}
-        if not fds or session.deadline or self._services.serves(name, session.name):
+        descriptor = session.described(_descriptor(message))
+        if not fds or session.ending or self._services.serves(name, session.name):
             raise ValueError("listen needs a socket, and a session that is not ending and is not served yet")
         self._services.listen(name, session.name, tuple(fds), descriptor, connection)
         fds.clear()
 
-    # -- the end of a session ------------------------------------------------------------------------------------------
-
     def _op_end(self, connection: socket.socket, message: Message, _fds: list[int]) -> None:
-        session = self._session(message)
-        session.askers.append(connection)
-        self._finish(session)
-
-    def _orphaned(self, session: _Session) -> None:
-        """Whoever began the session is gone: have the sandbox ended, and go on recording until it has."""
-        session.owner = None
-        if session.deadline or session.name in self._cleanups:
-            return
-        say(f"session {session.name} lost its owner; cleaning up")
-        command = [sys.executable, "-m", "sandtrail.collector.session.cleanup", "--home", str(self.home), session.name]
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd="/")
-        self._cleanups[session.name] = process, time.monotonic() + CLEANUP_TIMEOUT
-
-    def _finish(self, session: _Session) -> None:
-        """Begin to end a session: nothing new is taken, and what has arrived is recorded."""
-        if session.deadline:
-            return
-        session.deadline = time.monotonic() + END_TIMEOUT
-        if session.endpoint is not None:
-            while (connection := accept(session.endpoint)) is not None:
-                self._add_trace(connection, session.name)
-            self._selector.unregister(session.endpoint)
-            session.endpoint.close()
-            session.endpoint = None
-            session.path.unlink(missing_ok=True)
-        self._services.close(session.name, session.unlistening, partial(self._unlistened, session))
-        for held in self._held.of(session.name):
-            if not held.gvisor:
-                self._held.drop(held, "session ended")
-        self._try_end(session)
-
-    def _unlistened(self, session: _Session, name: str, said: Message) -> None:
-        session.closed.append({"source": name, **{key: said.get(key) for key in ("stream", "frames", "error")}})
-        self._try_end(session)
-
-    def _try_end(self, session: _Session) -> None:
-        """Answer `end` once nothing of the session is open any more."""
-        if (
-            not session.deadline
-            or session.unlistening
-            or self._held.of(session.name)
-            or self._handshakes.waiting(session.name)
-        ):
-            return
-        if self._sessions.pop(session.name, None) is not None:
-            for asker in session.askers:
-                answer(asker, {"ok": True, "streams": session.closed})
+        self._sessions.end(self._sessions.asked(message), connection)
 
     # -- the loop ------------------------------------------------------------------------------------------------------
 
@@ -310,32 +208,13 @@ class Keeper:
                     key.data(key.fileobj)
             patience = self._children.revive()
             self._handshakes.expire()
-            self._expire()
+            self._sessions.expire()
             now = time.monotonic()
-            if self._sessions or self._cleanups or len(self._clients) or any(held.gvisor for held in self._held):
+            if self._sessions or len(self._clients) or any(held.gvisor for held in self._held):
                 self._needed_at = now
             elif self._linger is not None and now - self._needed_at > self._linger:
                 break
         self._shutdown()
-
-    def _expire(self) -> None:
-        now = time.monotonic()
-        for name, (process, deadline) in list(self._cleanups.items()):
-            if process.poll() is None and now > deadline:
-                say(f"the cleanup of session {name} takes too long; killing it")
-                process.kill()
-                process.wait()
-            if process.poll() is not None:
-                del self._cleanups[name]
-                if name in self._sessions:
-                    self._finish(self._sessions[name])
-        for session in list(self._sessions.values()):
-            if session.deadline and now > session.deadline:
-                session.deadline = now + END_TIMEOUT
-                session.unlistening.clear()
-                for held in self._held.of(session.name):
-                    self._held.drop(held, "still open when its session ended")
-                self._try_end(session)
 
     def _shutdown(self) -> None:
         """End the writers first and the sealer last, so that everything that was received is signed."""
