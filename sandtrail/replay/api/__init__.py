@@ -19,8 +19,7 @@ from sandtrail.replay.api.docs import docs_page
 from sandtrail.replay.api.follower import FollowerProcess
 from sandtrail.replay.api.guard import Guard
 from sandtrail.replay.api.routes import router
-from sandtrail.replay.api.shapes import Problem
-from sandtrail.replay.api.shapes_evidence import Gone
+from sandtrail.replay.api.shapes import Gone, Problem
 from sandtrail.replay.api.state import State
 
 __all__ = ["create_app", "serve"]

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Request
 
 from sandtrail import __version__
 from sandtrail.errors import DamagedError, ErasedError, NotFoundError, UsageError
-from sandtrail.replay.api import problems, shapes, shapes_evidence
+from sandtrail.replay.api import problems, shapes
 from sandtrail.replay.api.evidence import describe
 from sandtrail.replay.api.gone import gone, words
 from sandtrail.replay.api.problems import RESPONSES
@@ -143,7 +143,7 @@ def events(
 @router.get(
     "/evidence/{ref}",
     summary="One frame and its proof",
-    response_model=shapes_evidence.Evidence,
+    response_model=shapes.Evidence,
     responses=problems.GONE,
 )
 def evidence(request: Request, ref: Annotated[str, Path(max_length=40, description="SEGMENT.INDEX")]) -> Any:
@@ -160,7 +160,7 @@ def evidence(request: Request, ref: Annotated[str, Path(max_length=40, descripti
         if found["frame"] is None and (left := gone(reader, state.timelines.index, ref)) is not None:
             return _gone(request, left)
     rows, _ = state.timelines.index.events(_session_of(state, found), refs=[found["ref"]], limit=1000)
-    return state.encode(shapes_evidence.Evidence, {**found, "decoded": rows})
+    return state.encode(shapes.Evidence, {**found, "decoded": rows})
 
 
 def _gone(request: Request, left: dict[str, Any]) -> Any:
@@ -171,10 +171,10 @@ def _gone(request: Request, left: dict[str, Any]) -> Any:
 @router.get("/removals", summary="What was erased or removed")
 def removals(
     request: Request, limit: Annotated[int, Query(ge=1, le=500, description="At most so many")] = 100
-) -> shapes_evidence.Removals:
+) -> shapes.Removals:
     """Signed acts by which evidence was erased or removed, the newest first. Nothing in them says of whom."""
     rows = state_of(request).timelines.index.removals(limit)
-    return shapes_evidence.Removals(removals=[shapes_evidence.Removal.model_validate(row) for row in rows])
+    return shapes.Removals(removals=[shapes.Removal.model_validate(row) for row in rows])
 
 
 def _session_of(state: State, found: dict[str, Any]) -> str | None:
@@ -207,7 +207,7 @@ def findings(
 
 
 @router.get("/log", summary="The head of the log")
-def log(request: Request) -> shapes_evidence.Log:
+def log(request: Request) -> shapes.Log:
     """Name, size, root and signature of the log, and the key that checks it."""
     state = state_of(request)
     with state.reading() as reader:
@@ -218,7 +218,7 @@ def log(request: Request) -> shapes_evidence.Log:
         signed = datetime.fromtimestamp(stamp, UTC).isoformat(timespec="milliseconds")
     except OSError:
         signed = None
-    return shapes_evidence.Log(
+    return shapes.Log(
         origin=head.origin,
         size=head.size,
         root=head.root.hex(),
