@@ -47,40 +47,48 @@ class PatientSpool(SpoolWriter):
     """A spool that waits while the disk refuses: the sandbox's sentry then waits with us, and nothing is lost."""
 
     on_new_file: Callable[[int], None] | None = None
-    # The last time that nothing could be written, until somebody has noted it.
-    stalled: dict[str, Any] | None = None
+    # The times that nothing could be written, or that what was written has vanished, until somebody has noted them.
+    troubles: tuple[dict[str, Any], ...] = ()
     _refused: dict[str, Any] | None = None
 
     def append(self, record: bytes) -> None:
         """As `append_here`, when that is possible."""
-        # Only `make_room` begins a new file: a batch and the remarks upon it are in one, where a successor finds them.
-        while True:
-            try:
-                self.append_here(record)
-            except StoreError as error:
-                self._wait(error)
-            else:
-                if self._refused is not None:
-                    self.stalled, self._refused = {**self._refused, "to_ns": time.time_ns()}, None
-                return
+        # Only `make_room` begins a new file, unless this one is gone: a batch and the remarks upon it are in one, where
+        # a successor finds them.
+        self._patiently(lambda: self.append_here(record))
 
     def make_room(self) -> None:
         """As any spool's, when that is possible."""
+        self._patiently(lambda: SpoolWriter.make_room(self))
+
+    def _patiently(self, act: Callable[[], None]) -> None:
         before = self._fd
         while True:
             try:
-                SpoolWriter.make_room(self)
+                if self.removed():
+                    self._leave_removed()
+                act()
             except StoreError as error:
                 self._wait(error)
             else:
                 break
         if self._fd != before and self.on_new_file is not None:
             self.on_new_file(self._fd)
+        if self._refused is not None:
+            self.troubles += ({**self._refused, "to_ns": time.time_ns()},)
+            self._refused = None
+
+    def _leave_removed(self) -> None:
+        if self._refused is None or self._refused["note"] != "gap":
+            cause = f"the spool {self.path.name} was removed while it was written to"
+            self._refused = {"note": "gap", "cause": cause, "count": None, "from_ns": time.time_ns()}
+            _say(f"{cause}; what of it was not sealed is lost")
+        SpoolWriter._leave_removed(self)
 
     def _wait(self, error: StoreError) -> None:
         if self._refused is None:
             _say(f"{error}; trying again until it can be written")
-            self._refused = {"cause": str(error), "from_ns": time.time_ns()}
+            self._refused = {"note": "stalled", "cause": str(error), "from_ns": time.time_ns()}
         time.sleep(_DISK_RETRY)
 
 
@@ -175,10 +183,7 @@ class Receiver:
             full = full or more
             if more or (source.ending is not None and fd in self._sources):
                 self._ready.append(fd)
-        if self._spool.stalled is not None:
-            # Whoever could not wait has lost something in this time, and says so in a stream of its own.
-            stalled, self._spool.stalled = self._spool.stalled, None
-            self._own.note({"note": "stalled", **stalled})
+        self._confess()
         if events and not full:
             time.sleep(_NAP)
 
@@ -196,6 +201,7 @@ class Receiver:
         if lengths:
             self._record(source, lengths, stamp())
         landing.done()
+        self._confess()
         if ended or (source.ending is not None and not lengths):
             self._close(source, "end of connection")
         elif source.deadline and time.monotonic() > source.deadline:
@@ -203,6 +209,15 @@ class Receiver:
             self._note(source, {"note": "gap", "cause": cause, "count": None, "after_seq": stream.seq - 1})
             self._close(source, "let go")
         return len(lengths)
+
+    def _confess(self) -> None:
+        """Note what the spool had to endure since the last time, before a stream that it concerns has ended."""
+        troubles, self._spool.troubles = self._spool.troubles, ()
+        for trouble in troubles:
+            # Where it was only full: whoever could not wait has lost something, and says so in a stream of its own.
+            self._own.note(trouble)
+            for source in self._sources.values() if trouble["note"] == "gap" else ():
+                self._note(source, {**trouble, "after_seq": source.stream.seq - 1})
 
     def _record(self, source: _Source, lengths: list[int], now: Stamp) -> None:
         landing, stream = self._landing, source.stream

@@ -28,7 +28,7 @@ import cbor2
 
 from sandtrail.errors import StoreError, UsageError
 from sandtrail.store.frames import Kind, Stamp, stamp
-from sandtrail.store.layout import Layout
+from sandtrail.store.layout import Layout, listed
 
 __all__ = ["MAX_PAYLOAD", "Record", "SpoolWriter", "Stream", "encode_record", "parse_records"]
 
@@ -172,7 +172,8 @@ class SpoolWriter:
     def _link(self, temporary: Path) -> Path:
         # Names grow even when the clock is set back: the sealer takes a writer's files in the order of their names,
         # and manifests remember by name how far a file was sealed.
-        newest = max((_number(path) for path in self._folder.glob(f"{self._name}.*.spool")), default=0)
+        mine = (path for path in listed(self._folder, ".spool") if path.name.startswith(f"{self._name}."))
+        newest = max(map(_number, mine), default=0)
         number = max(newest + 1, time.time_ns())
         while True:
             path = self._folder / f"{self._name}.{number:020d}.spool"
@@ -197,10 +198,14 @@ class SpoolWriter:
 
     def append(self, record: bytes) -> None:
         """Append one encoded record, whole or not at all."""
-        if not os.fstat(self._fd).st_nlink:
+        if self.removed():
             self._leave_removed()
         self.make_room()
         self.append_here(record)
+
+    def removed(self) -> bool:
+        """Whether the current file has lost its name: what is written to it then, nobody will ever read."""
+        return self._fd >= 0 and not os.fstat(self._fd).st_nlink
 
     def _leave_removed(self) -> None:
         """Somebody has removed the file: what is written to it would vanish without a word. The next record goes to a

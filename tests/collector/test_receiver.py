@@ -542,6 +542,24 @@ def test_a_full_disk_makes_the_sentry_wait_and_loses_nothing(small_disk: Path, h
         assert "sealer: " in log
 
 
+@pytest.mark.needs("root")
+def test_what_comes_after_somebody_removed_the_spool_is_recorded_and_the_loss_is_a_gap(recorder: Recorder) -> None:
+    with Sentry(recorder.session()) as sentry:
+        before = storm(sentry, 50)
+        wait_sealed(recorder.home)
+        for path in spools(recorder.home):
+            path.unlink()
+        after = storm(sentry, 50, 50)
+    recorder.end()
+    one = only(recorder.home)
+    assert one.data == before + after
+    for told in (one, only(recorder.home, "collector")):
+        (gap,) = told.notes("gap")
+        assert "was removed while it was written to" in gap["cause"]
+        assert gap["count"] is None
+    assert recorder.processes()["receiver"]["starts"] == 1
+
+
 def test_a_sealer_that_stands_still_stops_nobody(recorder: Recorder) -> None:
     pid = recorder.processes()["sealer"]["pid"]
     os.kill(pid, signal.SIGSTOP)
