@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -16,13 +15,13 @@ from sandtrail.collector.control import Keeper, run_folder
 from sandtrail.collector.gateway.ca import ensure_ca
 from sandtrail.collector.network import wire as network
 from sandtrail.collector.network.namespaces import NETNS
-from sandtrail.collector.network.wire import Wire
 from sandtrail.collector.runsc import binary, trace
 from sandtrail.collector.runsc.runtime import Runtime
-from sandtrail.collector.secrets import Secret, write_handed
+from sandtrail.collector.secrets import Secret
 from sandtrail.collector.session import bundle, cgroup, sendbuffer
 from sandtrail.collector.session.boundary import load_secrets
 from sandtrail.collector.session.cleanup import cleanup, remove
+from sandtrail.collector.session.connect import connect
 from sandtrail.collector.session.egress import Egress
 from sandtrail.collector.session.lifecycle import Lifecycle
 from sandtrail.collector.session.options import RecordOptions
@@ -141,7 +140,7 @@ class _Recording:
             traced = Traced(acts, self._runtime, self._keeper, state)
             try:
                 endpoint = self._keeper.session(state.session, state.sandbox, self._gvisor())
-                self._connect_network()
+                connect(self._keeper, state.session, self._options, self._secrets)
                 self._egress = Egress(acts, state.session)
                 self._create(acts, endpoint)
                 traced.require()
@@ -166,40 +165,6 @@ class _Recording:
             "blind": blind,
         }
 
-    def _connect_network(self) -> None:
-        name = self._state.session
-        services = network.CLAIMS_PORTS if self._options.claims else ()
-        with contextlib.closing(Wire.create(name, self._options.egress, services)) as link:
-            common = {"link": link.wire, "sandbox_address": network.SANDBOX_ADDRESS, "address": network.WIRE_ADDRESS}
-            common["egress"] = self._options.egress
-            filtered = {"source": "netfilter", "sees": link.sees, "blind": link.blind, **common}
-            self._keeper.adopt(name, link.nflog.fileno(), filtered)
-            if link.conntrack is not None:
-                flows = {"source": "conntrack", "sees": ["flows that pass: beginning, end, volume"], **common}
-                self._keeper.adopt(name, link.conntrack.fileno(), {**flows, "blind": ["refused flows"]})
-            listeners = [sock.fileno() for sock in (link.listener, link.names) if sock is not None]
-            with self._receiving_claims([sock.fileno() for sock in link.services], {"ports": list(services), **common}):
-                self._open_gateway(listeners, {"source": "gateway", **self._options.boundary.described(), **common})
-
-    def _receiving_claims(self, fds: list[int], common: dict[str, Any]) -> contextlib.AbstractContextManager[None]:
-        if not fds:
-            return contextlib.nullcontext()
-        redact = self._options.boundary.redact
-        descriptor = {"source": "claims", **({"redact": redact} if redact else {}), **common}
-        return self._keeper.listening(self._state.session, fds, descriptor, "claims")
-
-    def _open_gateway(self, listeners: list[int], descriptor: dict[str, Any]) -> None:
-        if not self._secrets:
-            self._keeper.listen(self._state.session, listeners, descriptor)
-            return
-        named = [{"name": secret.name, "hosts": list(secret.hosts)} for secret in self._secrets]
-        handed = write_handed(self._secrets)
-        try:
-            self._keeper.listen(self._state.session, [*listeners, handed], {**descriptor, "secrets": named})
-        finally:
-            os.close(handed)
-            self._secrets.clear()  # this process has no more use for them
-
     def _create(self, acts: Lifecycle, endpoint: str) -> None:
         state, options = self._state, self._options
         bundles = bundle.write(
@@ -208,7 +173,7 @@ class _Recording:
             hostname=state.session,
             pod=state.sandbox,
             namespace=network.namespace_names(state.session)[0],
-            ca=_authority(options.home),
+            ca=ensure_ca(options.home),
             cgroup=state.cgroup,
         )
         config = trace.session(self._runsc.metadata, endpoint, profile=options.profile, env=options.record_env).config
@@ -323,8 +288,3 @@ class _Recording:
             yield
         except (SandtrailError, OSError) as error:
             acts.act("runtime", event=f"{event} failed", container=container, words=str(error))
-
-
-def _authority(home: Path) -> Path:
-    """The certificate with which the gateway signs."""
-    return ensure_ca(home)
