@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from sandtrail.collector.claims.answers import JSON, PROTOBUF, Answer
 from sandtrail.collector.claims.limits import MAX_BODY
+from sandtrail.collector.claims.redact import readable
 
 __all__ = ["Export", "Headers"]
 
@@ -53,11 +54,10 @@ class Export:
     digest: Any = field(default_factory=sha256)
 
     def header(self, name: bytes) -> str:
-        """A header's value, in lower case and without parameters; empty where there is none."""
-        for key, value in self.headers:
-            if key.lower() == name:
-                return value.split(b";")[0].strip().lower().decode("latin-1")[:200]
-        return ""
+        """A header's value, in lower case and without parameters; empty where there is none. Several of a name are one
+        list (RFC 9110, section 5.3)."""
+        values = [value.split(b";")[0].strip().lower() for key, value in self.headers if key.lower() == name]
+        return b",".join(values).decode("latin-1")[:200]
 
     @property
     def signal(self) -> str:
@@ -87,7 +87,7 @@ class Export:
             return Answer.UNKNOWN
         if self.cut:
             return Answer.TOO_LARGE
-        if not self.grpc and self.header(b"content-type") not in (PROTOBUF, JSON):
+        if not readable(self.compressed) or (not self.grpc and self.header(b"content-type") not in (PROTOBUF, JSON)):
             return Answer.UNSUPPORTED
         return Answer.RECORDED
 

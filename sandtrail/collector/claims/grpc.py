@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from struct import unpack_from
 from typing import Final
 from urllib.parse import quote
 
-from sandtrail.collector.claims.answers import Answer
+from sandtrail.collector.claims.answers import AGAIN, Answer, status
 from sandtrail.collector.claims.export import Export
 
 __all__ = ["CONTENT_TYPE", "EMPTY", "trailers", "unframe"]
@@ -29,7 +30,9 @@ def unframe(export: Export) -> None:
         # A message that is not whole, or several where there is to be one.
         export.problem, export.cut = Answer.MALFORMED, rest < 0
     if flag:
-        export.compressed = export.header(b"grpc-encoding") or "gzip"
+        # A message that says that it is compressed is not taken for a plain one.
+        coding = export.header(b"grpc-encoding")
+        export.compressed = "gzip" if coding in ("", "identity") else coding
     if rest > 0:
         export.framed = True
     else:
@@ -38,5 +41,9 @@ def unframe(export: Export) -> None:
 
 def trailers(answer: Answer) -> list[tuple[str, str]]:
     """The trailers that end a call."""
-    words = [("grpc-message", quote(answer.words, safe=" ,;:/!'()"))] if answer.words else []
-    return [("grpc-status", str(answer.grpc)), *words]
+    told = [("grpc-status", str(answer.grpc))]
+    if answer.words:
+        told.append(("grpc-message", quote(answer.words, safe=" ,;:/!'()")))
+    if answer in AGAIN:
+        told.append(("grpc-status-details-bin", b64encode(status(answer)).decode().rstrip("=")))
+    return told

@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 import h11
 
-from sandtrail.collector.claims.answers import RETRY_S, Answer, http_body
+from sandtrail.collector.claims.answers import AGAIN, RETRY_S, Answer, http_body
 from sandtrail.collector.claims.export import Export
 from sandtrail.collector.claims.limits import MAX_HEAD
 from sandtrail.collector.claims.link import BrokenError, Link
@@ -81,7 +81,7 @@ class Http1:
     async def _answer(self, answer: Answer, as_json: bool, *, close: bool) -> None:
         kind, body = http_body(answer, as_json)
         headers = [("Content-Type", kind), ("Content-Length", str(len(body)))]
-        headers += [("Retry-After", str(RETRY_S))] if answer.http == HTTPStatus.SERVICE_UNAVAILABLE else []
+        headers += [("Retry-After", str(RETRY_S))] if answer in AGAIN else []
         headers += [("Connection", "close")] if close else []
         reason = HTTPStatus(answer.http).phrase.encode()
         await self._send(

@@ -15,7 +15,7 @@ import h2.exceptions
 from h2.settings import SettingCodes, Settings
 
 from sandtrail.collector.claims import grpc
-from sandtrail.collector.claims.answers import RETRY_S, Answer, http_body
+from sandtrail.collector.claims.answers import AGAIN, RETRY_S, Answer, http_body
 from sandtrail.collector.claims.export import Export
 from sandtrail.collector.claims.limits import MAX_HEAD, RESETS, STREAMS
 from sandtrail.collector.claims.link import BrokenError, Link
@@ -143,7 +143,7 @@ class Http2:
         else:
             kind, body = http_body(answer, export.as_json)
             head = [(":status", str(answer.http)), ("content-type", kind), ("content-length", str(len(body)))]
-            head += [("retry-after", str(RETRY_S))] if answer.http == 503 else []
+            head += [("retry-after", str(RETRY_S))] if answer in AGAIN else []
             http.send_headers(stream, head)
             http.send_data(stream, body, end_stream=True)
         if not ended:

@@ -15,6 +15,8 @@ from sandtrail.collector.claims.session import address
 __all__ = ["BrokenError", "Link", "Taker", "drain"]
 
 STEP: Final = 64 << 10
+WEIGHT: Final = 2048
+"""What an export takes beside head and body while it is under way."""
 
 
 class BrokenError(Exception):
@@ -92,13 +94,19 @@ class Link:
             raise BrokenError(f"the connection broke: {error.strerror}") from None
 
     def export(self, http_version: str, method: str, path: str, headers: Headers) -> Export:
-        """Begin an export."""
-        return Export(self.client, self.port, http_version, method, path, headers)
+        """Begin an export. Its head takes memory, too: of exports that are taken back there may be many."""
+        export = Export(self.client, self.port, http_version, method, path, headers)
+        size = WEIGHT + len(path) + sum(len(name) + len(value) for name, value in headers)
+        if self.session.reserve(size):
+            export.held = size
+        else:
+            export.problem, export.path, export.headers = Answer.BUSY, path[:200], ()
+        return export
 
     def grow(self, export: Export, data: bytes) -> bool:
         """Take bytes of an export's body; False where nothing more of it is kept: it is too long, or there is no room
         for it now."""
-        if not self.session.reserve(len(data)):
+        if export.problem is not None or not self.session.reserve(len(data)):
             export.problem = Answer.BUSY
             return False
         export.held += len(data)

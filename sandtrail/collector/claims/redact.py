@@ -21,11 +21,13 @@ from sandtrail.collector.claims.wire import field_at, texts
 from sandtrail.collector.gateway.coding import UndecodableError, decoder_for
 from sandtrail.collector.gateway.redact import Redactor, printable
 
-__all__ = ["Clean", "Rules", "clean"]
+__all__ = ["Clean", "Rules", "clean", "readable"]
 
-STEP: Final = 256 << 10
+STEP: Final = 64 << 10
 """Bytes that are worked on before others have their turn."""
 MAX_MARKS: Final = 100
+MAX_CODINGS: Final = 3
+"""One upon another, as `decoder_for` undoes them."""
 _LONGEST = 256
 # No credential is shorter that can be told by its form.
 _SHORTEST = 8
@@ -42,6 +44,7 @@ _JSON_ARRAY = re.compile(
 _JSON_ITEM = re.compile(rb"\s{0,80}" + _TEXT + rb"\s{0,80},?", re.DOTALL)
 _SCHEME = re.compile(rb"[A-Za-z][A-Za-z0-9_\-]{0,30}\s+(?=\S)")
 _STRING, _BYTES, _ARRAY, _VALUE = 0x0A, 0x3A, 0x2A, 0x12
+_TAG = bytes((_STRING,))
 
 
 @dataclass(slots=True)
@@ -57,6 +60,16 @@ class Clean:
     """Its compression undone, it is longer than what is kept."""
     broken: bool = False
     """It is not compressed as its head says."""
+    withheld: int = 0
+    """Bytes of it that nobody can read here, and that are not kept for that: they may hold credentials."""
+    size: int = 0
+    """What was looked at, its compression undone."""
+
+
+def readable(coding: str) -> bool:
+    """Whether a body under this content coding can be searched for credentials."""
+    names = [name for part in coding.split(",") if (name := part.strip()) not in ("", "identity")]
+    return not names or (len(names) <= MAX_CODINGS and decoder_for(coding) is not None)
 
 
 class Rules:
@@ -81,14 +94,17 @@ async def clean(rules: Rules, body: bytes, coding: str, *, as_json: bool) -> Cle
     """A body without its credentials. Gives way to others every now and then; never raises on content."""
     found, redactor = Clean(body), rules.redactor
     text = body
+    if not readable(coding):
+        return Clean(b"", withheld=len(body), size=len(body))
     if decoder_for(coding) is not None:
         text = await _undone(body, coding, found)
+    found.size = max(len(body), len(text))
     spot = _Spot(redactor, found, keep_length=not as_json)
     places = await _places(rules, text)
     if places:
         text = _replaced(text, places, spot)
     out = await (_scanned(redactor, text, spot, found.cut) if as_json else _scanned_texts(redactor, text, spot))
-    if found.redacted or found.cut:
+    if found.redacted or found.cut or found.withheld:
         found.decoded = decoder_for(coding) is not None
         found.body = out
     return found
@@ -135,8 +151,7 @@ async def _undone(body: bytes, coding: str, found: Clean) -> bytes:
                 break
             await asyncio.sleep(0)
     except UndecodableError as error:
-        found.broken = True
-        out += error.rest[: max(0, MAX_BODY - len(out))]
+        found.broken, found.withheld = True, len(error.rest)
     return bytes(out)
 
 
@@ -214,9 +229,11 @@ def _json_values(text: bytes, at: int) -> Iterator[tuple[int, int]]:
 
 def _key(text: bytes, at: int) -> bytes:
     """The field `key` of a KeyValue that ends at `at`: a tag, a length below 128, so many bytes."""
-    for size in range(2, min(128, at)):
-        if text[at - size - 1] == size and at - size - 2 >= 0 and text[at - size - 2] == _STRING:
-            return text[at - size : at]
+    tag = text.rfind(_TAG, max(0, at - 129), at - 2)
+    while tag >= 0:
+        if text[tag + 1] == at - tag - 2:
+            return text[tag + 2 : at]
+        tag = text.rfind(_TAG, max(0, at - 129), tag)
     return b""
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from sandtrail.collector.claims.allowance import Turns
 from sandtrail.collector.claims.limits import WORKING
 from sandtrail.collector.claims.link import STEP, Link, drain
 from sandtrail.collector.claims.session import Session
@@ -51,7 +52,7 @@ class Claims(Handed):
         self._fingerprints = Fingerprinter.load(home)
         self._spool = SpoolWriter(home, "claims")
         self._listening: dict[str, _Listening] = {}
-        self._working = asyncio.Semaphore(WORKING)
+        self._turns = Turns(WORKING)
 
     async def run(self) -> None:
         """Until the keeper says stop or hangs up."""
@@ -68,7 +69,7 @@ class Claims(Handed):
         sockets = [socket.socket(fileno=fd) for fd in fds]
         fds.clear()
         try:
-            listening = _Listening(Session(name, descriptor, self._spool, self._fingerprints, self._working))
+            listening = _Listening(Session(name, descriptor, self._spool, self._fingerprints, self._turns))
             for sock in sockets:
                 server = await asyncio.start_server(listening.serve, sock=sock, backlog=_BACKLOG, limit=STEP)
                 listening.servers.append(server)

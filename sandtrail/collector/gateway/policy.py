@@ -34,6 +34,26 @@ class Limits:
     """Bodies under way that are kept whole until they end; what would not fit is recorded in chunks as it passes."""
     connections: int = 512
     """Open connections from the sandbox, a number."""
+    claims: int = 1024 * MIB
+    """How much of the sandbox's own telemetry is kept (docs/claims.md)."""
+    claims_rate: int = 4 * MIB
+    """How much of it is taken a second."""
+
+    @classmethod
+    def parse(cls, given: Any) -> Limits:
+        """Read `{name: number}`. Raises UsageError."""
+        known = {item.name for item in fields(cls)}
+        if given is None:
+            return cls()
+        if not isinstance(given, Mapping) or not set(given) <= known:
+            raise UsageError(f"limits are {', '.join(sorted(known))}")
+        if not all(isinstance(value, int) and 0 < value <= 1 << 40 for value in given.values()):
+            raise UsageError("limits are positive numbers")
+        limits = cls(**given)
+        if max(limits.request_body, limits.response_body) > 16 * MIB:
+            # A frame holds 32 MiB, and base64 makes four bytes of three.
+            raise UsageError("limits: a body of more than 16 MiB does not fit into one frame")
+        return limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +106,7 @@ class Policy:
         if on_failure not in ("stop", "pass"):
             raise UsageError('on_failure is "stop" or "pass"')
         upstreams = {canonical(name): Upstream.parse(base) for name, base in upstream.items()}
-        return cls(Rules.parse(descriptor.get("rules")), upstreams, _limits(descriptor.get("limits")), on_failure)
+        return cls(Rules.parse(descriptor.get("rules")), upstreams, Limits.parse(descriptor.get("limits")), on_failure)
 
     def upstream(self, host: str) -> Upstream | None:
         """Where requests for this name go instead."""
@@ -100,18 +120,3 @@ class Policy:
             "limits": asdict(self.limits),
             "on_failure": self.on_failure,
         }
-
-
-def _limits(given: Any) -> Limits:
-    known = {item.name for item in fields(Limits)}
-    if given is None:
-        return Limits()
-    if not isinstance(given, Mapping) or not set(given) <= known:
-        raise UsageError(f"limits are {', '.join(sorted(known))}")
-    if not all(isinstance(value, int) and 0 < value <= 1 << 40 for value in given.values()):
-        raise UsageError("limits are positive numbers")
-    limits = Limits(**given)
-    if max(limits.request_body, limits.response_body) > 16 * MIB:
-        # A frame holds 32 MiB, and base64 makes four bytes of three.
-        raise UsageError("limits: a body of more than 16 MiB does not fit into one frame")
-    return limits

@@ -52,7 +52,7 @@ class AccessLogs(Http2):
         super()._begin(stream, fields)
         export = self._open[stream]
         if export.path != METHOD or not export.grpc:
-            export.problem = Answer.UNKNOWN
+            export.problem = export.problem or Answer.UNKNOWN
 
     def _grow(self, stream: int, data: bytes) -> None:
         export = self._open.get(stream)

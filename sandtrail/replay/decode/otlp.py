@@ -86,7 +86,9 @@ def _export(frame: dict[str, Any]) -> list[Drafted]:
     found = read_export(frame)
     signal, at_ns = as_text(frame.get("signal"), 20), as_int(frame.get("end_ns"))
     detail: dict[str, Any] = {key: as_text(frame.get(key), 100) for key in ("signal", "protocol", "encoding")}
-    detail |= {key: as_int(frame.get(key)) for key in ("port", "status", "body_bytes", "redacted") if key in frame}
+    detail |= {
+        key: as_int(frame.get(key)) for key in ("port", "status", "body_bytes", "redacted", "withheld") if key in frame
+    }
     detail |= {"sha256": as_text(frame.get("body_sha256"), 64), "cut": frame.get("cut") is True, "items": found.total}
     if left := found.total - len(found.items):
         detail["left_out"] = left

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from sandtrail.collector.claims import link as links
+from sandtrail.collector.claims.allowance import Turns
 from sandtrail.collector.claims.answers import Answer, http_body
 from sandtrail.collector.claims.link import Link
 from sandtrail.collector.claims.session import Session
@@ -168,7 +169,7 @@ def test_whoever_is_slow_is_hung_up_on(
 
     async def run() -> list[dict[str, object]]:
         Spied.told = []
-        session = Spied("s", {}, SpoolWriter(home, "claims"), Fingerprinter(b"k" * 32), asyncio.Semaphore(2))
+        session = Spied("s", {}, SpoolWriter(home, "claims"), Fingerprinter(b"k" * 32), Turns(2))
         await talk(session)
         return session.told
 
