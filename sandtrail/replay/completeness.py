@@ -5,7 +5,8 @@ gVisor's tracing fails open: a sandbox whose trace never connected runs all the 
 1. the sandbox's trace connected, and was not attached to a sandbox that already ran;
 2. of every container the first message is its start;
 3. no gap is on record, whatever its cause, but for those of the network, which say nothing of what happened inside
-   (and which whoever is inside could cause, to have the rest doubted): `egress` judges them;
+   (and which whoever is inside could cause, to have the rest doubted): `egress` judges them, and `claims` those of
+   the agent's own telemetry;
 4. of a sandbox that has ended: the connection ended by itself, and the runtime's own count of messages that it could
    not deliver was read at the end. (What that count has beyond ours is a gap of its own.)
 """
@@ -35,12 +36,15 @@ _SOURCE, _KIND, _CONTAINER, _OBJECT, _RESULT, _DETAIL = 3, 4, 8, 18, 19, 21
 @dataclass(frozen=True, slots=True)
 class Completeness:
     """`reason` is a plain sentence either way. `egress`: whether everything that left the sandbox's link is accounted
-    for, None where that cannot be said; `egress_reason` says why."""
+    for, None where that cannot be said; `egress_reason` says why. `claims`: whether all telemetry is kept that the
+    sandbox sent us, None where nobody listened for it; `claims_reason` says what is missing."""
 
     from_first_instruction: bool
     reason: str
     egress: bool | None = None
     egress_reason: str = ""
+    claims: bool | None = None
+    claims_reason: str = ""
 
 
 @dataclass(slots=True)
@@ -58,6 +62,10 @@ class Witness:
     """Why the last trace ended; None while one is open."""
     asked: bool = False
     """The runtime was asked at the end how much it had dropped, and could say."""
+    listened: bool = False
+    """There was a receiver of the agent's own telemetry."""
+    unsaid: dict[str, list[int]] = field(default_factory=dict)
+    """As `gaps`, of that telemetry."""
     balance: Balance = field(default_factory=Balance)
     """Of what left the sandbox's link."""
 
@@ -88,9 +96,10 @@ class Witness:
             return
         if row[_SOURCE] in OTHERS:
             return  # what others did not see of the traffic says nothing of the sandbox
-        if cause not in self.gaps and len(self.gaps) >= _MAX_CAUSES:
+        gaps = self.unsaid if row[_SOURCE] == "claims" else self.gaps
+        if cause not in gaps and len(gaps) >= _MAX_CAUSES:
             cause = "other causes"
-        found = self.gaps.setdefault(cause, [0, 0, 0])
+        found = gaps.setdefault(cause, [0, 0, 0])
         found[0] += 1
         found[1] += row[_RESULT] or 0
         found[2] += row[_RESULT] is None
@@ -103,7 +112,8 @@ class Witness:
     def verdict(self, *, over: bool) -> Completeness:
         """What all of it comes to; `over` is whether the session has ended."""
         whole, reason = self._whole(over)
-        return Completeness(whole, reason, *self.balance.verdict())
+        kept = not self.unsaid if self.listened else None
+        return Completeness(whole, reason, *self.balance.verdict(), kept, _causes(self.unsaid, "exports"))
 
     def _whole(self, over: bool) -> tuple[bool, str]:
         problem = self._problem(over)
@@ -122,7 +132,7 @@ class Witness:
         if self.late:
             return f"the first message of container {self.late} is not its start: it ran before it was seen"
         if self.gaps:
-            return "evidence is missing: " + self._causes()
+            return "evidence is missing: " + _causes(self.gaps, "events")
         if not over:
             return None
         if not self.containers:
@@ -133,14 +143,6 @@ class Witness:
             )
         return None if self.asked else "the runtime did not say at the end how much it had dropped"
 
-    def _causes(self) -> str:
-        listed = []
-        for cause, (times, lost, blank) in list(self.gaps.items())[:_SHOWN]:
-            much = f"{lost} events" if lost else f"{times} times"
-            listed.append(f"{cause} ({much}{', how much is not known' if blank else ''})")
-        more = len(self.gaps) - _SHOWN
-        return "; ".join(listed) + (f"; {more} more causes" if more > 0 else "")
-
     def plain(self) -> dict[str, Any]:
         """As the session's row keeps it."""
         return asdict(self)
@@ -149,6 +151,15 @@ class Witness:
     def read(cls, plain: Mapping[str, Any]) -> Witness:
         """Take up what `plain` gave."""
         return cls(**{**plain, "balance": Balance(**plain.get("balance", {}))})
+
+
+def _causes(gaps: Mapping[str, Sequence[int]], things: str) -> str:
+    listed = []
+    for cause, (times, lost, blank) in list(gaps.items())[:_SHOWN]:
+        much = f"{lost} {things}" if lost else f"{times} times"
+        listed.append(f"{cause} ({much}{', how much is not known' if blank else ''})")
+    more = len(gaps) - _SHOWN
+    return "; ".join(listed) + (f"; {more} more causes" if more > 0 else "")
 
 
 def completeness(session: Mapping[str, Any]) -> Completeness:

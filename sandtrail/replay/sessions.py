@@ -151,6 +151,8 @@ class Book:
             session.open_streams.add(state.id)
             if state.source == "gvisor":
                 session.witness.opened(state.descriptor)
+            elif state.source == "claims":
+                session.witness.listened = True
             before = as_text(state.descriptor.get("continues"), 16)
             if before in session.open_streams:
                 # A restarted receiver goes on with a stream under a new number; the old one will see no close.

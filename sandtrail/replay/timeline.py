@@ -260,11 +260,13 @@ def completeness(row: dict[str, Any]) -> tuple[bool, str]:
 
 
 def egress(row: dict[str, Any]) -> dict[str, Any]:
-    """Whether everything that left the sandbox's link is accounted for, None where that is not known, and why."""
+    """Whether everything that left the sandbox's link is accounted for, None where that is not known, and why; and the
+    same of the telemetry that the agent sent us of itself."""
     known = row["facts"].get("completeness") if isinstance(row["facts"], dict) else None
     told = known if isinstance(known, dict) else {}
     reason = str(told.get("egress_reason") or "the link's last account is not on record")
-    return {"egress": told.get("egress"), "egress_reason": reason}
+    claims = {"claims": told.get("claims"), "claims_reason": str(told.get("claims_reason") or "")}
+    return {"egress": told.get("egress"), "egress_reason": reason, **claims}
 
 
 def unbroken(row: dict[str, Any], fold: Fold) -> tuple[bool, str]:

@@ -34,6 +34,8 @@ def told(recorder: Recorder) -> Completeness:
         "reason": found.reason,
         "egress": found.egress,
         "egress_reason": found.egress_reason,
+        "claims": found.claims,
+        "claims_reason": found.claims_reason,
     }
     return found
 
@@ -125,3 +127,18 @@ def test_many_causes_are_told_in_short(recorder: Recorder) -> None:
     found = record(recorder, [START])
     assert len(found.reason) < 1500
     assert found.reason.endswith("more causes")
+
+
+def test_what_is_missing_of_the_agents_own_word_says_nothing_of_the_sandbox(recorder: Recorder) -> None:
+    claims = recorder.open("claims")
+    for count in (3, 4):
+        claims.note({"note": "gap", "cause": "telemetry was turned away", "count": count, "from_ns": 1, "to_ns": 2})
+    claims.close("ended")
+    found = record(recorder, [START, FORK])
+    assert found.from_first_instruction, found.reason
+    assert (found.claims, found.claims_reason) == (False, "telemetry was turned away (7 exports)")
+
+
+def test_telemetry_that_nobody_listened_for_is_not_called_whole(recorder: Recorder) -> None:
+    found = record(recorder, [START])
+    assert (found.claims, found.claims_reason) == (None, "")

@@ -36,6 +36,10 @@ class Completeness(Shape):
     reason: str = Field(description="How that is known, or why it is not")
     egress: bool | None = Field(description="Every byte that left the link is accounted for; null where nothing tells")
     egress_reason: str = Field(description="How that is known, or what is missing")
+    claims: bool | None = Field(
+        description="All telemetry that the agent sent us of itself is kept; null where nobody listened for it"
+    )
+    claims_reason: str = Field(description="What of it is missing")
 
 
 class Session(Shape):
