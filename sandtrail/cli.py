@@ -14,7 +14,7 @@ from sandtrail import __version__
 from sandtrail.commands import REGISTER
 from sandtrail.commands.options import Home, Json, home_folder, print_json
 from sandtrail.errors import SandtrailError, UsageError
-from sandtrail.settings import load_settings
+from sandtrail.settings import load_settings, settings_files
 
 __all__ = ["app", "main"]
 
@@ -86,6 +86,7 @@ def record(
     from sandtrail.collector.session.boundary import Boundary, parse_secret, read_policy
     from sandtrail.collector.session.options import (
         RecordOptions,
+        keep_outside,
         parse_egress,
         parse_environment,
         parse_memory,
@@ -97,8 +98,10 @@ def record(
     if profile not in ("default", "full"):
         raise UsageError(f"--profile {profile}: write default or full")
     parse_user(user)
-    file = policy or load_settings().policy
-    boundary = (read_policy(Path(file)) if file else Boundary()).with_options(
+    file = policy or load_settings().file("policy")
+    mounts = tuple(map(parse_mount, mount or []))
+    keep_outside(mounts, [*settings_files(), *([file] if file else [])])
+    boundary = (read_policy(file) if file else Boundary()).with_options(
         upstream=_upstreams(upstream or []),
         allow=allow or [],
         deny=deny or [],
@@ -111,7 +114,7 @@ def record(
             command=tuple(command),
             name=name,
             rootfs=rootfs,
-            mounts=tuple(map(parse_mount, mount or [])),
+            mounts=mounts,
             env=parse_environment(env or []),
             workdir=workdir,
             user=user,

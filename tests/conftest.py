@@ -21,6 +21,8 @@ from sandtrail.errors import RecorderError
 from tests import parts
 
 CI = os.environ.get("CI") == "true"
+# A file that a group can write is refused as settings; some shells make no others.
+os.umask(0o022)
 
 
 def require(*names: str) -> None:

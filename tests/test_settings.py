@@ -55,3 +55,30 @@ def test_every_documented_variable_is_known() -> None:
 def test_a_variable_comes_before_the_file(tmp_path: Path) -> None:
     (tmp_path / "sandtrail.toml").write_text("epoch_hours = 2\napi_port = 1\n")
     assert told(tmp_path, CHILD, SANDTRAIL_EPOCH_HOURS="5", SANDTRAIL_HOME="/x") == "/x 5.0 1"
+
+
+def test_a_file_that_others_could_have_written_is_refused_and_not_passed_over(tmp_path: Path) -> None:
+    file = tmp_path / "sandtrail.toml"
+    file.write_text("epoch_hours = 2\n")
+    file.chmod(0o666)
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        told(tmp_path, ASK)
+    assert f"UsageError: the settings file {file} is not used, since others can write to {file}" in failed.value.stderr
+    file.chmod(0o644)
+    assert " 2.0 " in told(tmp_path, ASK)
+
+
+@pytest.mark.parametrize("place", ["file", "variable"])
+def test_a_policy_that_others_could_have_written_is_refused(tmp_path: Path, place: str) -> None:
+    policy = tmp_path / "policy.toml"
+    given = {} if place == "file" else {"SANDTRAIL_POLICY": str(policy)}
+    if place == "file":
+        (tmp_path / "sandtrail.toml").write_text(f'policy = "{policy}"\n')
+    ask = "from sandtrail.settings import load_settings; print(load_settings().file('policy'))"
+    assert told(tmp_path, ask, **given) == str(policy)  # that it is not there is told by who reads it
+    policy.write_text("")
+    assert told(tmp_path, ask, **given) == str(policy)
+    policy.chmod(0o646)
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        told(tmp_path, ask, **given)
+    assert f"UsageError: the settings' policy {policy} is not used" in failed.value.stderr

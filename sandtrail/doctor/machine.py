@@ -10,8 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from sandtrail.doctor import Result, State
-from sandtrail.settings import FILES, load_settings, unknown_names
-from sandtrail.store.layout import present
+from sandtrail.settings import in_force, load_settings, unknown_names
 
 __all__ = ["clock", "hashing", "judge_clock", "parts", "python", "settings"]
 
@@ -61,13 +60,15 @@ def settings() -> Result:
     """Whether the settings can be read, and the files that they name; names in them that mean nothing to us."""
     found = load_settings()
     for name, load in (("witness_policy", _witnesses), ("tsa_roots", _roots), ("policy", _sandboxes)):
-        if path := getattr(found, name):
-            load(Path(path))
+        if path := found.file(name):
+            load(path)
     unknown = unknown_names()
     if unknown:
         return Result(State.WARNING, f"no such setting: {', '.join(unknown)}", "see the table in README.md")
-    files = [str(path.absolute()) for path in FILES if present(path)]
-    return Result(State.GOOD, f"variables, and {', '.join(files)}" if files else "variables; there is no file")
+    if not in_force():
+        return Result(State.GOOD, "variables; there is no file")
+    given = [f"{path} ({', '.join(names) or 'nothing'})" for path, names in in_force().items()]
+    return Result(State.GOOD, f"variables, then {', then '.join(given)}")
 
 
 def _witnesses(path: Path) -> None:

@@ -211,9 +211,9 @@ def main(argv: list[str] | None = None) -> int:
             return 0
     notary = Notary(
         options.home,
-        policy=Path(settings.witness_policy) if settings.witness_policy else None,
+        policy=settings.file("witness_policy"),
         tsa_url=settings.tsa_url,
-        tsa_roots=Path(settings.tsa_roots) if settings.tsa_roots else None,
+        tsa_roots=settings.file("tsa_roots"),
         tsa_every=settings.tsa_every,
     )
     notary.run(settings.witness_every, stopped)

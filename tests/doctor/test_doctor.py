@@ -98,6 +98,18 @@ def test_a_file_of_settings_that_cannot_be_read_is_named(environment: dict[str, 
     assert "SANDTRAIL_API_PORT" in doctor(environment, "--reading")[1]["settings"]["found"]
 
 
+def test_the_file_in_force_is_named_with_what_it_decides(environment: dict[str, str], tmp_path: Path) -> None:
+    assert "there is no file" in doctor(environment, "--reading")[1]["settings"]["found"]
+    file = tmp_path / "sandtrail.toml"
+    file.write_text('api_port = 1\nhome = "elsewhere"\nui_port = 2\n')
+    found = doctor(environment, "--reading")[1]["settings"]
+    assert (found["state"], found["found"]) == ("good", f"variables, then {file} (api_port, ui_port)")
+    file.chmod(0o646)
+    status, checks = doctor(environment, "--reading")
+    assert (status, checks["settings"]["state"]) == (1, "bad")
+    assert f"the settings file {file} is not used" in checks["settings"]["found"]
+
+
 def test_what_is_misspelt_is_named(environment: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "sandtrail.toml").write_text('api_prot = 1\norigin = "a.example/b/c"\n')
     _, found = doctor({**environment, "SANDTRAIL_HOEM": "/x"}, "--reading")

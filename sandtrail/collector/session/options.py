@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -14,7 +14,16 @@ from sandtrail.collector.runsc.points import Profile
 from sandtrail.collector.session.boundary import Boundary
 from sandtrail.errors import UsageError
 
-__all__ = ["Mount", "RecordOptions", "parse_egress", "parse_environment", "parse_memory", "parse_mount", "parse_user"]
+__all__ = [
+    "Mount",
+    "RecordOptions",
+    "keep_outside",
+    "parse_egress",
+    "parse_environment",
+    "parse_memory",
+    "parse_mount",
+    "parse_user",
+]
 
 _SIZE = re.compile(r"(\d+)([kmgt]?)i?b?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -82,6 +91,18 @@ def parse_mount(text: str) -> Mount:
     if not path.exists():
         raise UsageError(f"--mount {text}: there is no {path}")
     return Mount(path, os.path.normpath(target), mode == "rw")
+
+
+def keep_outside(mounts: Iterable[Mount], files: Iterable[Path]) -> None:
+    """Raise UsageError where the sandbox could write one of `files`: what it writes there is root's, as if we had."""
+    files = [file.resolve() for file in files]
+    for mount in mounts:
+        for file in files if mount.writable else ():
+            if file.is_relative_to(mount.source.resolve()):
+                raise UsageError(
+                    f"--mount {mount.source}:{mount.target}:rw: the sandbox could rewrite {file}, which says what it "
+                    "may do; move that to /etc/sandtrail, or mount the folder read-only"
+                )
 
 
 def parse_environment(items: list[str]) -> dict[str, str]:

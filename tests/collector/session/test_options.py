@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandtrail.collector.session.options import Mount, parse_environment, parse_memory, parse_mount, parse_user
+from sandtrail.collector.session.options import (
+    Mount,
+    keep_outside,
+    parse_environment,
+    parse_memory,
+    parse_mount,
+    parse_user,
+)
 from sandtrail.errors import UsageError
 
 
@@ -64,3 +73,25 @@ def test_whatever_is_written_is_read_or_refused(text: str) -> None:
             parse(text)
         except UsageError:
             continue
+
+
+def test_a_sandbox_may_not_write_the_files_that_say_what_it_may_do(tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (tmp_path / "link").symlink_to(folder)
+    file = folder / "sandtrail.toml"
+    file.write_text("")
+    for source in (tmp_path, folder, file, tmp_path / "link"):
+        keep_outside([Mount(source, "/w")], [file])
+        with pytest.raises(UsageError, match=f"the sandbox could rewrite {file}, .* move that to /etc/sandtrail"):
+            keep_outside([Mount(source, "/w", writable=True)], [file])
+    keep_outside([Mount(tmp_path / "other", "/w", writable=True)], [file])
+
+
+def test_a_recording_does_not_begin_where_its_sandbox_could_write_its_settings(tmp_path: Path) -> None:
+    (tmp_path / "sandtrail.toml").write_text('home = "home"\n')
+    command = [sys.executable, "-m", "sandtrail", "record", "--mount", ".:/work:rw", "--", "true"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert f"the sandbox could rewrite {tmp_path}/sandtrail.toml" in done.stderr
+    assert not (tmp_path / "home").exists()
