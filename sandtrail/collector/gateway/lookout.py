@@ -9,24 +9,17 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any
-
-import re2  # type: ignore[import-untyped]  # it has no type hints
 
 from sandtrail.collector.gateway.coding import UndecodableError, decoder_for
+from sandtrail.collector.gateway.words import Words
 from sandtrail.collector.secrets import Secret
 
 __all__ = ["Lookout", "spellings"]
 
-_AS_BYTES = re2.Options()
-_AS_BYTES.encoding = re2.Options.Encoding.LATIN1
-_AS_BYTES.never_capture = True
-
-# The longest form of 32 digits is six bytes for each of 64: hexadecimal in JSON's escapes.
-_LONGEST = 512
+# The longest form of 32 digits is thirty bytes for each of 64: hexadecimal in JSON's escapes, percent encoded twice.
+_LONGEST = 2048
 # What percent escapes have to become for a decoder in C that knows another sign for them; no spelling has the others.
 _AS_QUOTED = bytes.maketrans(b"%=\r\n", b"=   ")
 _DEEPEST = 3
@@ -38,7 +31,7 @@ class Lookout:
 
     def __init__(self, secrets: Iterable[Secret], coding: str = "") -> None:
         self._secrets = tuple(secrets)
-        self._find, self._by_form = _compiled(self._secrets)
+        self._forms, self._by_form = _compiled(self._secrets)
         self._decoder = decoder_for(coding) if self._secrets and coding else None
         self._decodable = _MOST_DECODED
         self._tail = {"wire": b"", "decoded": b""}
@@ -76,14 +69,17 @@ class Lookout:
 
     def _search(self, text: bytes) -> Secret | None:
         for _ in range(_DEEPEST):
-            if match := self._find(text):
-                break
+            if found := self._found(text):
+                return found
             if b"%" not in text and b"\\u00" not in text:
                 return None
             text = _undone(text)
-        else:
-            match = self._find(text)
-        return self._by_form[match[0].lower()] if match else None
+        return self._found(text)
+
+    def _found(self, text: bytes) -> Secret | None:
+        for _, form in self._forms.find(text):
+            return self._by_form[form]
+        return None
 
 
 def _undone(text: bytes) -> bytes:
@@ -94,10 +90,9 @@ def _undone(text: bytes) -> bytes:
 
 
 @lru_cache(maxsize=256)
-def _compiled(secrets: tuple[Secret, ...]) -> tuple[Callable[[bytes], Any], dict[bytes, Secret]]:
+def _compiled(secrets: tuple[Secret, ...]) -> tuple[Words, dict[bytes, Secret]]:
     by_form = {form.lower(): secret for secret in secrets for form in spellings(secret.core.encode())}
-    one_of = b"|".join(map(re.escape, by_form))
-    return re2.compile(b"(?i:" + one_of + b")", _AS_BYTES).search, by_form
+    return Words((form, True) for form in by_form), by_form
 
 
 def spellings(core: bytes) -> set[bytes]:

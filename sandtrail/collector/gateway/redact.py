@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
@@ -83,7 +84,8 @@ class Redactor:
     def suspects(self, data: bytes) -> bool:
         """Whether a text that is all there may hold a credential: it has a word with which one begins, or one that is
         known. Much cheaper than a scan, for many short texts."""
-        return self._literals.find(data, 0) is not None or self._patterns.find(data, 0) is not None
+        found = chain(self._literals.find(data), self._patterns.anchors.find(data))
+        return next(found, None) is not None
 
     def names_secret(self, name: str) -> bool:
         """Whether the value under a header's or an attribute's name is a secret."""
