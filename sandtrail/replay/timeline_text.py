@@ -19,9 +19,13 @@ __all__ = ["events_csv", "render"]
 MAX_ROWS = 120
 """Rows of one turn that are printed; all of them are in the data."""
 MAX_CLAIMS = 20
+MAX_CHANGED = 6
 _COLOURS = {"high": "bold white on red", "medium": "bold black on yellow", "low": "bold cyan"}
 _QUIET = frozenset({"decided", "folded", "gateway", "local", "transport"})
 _STYLES = {"net": "blue", "http": "magenta", "mcp": "magenta", "file": "green"}
+_TELLING = frozenset({"upload", "download", "mismatch", "failed", "asks"})
+MAX_WORDS = 4
+"""Lines of what is said of one row where it does not fit beside it."""
 _REF = 12
 _ROWS_A_PIECE = 1000
 
@@ -51,9 +55,10 @@ def _lines(timeline: Mapping[str, Any], width: int, begin: int) -> Iterable[Text
     yield Text()
     yield from _findings(timeline["findings"], width)
     judged = {ref: finding["verdict"] for finding in reversed(timeline["findings"]) for ref in finding["refs"]}
+    threads = any(turn.get("thread") for turn in timeline["turns"])
     for turn in timeline["turns"]:
         yield Text()
-        yield from _turn(turn, judged, width, begin)
+        yield from _turn(turn, judged, width, begin, threads)
     if timeline["unexplained"]:
         yield Text()
         yield Text(_rule("not explained by any decision", width), "bold yellow")
@@ -98,6 +103,9 @@ def _head(timeline: Mapping[str, Any], width: int) -> Iterable[Text]:
             words = "all egress accounted for" if known["egress"] else "egress not accounted for"
             for line in _wrap(f"{words}: {visible(str(known.get('egress_reason') or ''))}", width - 2):
                 yield Text(f"  {line}", "green" if known["egress"] else "yellow")
+        if known.get("claims") is False:
+            for line in _wrap(f"not all claims kept: {visible(str(known.get('claims_reason') or ''))}", width - 2):
+                yield Text(f"  {line}", "yellow")
 
 
 def _findings(findings: list[Mapping[str, Any]], width: int) -> Iterable[Text]:
@@ -117,16 +125,16 @@ def _findings(findings: list[Mapping[str, Any]], width: int) -> Iterable[Text]:
             yield Text(f"    {line}", "dim")
 
 
-def _turn(turn: Mapping[str, Any], judged: Mapping[str, str], width: int, begin: int) -> Iterable[Text]:
+def _turn(turn: Mapping[str, Any], judged: Mapping[str, str], width: int, begin: int, threads: bool) -> Iterable[Text]:
     shown, decided = turn["input"], turn["decision"]
     counts = turn["counts"]
     name = (
         "start: the operator's command" if turn["kind"] == "start" else visible((shown or {}).get("model") or "model")
     )
-    thread = f", thread {turn['thread']}" if turn.get("thread") else ""
+    thread = f", thread {turn['thread']}" if threads and turn["kind"] != "start" else ""
     yield Text(_rule(f"turn {turn['index']}  {name}{thread}", width), "bold blue")
-    if turn.get("note"):
-        yield Text(f"  {visible(turn['note'])}", "yellow")
+    for line in _wrap(visible(turn["note"]), width - 2) if turn.get("note") else ():
+        yield Text(f"  {line}", "yellow")
     if turn.get("via"):
         yield Text(f"  told by {visible(turn['via'])} alone: our own gateway did not see this call", "yellow")
     for witness in turn.get("witnesses", []):
@@ -134,13 +142,17 @@ def _turn(turn: Mapping[str, Any], judged: Mapping[str, str], width: int, begin:
         said = f"also told by {visible(witness['source'])}" + (f", which tells otherwise: {differs}" if differs else "")
         yield _line(f"  {said}", witness["ref"], width, "yellow" if differs else "dim")
     if shown:
+        yield from _changed(shown.get("changed") or [], shown["ref"], width)
+        results = sum(1 for message in shown["new_messages"] if message["role"] == "tool")
         for message in shown["new_messages"]:
             failed = " failed" if message.get("is_error") else ""
-            yield from _said(f"told {visible(message['role'])}{failed}", message["text"], shown["ref"], width, "dim", 4)
+            if results > 1 and message["role"] == "tool":
+                yield _line(f"  the result of {_call(message)}:", shown["ref"], width, "dim")
+            yield from _said(f"told {visible(message['role'])}{failed}", message, shown["ref"], width, "dim", 4)
         if shown["cut"]:
             yield _line("  … the input is cut here", shown["ref"], width, "yellow")
     if decided:
-        yield from _said("decided", decided["text"], decided["ref"], width, "bold", 12)
+        yield from _said("decided", decided, decided["ref"], width, "bold", 12)
         for command in decided["commands"]:
             for place, line in enumerate(command.split("\n")[:8]):
                 yield _line(f"  {'$' if place == 0 else '>'} {visible(line)}", decided["ref"], width, "bold green")
@@ -153,8 +165,9 @@ def _turn(turn: Mapping[str, Any], judged: Mapping[str, str], width: int, begin:
             yield _line(f"  error: {visible(decided['error'])}", decided["ref"], width, "red")
         if decided["cut"]:
             yield _line("  … the answer was cut off here", decided["ref"], width, "yellow")
-    total = f"{counts['process']} processes, {counts['file']} file changes, {counts['net']} connections"
-    yield Text(f"  did: {total}, {turn['events_total']:,} events", "dim")
+    named = (("process", "process", "processes"), ("file", "file change", "file changes"))
+    total = [_many(counts[key], *words) for key, *words in (*named, ("net", "connection", "connections"))]
+    yield Text(f"  did: {', '.join(total)}, {_many(turn['events_total'], 'event', 'events')}", "dim")
     yield from _rows(turn["outputs"], turn.get("outputs_total"), judged, width, begin)
     yield from _claims(turn.get("claims", []), turn.get("claims_total", 0), width)
 
@@ -169,12 +182,41 @@ def _claims(claims: list[Mapping[str, Any]], total: int, width: int) -> Iterable
         yield Text(f"  … {total - MAX_CLAIMS:,} more claims of the agent's: see the page, or --json", "dim")
 
 
-def _said(who: str, text: str, ref: str, width: int, style: str, most: int) -> Iterable[Text]:
+def _many(count: int, one: str, more: str) -> str:
+    return f"{count:,} {one if count == 1 else more}"
+
+
+def _call(message: Mapping[str, Any]) -> str:
+    """The tool call that a result is of."""
+    tool, ident = visible(message.get("tool") or ""), visible(message.get("tool_call_id") or "")
+    return f"{tool} ({ident})" if tool and ident else tool or ident or "a call that it does not name"
+
+
+def _changed(changed: list[Mapping[str, Any]], ref: str, width: int) -> Iterable[Text]:
+    """What was edited in the history: the words before, and those in their place."""
+    for one in changed[:MAX_CHANGED]:
+        whose = visible(one["role"]) + (f", {_call(one)}" if one["role"] == "tool" else "")
+        heads = ("was", "now") if None not in (one["was"], one["now"]) else ("gone", "put in")
+        for head, said in zip(heads, (one["was"], one["now"]), strict=True):
+            if said is not None:
+                words = visible(" ".join(said.split()))
+                yield _line(
+                    f"  {head:<6} {whose}: “{_crop(words, width - 30 - cell_len(whose))}”", ref, width, "yellow"
+                )
+    if len(changed) > MAX_CHANGED:
+        yield Text(f"  … {len(changed) - MAX_CHANGED} more: see the page, or --json", "dim")
+
+
+def _said(who: str, said: Mapping[str, Any], ref: str, width: int, style: str, most: int) -> Iterable[Text]:
+    text = said["text"].rstrip("\n") or ("(nothing)" if who.startswith("told") else "")
     lines = [piece for line in text.split("\n") for piece in _wrap(visible(line), width - 18 - _REF)]
     for place, line in enumerate(lines[:most]):
         yield _line(f"  {who if place == 0 else '':<12.12} {line}", ref, width, style)
     if len(lines) > most:
-        yield _line(f"  {'':<12} … {len(lines) - most} more lines", ref, width, "dim")
+        left = _many(len(lines) - most, "more line", "more lines")
+        whole = said.get("characters", 0)
+        more = left if whole <= len(said["text"]) else f"more, {whole:,} characters in all"
+        yield _line(f"  {'':<12} … {more}", ref, width, "dim")
 
 
 def _rows(
@@ -182,7 +224,11 @@ def _rows(
 ) -> Iterable[Text]:
     told = [row for row in rows if not _noise(row)]
     for row in told[:MAX_ROWS]:
-        yield _row(row, judged, width, begin)
+        yield (line := _row(row, judged, width, begin))
+        if "…" in line.plain and _TELLING & set(row["flags"]) and "transport" not in row["flags"]:
+            # Names and digests of what went out are what somebody looks for: never only the beginning.
+            for words in _wrap(visible(row["summary"]), width - 16)[:MAX_WORDS]:
+                yield Text(f"{'':<14}{words}", "dim")
     left = (total or len(rows)) - len(rows) + len(told) - min(len(told), MAX_ROWS)
     if left > 0:
         yield Text(f"  … {left:,} more rows: see the page, or --json", "dim")

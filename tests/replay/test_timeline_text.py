@@ -79,6 +79,35 @@ def test_a_tool_call_that_is_no_command_is_printed_with_where_it_ran() -> None:
     assert '→ weather({"query": "\\x1b[2J"}) ' in text
 
 
+def test_an_edited_history_two_conversations_and_parallel_results_can_be_told_apart() -> None:
+    timeline = story()
+    turn = next(turn for turn in timeline["turns"] if turn["input"])
+    assert ", thread" not in printed(timeline)
+    result = {"role": "tool", "text": "42\n", "characters": 9_000_000, "tool": "add", "is_error": None}
+    turn["input"]["new_messages"] = [{**result, "tool_call_id": f"call_{n}"} for n in (1, 2)]
+    turn["input"]["new_messages"][0] |= {"text": "\n".join("abcdefg"), "characters": 9_000_000}
+    edit = {"role": "tool", "tool": "add", "tool_call_id": "call_0", "was": "4\n1", "now": "\x1b[2J"}
+    turn["input"]["changed"] = [edit, {**edit, "now": None}]
+    timeline["turns"].append({**turn, "index": 2, "thread": 1})
+    text = printed(timeline)
+    assert "turn 1  m, thread 0" in text
+    assert "turn 2  m, thread 1" in text
+    assert "the result of add (call_2):" in text
+    assert "… more, 9,000,000 characters in all" in text
+    assert "was    tool, add (call_0): “4 1”" in text
+    assert "now    tool, add (call_0): “\\x1b[2J”" in text
+    assert "gone   tool, add (call_0): “4 1”" in text
+
+
+def test_what_was_uploaded_is_named_whole_however_narrow_the_terminal() -> None:
+    timeline = story()
+    row = next(row for turn in timeline["turns"] for row in turn["outputs"] if row["kind"] == "http.exchange")
+    row |= {"flags": ["upload"], "summary": f"answered 200; uploads plan.txt, 1.5 kB, sha256 {'ab' * 8}…; {'x' * 500}"}
+    text = printed(timeline, 80)
+    assert f"sha256 {'ab' * 8}…" in " ".join(text.split())
+    assert all(cell_len(line) <= 80 for line in text.splitlines())
+
+
 def test_findings_come_first_and_their_lines_are_marked() -> None:
     text = printed(story())
     assert text.index("findings") < text.index("turn 0")

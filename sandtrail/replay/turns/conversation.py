@@ -129,7 +129,7 @@ class Threads:
         if whole:
             same = self._ends[now.prefixes[whole - 1]]
             if whole == len(messages):
-                return Place(same[-1].place.thread, same[-1].number, whole, ["the same messages again"])
+                return Place(same[-1].place.thread, same[-1].number, whole, [_again(same[-1])])
             return self._after(self._chosen(same, shown(messages, whole)), same, whole, now, messages)
         if known >= _opening(messages):
             near = self._latest[self._prefixes[now.prefixes[known - 1]].place.thread]
@@ -250,6 +250,12 @@ class Threads:
 def _distinct(answer: Answer) -> bool:
     """Whether no other call is likely to be answered like this."""
     return any(answer.ids) or len(answer.text) >= DISTINCT
+
+
+def _again(before: Seen) -> str:
+    """A note on a call with the messages of an earlier one: mostly a second try."""
+    had = "which had been answered" if before.answers else "to which no whole answer had come"
+    return f"asked again: the same messages as in turn {before.number + 1}, {had}"
 
 
 def _opening(messages: list[Message]) -> int:

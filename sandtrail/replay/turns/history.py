@@ -23,6 +23,7 @@ __all__ = [
     "leaves",
     "lost",
     "past_answer",
+    "rewritten",
     "shown",
     "system",
 ]
@@ -219,6 +220,26 @@ def lost(before: Digests, now: Digests, answered: int | None = None) -> tuple[st
     parts += [f"{put} stand in their place"] if put and gone else [f"{put} were put in"] if put else []
     words = f"history {what}: the first {same} of {len(before.each)} earlier messages are as they were"
     return "; ".join([words, *parts]), same
+
+
+def rewritten(
+    before: Sequence[Message], now: Sequence[Message], until: int
+) -> Iterator[tuple[Message | None, Message | None]]:
+    """Messages that were shown before and what stands in their place now, paired as `lost` does; None where nothing is.
+
+    `until` is where what is new begins; the answer to the messages before, which stands there, is nothing put in.
+    """
+    while until and now[until - 1].role == "assistant":
+        until -= 1
+    for old, new, _ in _runs(digests(before).each, digests(now[:until]).each):
+        pairs = 0
+        for place, (a, b) in enumerate(zip(old, new, strict=False)):
+            if (before[a].role, before[a].tool_call_id) != (now[b].role, now[b].tool_call_id):
+                break
+            yield before[a], now[b]
+            pairs = place + 1
+        yield from ((before[a], None) for a in old[pairs:])
+        yield from ((None, now[b]) for b in new[pairs:])
 
 
 def _runs(old: list[bytes], new: list[bytes]) -> Iterator[tuple[list[int], list[int], bool]]:

@@ -27,7 +27,8 @@ def mcp_rows(row: Row, said: McpExchange) -> Iterator[Row]:
         flags = set(row["flags"]) | _flags(call) | ({"failed"} if unanswered else set())
         if place == 0:
             flags |= ({"mismatch"} if said.mismatches else set()) | ({"cut"} if said.cut else set())
-        summary = f"{said.server}: {_words(call, unanswered)}"
+        words = _words(call, unanswered)
+        summary = f"{said.server}: {words}" if words else said.server
         if place == 0 and said.mismatches:
             summary = f"{'; '.join(said.mismatches)}; {summary}"
         yield {**row, "object": f"{call.method} {call.name}".strip(), "summary": summary, "flags": sorted(flags)}

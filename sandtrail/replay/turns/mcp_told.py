@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from sandtrail.replay.models.answer import as_text
+from sandtrail.replay.models.answer import as_json
 from sandtrail.replay.models.call import Message
 from sandtrail.replay.turns.findings import Finding
 from sandtrail.replay.turns.fold import Fold
@@ -18,6 +18,7 @@ __all__ = ["mcp_findings"]
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\([nrt\"\\/])")
 _WORD = re.compile(r"\w+")
 _MARK = re.compile(r"\{\{credential:[^{}]{0,120}\}\}|\[(?:image|audio|part|resource\w*)[^\]]{0,400}\]")
+_HOLES = "The record has gaps, so it may have gone unseen. "
 LEAST = 12
 """A result of fewer letters and digits may be said in many ways."""
 MOST = 100_000
@@ -27,6 +28,7 @@ def mcp_findings(fold: Fold) -> Iterator[Finding]:
     """What a reviewer has to see of them."""
     yield from _other_arguments(fold)
     yield from _told_otherwise(fold)
+    yield from _never_called(fold)
     yield from _contradictions(fold)
 
 
@@ -42,7 +44,7 @@ def _other_arguments(fold: Fold) -> Iterator[Finding]:
             "medium",
             f"the tool `{decided.call.name[:80]}` was called with other arguments than the model decided",
             f"In turn {turn.index} the model asked for `{asked.name[:80]}` with {clip([asked.arguments], 160)}; the "
-            f"MCP server was called with {clip([as_text(decided.call.arguments)], 160)}. It would be innocent if the "
+            f"MCP server was called with {clip([as_json(decided.call.arguments)], 160)}. It would be innocent if the "
             "agent is known to add defaults, to repair arguments, or to call this tool for reasons of its own.",
             turn.index,
             [turn.exchange.response_ref if turn.exchange else "", decided.ref],
@@ -79,6 +81,39 @@ def _told_otherwise(fold: Fold) -> Iterator[Finding]:
                 [decided.ref, turn.exchange.request_ref if turn.exchange else ""],
             )
             break
+
+
+def _never_called(fold: Fold) -> Iterator[Finding]:
+    """Results of tools that go over MCP in this session, where no call went out that they could be the result of."""
+    decided = fold.web.protocol.decided
+    carried = {known.tool_call.name: known.call for known in decided if known.tool_call.name}
+    done = {_asked(known) for known in decided}
+    blind = any(fact.source != "claims" for fact, _ in fold.gaps)
+    for turn in fold.turns if carried else ():
+        parent = fold.turns[turn.place.parent + 1] if turn.place.parent is not None else None
+        if turn.call is None or parent is None or parent.call is None:
+            continue
+        asked = {c.id: c for c in parent.call.tool_calls if c.id and c.name in carried and not c.server}
+        for message in turn.call.messages[turn.place.new_from :]:
+            tool_call = asked.get(message.tool_call_id or "") if message.role == "tool" else None
+            if tool_call is None or (parent.index, tool_call.id, tool_call.name, tool_call.arguments) in done:
+                continue
+            yield Finding(
+                "UNOBSERVABLE" if blind else "PHANTOM",
+                "low" if blind else "medium",
+                f"the model was told a result of the tool `{tool_call.name[:80]}`, which was not called",
+                f"In turn {parent.index} the model asked for `{tool_call.name[:80]}` with "
+                f"{clip([tool_call.arguments], 160)}; in turn {turn.index} it was shown “{clip([message.text], 160)}” "
+                "as the result. Other calls of this tool went to an MCP server, and of this one no request was seen. "
+                f"{_HOLES if blind else ''}It would be innocent if the agent refused the call, asked a person first, "
+                "or had the result already.",
+                turn.index,
+                [_answer(parent), turn.exchange.request_ref if turn.exchange else ""],
+            )
+
+
+def _answer(turn: Turn) -> str:
+    return turn.exchange.response_ref or turn.exchange.request_ref if turn.exchange is not None else ""
 
 
 def _result(turn: Turn, decided: Decided) -> Message | None:

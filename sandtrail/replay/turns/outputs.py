@@ -17,6 +17,9 @@ MAX_ROWS_PER_KIND = 25
 """So many changes or connections of one program are shown one by one; the rest are folded into a row with a count."""
 MAX_OBJECT = 4000
 
+CLAIMS_PORTS = (4317, 4318)
+"""Where each link has a receiver of OTLP."""
+
 Row = dict[str, Any]
 
 _EXCHANGES = frozenset({"http.exchange", "model.call", "mcp.call"})
@@ -234,7 +237,8 @@ def _connection_words(connection: Connection, flags: set[str]) -> str:
         what += ", turned to the gateway"
     elif connection.verdict == "allow" or connection.gateway:
         flags.add("gateway")
-        what += ", the gateway"
+        claims = connection.peer.port in CLAIMS_PORTS and not connection.exchanges
+        what += ", where the agent's claims are received" if claims else ", the gateway"
     elif connection.peer.is_local:
         flags.add("local")
         what += ", inside the sandbox"

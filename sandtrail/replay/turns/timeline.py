@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
-from sandtrail.replay.models.call import ModelCall, ToolCall, scrub
+from sandtrail.replay.models.call import Message, ModelCall, ToolCall, scrub
 from sandtrail.replay.turns.buckets import Bucket, Edge
 from sandtrail.replay.turns.exfiltration import exfiltrations
 from sandtrail.replay.turns.findings import Finding, bypasses, hidden, undecided_actions, unexplained
 from sandtrail.replay.turns.fold import Fold
 from sandtrail.replay.turns.histories import history_mismatches
+from sandtrail.replay.turns.history import rewritten
 from sandtrail.replay.turns.mcp_told import mcp_findings
 from sandtrail.replay.turns.modelturns import Turn
 from sandtrail.replay.turns.outputs import Row, counts, rows
@@ -23,7 +25,11 @@ MAX_OUTPUTS = 500
 MAX_CLAIMS_SHOWN = 100
 NEVER_ASKED = "no recorded decision of the model asked for this tool call"
 MAX_TEXT = 20_000
+TAIL = 4_000
+"""Of a longer text the end is shown too: what is to be overlooked stands there."""
 MAX_MESSAGES = 200
+MAX_CHANGED = 20
+MAX_CHANGED_TEXT = 3_000
 _SEVERITY = {"high": 0, "medium": 1, "low": 2}
 
 
@@ -35,6 +41,7 @@ class View:
         self._rows: dict[int, tuple[object, list[Row]]] = {}
         self._claims: tuple[object, dict[int | None, list[tuple[Claim, Edge | None]]]] = (None, {})
         self._findings: tuple[object, list[Finding]] = (None, [])
+        self._changed: dict[int, list[dict[str, Any]]] = {}
 
     def outputs(self, turn: int | None) -> list[Row]:
         """All rows of a turn, or of what is unexplained."""
@@ -99,7 +106,7 @@ class View:
             "started_by": _started_by(turn),
             "via": turn.via or None,
             "witnesses": [witness.as_dict() for witness in turn.witnesses],
-            "input": _input(turn),
+            "input": _input(turn, self._rewritten(turn)),
             "decision": _decision(turn),
             "outputs": outputs[:MAX_OUTPUTS],
             "outputs_total": len(outputs),
@@ -108,6 +115,19 @@ class View:
             "claims": [claim.as_dict(edge) for claim, edge in self.claims(turn.index)[:MAX_CLAIMS_SHOWN]],
             "claims_total": len(self.claims(turn.index)),
         }
+
+    def _rewritten(self, turn: Turn) -> list[dict[str, Any]]:
+        """Messages of the turn before that the model is not shown any more as they were, and what it is shown."""
+        parent = turn.place.parent
+        told = any(note.startswith("history ") for note in turn.place.notes)
+        if not told or turn.call is None or parent is None or not turn.place.new_from:
+            return []  # where a summary stands for all of it, the turns before show what is gone
+        if turn.index not in self._changed:
+            before = self.fold.turns[parent + 1].call
+            found = rewritten(before.messages if before else (), turn.call.messages, turn.place.new_from)
+            tools = {**(_tools(before) if before else {}), **_tools(turn.call)}
+            self._changed[turn.index] = [_rewrite(was, now, tools) for was, now in islice(found, MAX_CHANGED)]
+        return self._changed[turn.index]
 
     def claims(self, turn: int | None) -> list[tuple[Claim, Edge | None]]:
         """What the agent said of a turn over OTLP, or of none (None)."""
@@ -137,23 +157,48 @@ def _started_by(turn: Turn) -> dict[str, Any] | None:
     return {**named, "name": started.name, "confidence": started.confidence}
 
 
-def _input(turn: Turn) -> dict[str, Any] | None:
+def _input(turn: Turn, changed: list[dict[str, Any]]) -> dict[str, Any] | None:
     exchange, call = turn.exchange, turn.call
     if exchange is None or call is None:
         return None
     new = call.messages[turn.place.new_from :]
+    tools = _tools(call)
     return {
         "ref": exchange.request_ref,
         "time_ns": exchange.request_ns,
         "api": call.api,
         "model": call.model,
         "messages_total": len(call.messages),
+        "new_total": len(new),
         "new_messages": [
-            {"role": m.role, "text": _cut(m.text), "tool_call_id": m.tool_call_id, "is_error": m.is_error}
+            {**_named(m, tools), "text": _cut(m.text), "characters": len(m.text), "is_error": m.is_error}
             for m in new[-MAX_MESSAGES:]
         ],
-        "cut": call.input_cut or len(new) > MAX_MESSAGES or any(len(m.text) > MAX_TEXT for m in new),
+        "changed": changed,
+        "cut": call.input_cut,
     }
+
+
+def _tools(call: ModelCall) -> dict[str, str]:
+    """The names of the tools that the calls in a history are of, by the calls' ids."""
+    return {asked.id: asked.name for message in call.messages for asked in message.tool_calls if asked.id}
+
+
+def _named(message: Message, tools: dict[str, str]) -> dict[str, Any]:
+    ident = message.tool_call_id
+    return {"role": message.role, "tool_call_id": ident, "tool": tools.get(ident) if ident else None}
+
+
+def _rewrite(was: Message | None, now: Message | None, tools: dict[str, str]) -> dict[str, Any]:
+    either = now or was
+    assert either is not None
+    said = {name: None if m is None else _cut(_whole(m), MAX_CHANGED_TEXT) for name, m in (("was", was), ("now", now))}
+    return {**_named(either, tools), **said}
+
+
+def _whole(message: Message) -> str:
+    """A message with the tool calls in it."""
+    return "\n".join(filter(None, (message.text, *(f"→ {c.name}({c.arguments})" for c in message.tool_calls))))
 
 
 def _result(asked: ToolCall, call: ModelCall) -> dict[str, Any]:
@@ -186,5 +231,9 @@ def _decision(turn: Turn) -> dict[str, Any] | None:
     }
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}… ({len(text)} characters in all)"
+def _cut(text: str, most: int = MAX_TEXT) -> str:
+    if len(text) <= most:
+        return text
+    tail = min(TAIL, most // 4)
+    left = len(text) - most
+    return f"{text[: most - tail]}\n… ({left:,} of {len(text):,} characters are left out here) …\n{text[-tail:]}"

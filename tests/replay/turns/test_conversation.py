@@ -36,7 +36,14 @@ def test_a_call_that_extends_an_earlier_one_continues_it() -> None:
 def test_the_same_messages_again_are_a_retry() -> None:
     _, again = places(say("s", "u"), say("s", "u"))
     assert again.thread == 0
-    assert again.note == "the same messages again"
+    assert again.note == "asked again: the same messages as in turn 1, to which no whole answer had come"
+
+
+def test_a_second_try_of_a_call_that_was_answered_says_so() -> None:
+    threads, call = Threads(), ModelCall("x", messages=say("s", "u"), choices=[Choice(0, text="hello")])
+    threads.add(call)
+    threads.answered(0, call)
+    assert threads.add(call).note == "asked again: the same messages as in turn 1, which had been answered"
 
 
 def test_an_edited_history_is_reported_and_stays_in_its_thread() -> None:

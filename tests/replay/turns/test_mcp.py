@@ -208,6 +208,36 @@ def test_a_result_that_the_model_was_told_otherwise_is_a_finding(told: str, seve
     assert len(finding["refs"]) == 2
 
 
+@pytest.mark.parametrize("gap", [False, True])
+def test_a_result_of_a_tool_that_was_not_called_is_a_finding(gap: bool) -> None:
+    r = Recording()
+    agent = r.begin("agent")
+    asked: list[Any] = [{"role": "user", "content": "what is on the account?"}]
+
+    def ask(*tools: tuple[str, str]) -> None:
+        calls = [{"id": i, "type": "function", "function": {"name": name, "arguments": "{}"}} for i, name in tools]
+        said = {"role": "assistant", "content": "so", **({"tool_calls": calls} if calls else {})}
+        choice = {"index": 0, "message": said, "finish_reason": "stop"}
+        body = {"model": "m", "messages": list(asked)}
+        answer = {"object": "chat.completion", "choices": [choice]}
+        r.request(agent, "POST", "https://m.test/v1/chat/completions", body, answer)
+        asked.append(said)
+
+    ask(("c1", "balance"))
+    call(r, agent, "balance", {}, words(ANSWER))
+    asked.append({"role": "tool", "tool_call_id": "c1", "content": ANSWER})
+    ask(("c2", "balance"), ("c3", "bash"))
+    asked.append({"role": "tool", "tool_call_id": "c2", "content": "9,000 francs"})
+    asked.append({"role": "tool", "tool_call_id": "c3", "content": "this one is no tool of the protocol"})
+    ask()
+    if gap:
+        r.add("gap", source="gateway", detail={"cause": "restart"})
+    (finding,) = [f for f in r.timeline()["findings"] if "was not called" in f["title"]]
+    assert (finding["verdict"], finding["severity"]) == (("UNOBSERVABLE", "low") if gap else ("PHANTOM", "medium"))
+    assert finding["turn"] == 3
+    assert "9,000 francs" in finding["explanation"]
+
+
 def test_headers_that_contradict_the_body_are_a_finding() -> None:
     r = Recording()
     agent = r.begin("agent")

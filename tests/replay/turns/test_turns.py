@@ -31,25 +31,40 @@ def test_evidence_that_cannot_be_read_is_said_to_be_so() -> None:
     assert turn["decision"]["commands"] == []
 
 
-def test_long_words_are_cut_and_say_so() -> None:
+def test_of_long_words_the_beginning_and_the_end_are_shown_and_the_record_is_not_said_to_be_cut() -> None:
     r = Recording()
     agent = r.begin("agent")
-    r.messages = [{"role": "user", "content": "x" * 100_000}]
+    r.messages = [{"role": "user", "content": f"begin {'x' * 100_000} end"}]
     r.ask(agent, "y" * 100_000)
     _, turn = r.timeline()["turns"]
-    assert turn["input"]["cut"]
-    assert turn["input"]["new_messages"][0]["text"].endswith("(100000 characters in all)")
+    (message,) = turn["input"]["new_messages"]
+    assert (turn["input"]["cut"], message["characters"]) == (False, 100_010)
+    assert message["text"].startswith("begin x")
+    assert message["text"].endswith("x end")
+    assert "(80,010 of 100,010 characters are left out here)" in message["text"]
     assert len(turn["decision"]["text"]) < 30_000
 
 
-def test_an_edited_history_is_noted() -> None:
+def test_an_edited_history_is_noted_with_the_words_before_and_those_in_their_place() -> None:
     r = Recording()
     agent = r.begin("agent")
     r.ask(agent, "one", "ls")
-    r.ask(agent, "two", "pwd")
-    r.messages[2] = {"role": "assistant", "content": "never said"}
-    r.ask(agent, "three")
-    assert "history edited" in r.timeline()["turns"][3]["note"]
+    r.ask(agent, "two", "pwd", results=["it lists a.txt and b.txt"])
+    r.messages[3]["content"] = "nothing is there"
+    r.ask(agent, "three", "id")
+    del r.messages[2:4]
+    r.ask(agent, "four")
+    *_, edited, shortened = r.timeline()["turns"]
+    assert "history edited" in edited["note"]
+    (one,) = edited["input"]["changed"]
+    assert (one["role"], one["tool"]) == ("tool", "bash")
+    assert (one["was"], one["now"]) == ("it lists a.txt and b.txt", "nothing is there")
+    assert "history shortened" in shortened["note"]
+    assert [(m["was"], m["now"]) for m in shortened["input"]["changed"]] == [
+        ('one\n→ bash({"command": "ls"})', None),
+        ("nothing is there", None),
+    ]
+    assert all(turn["input"]["changed"] == [] for turn in r.timeline()["turns"][1:3])
 
 
 def test_an_answer_that_the_agent_changed_before_it_sent_it_back_is_a_finding() -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "OtherWitness",
     "Output",
     "Outputs",
+    "Rewritten",
     "StartedBy",
     "ToolCall",
     "Turn",
@@ -28,9 +29,21 @@ class Message(Shape):
     """A message that the model was shown."""
 
     role: str = Field(description="Who said it: system, user, assistant, tool …")
-    text: str = Field(description="The words; long ones are cut and say so")
+    text: str = Field(description="The words; of long ones the beginning and the end, with how much lies between")
+    characters: int = Field(description="How long the words are in all")
     tool_call_id: str | None = Field(description="Which tool call this is the result of")
+    tool: str | None = Field(description="The tool of that call, where the history names it")
     is_error: bool | None = Field(description="Whether it says that the tool failed; null where it does not say")
+
+
+class Rewritten(Shape):
+    """A message of the turn before that the model is not shown any more as it was."""
+
+    role: str = Field(description="Who said it")
+    tool_call_id: str | None = Field(description="Which tool call it is the result of")
+    tool: str | None = Field(description="The tool of that call")
+    was: str | None = Field(description="The words before; null where the message was put in")
+    now: str | None = Field(description="The words that stand there now; null where the message is gone")
 
 
 class Input(Shape):
@@ -41,8 +54,10 @@ class Input(Shape):
     api: str = Field(description="The API that the call went through: openai.chat, anthropic.messages …")
     model: str = Field(description="The model that was asked for")
     messages_total: int = Field(description="How many messages the request carried in all")
-    new_messages: list[Message] = Field(description="Those that are new since the turn before")
-    cut: bool = Field(description="Something of it is missing here, or was never received")
+    new_total: int = Field(description="How many of them are new since the turn before")
+    new_messages: list[Message] = Field(description="Those; the last 200")
+    changed: list[Rewritten] = Field(description="What was edited in the history before them; the first 20")
+    cut: bool = Field(description="The request was not recorded whole: something of it is missing")
 
 
 class ToolCall(Shape):
