@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.writers import Job, main
-from sandtrail.collector.receiver import PatientSpool
+from sandtrail.collector.patience import PatientSpool
 from sandtrail.store.heap import keep_freed_memory
 from sandtrail.store.reader import open_log
 from sandtrail.store.sealer import Sealer

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from sandtrail.collector import landing
+from sandtrail.collector import batches, landing
 from sandtrail.collector import receiver as module
 from sandtrail.collector.control import receive, send
 from sandtrail.collector.landing import SLOT, Landing, create_landing
@@ -310,8 +310,8 @@ def test_a_receiver_that_dies_at_any_moment_has_lost_nothing_and_written_nothing
 ) -> None:
     monkeypatch.setattr("sandtrail.store.spool.ROTATE_AT", rotate)
     if split:
-        monkeypatch.setattr(module, "MAX_PAYLOAD", 10 * len(SENT[0]))
-        monkeypatch.setattr(module, "SLOT", len(SENT[0]))
+        monkeypatch.setattr(batches, "MAX_PAYLOAD", 10 * len(SENT[0]))
+        monkeypatch.setattr(batches, "SLOT", len(SENT[0]))
     monkeypatch.setattr(module, "_NAP", 0.0)
     for fatal in range(100):
         home = tmp_path / str(fatal)
