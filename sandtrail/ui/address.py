@@ -19,6 +19,7 @@ class Address:
     session: str = ""
     evidence: str = ""
     turn: str = ""
+    thread: str = ""
     at: str = ""
     whole: str = ""
     events: str = ""
@@ -49,6 +50,10 @@ class Address:
         """Returns the timeline at one turn; `whole` shows that turn alone, from its line `first`."""
         there = replace(self, turn=str(turn), at="", evidence="", whole=str(first or 1) if whole else "", events="")
         return there.href(f"turn-{turn}")
+
+    def to_thread(self, thread: int | str) -> Markup:
+        """Returns the timeline of one conversation alone."""
+        return Address(session=self.session, thread=str(thread)).href()
 
     def to_session(self, session: str) -> Markup:
         """Returns a session's timeline from its start, unfiltered."""

@@ -148,6 +148,7 @@ def filter_widgets(address: Address) -> None:
             "kinds": ",".join(st.session_state["kinds"]),
             "flagged": "1" if st.session_state["flagged"] else "",
         }
+        said["thread"] = address.thread
         kept = {"session": address.session, **{name: value for name, value in said.items() if value}}
         st.query_params.from_dict(kept)
 
@@ -160,7 +161,7 @@ def wanted(timeline: Timeline, address: Address) -> Filter:
     """Returns the filter that the address asks for."""
     judged = frozenset(ref for finding in timeline["findings"] for ref in finding["refs"])
     kinds = frozenset(address.kinds.split(",")) & frozenset(CATEGORIES)
-    return Filter(address.q, kinds, bool(address.flagged), judged)
+    return Filter(address.q, kinds, bool(address.flagged), judged, address.thread)
 
 
 def shown_turn(timeline: Timeline, address: Address) -> int | None:
@@ -179,7 +180,7 @@ def draw_timeline(session: Session, timeline: Timeline, address: Address) -> Non
     show(session_view.gaps_panel(timeline["gaps"], scene))
     show(session_view.strip(timeline, address))
     turns = want.narrow(timeline["turns"])
-    odd = [output for output in timeline["unexplained"] if want.output(output)]
+    odd = [output for output in timeline["unexplained"] if want.output(output) and not want.thread]
     here = shown_turn(timeline, address)
     if address.whole:
         turns = [turn for turn in turns if turn["index"] == here]
@@ -204,7 +205,9 @@ def narrowed(kept: int, total: int, address: Address) -> Child:
     search = Address(session=address.session, events="1", q=address.q).href()
     every = link(search, f"search “{plain(address.q, 40)}” in every single event", cls="ref") if address.q else None
     clear = link(Address(session=address.session).href(), "clear", cls="ref")
-    return tag("div", tag("span", f"{kept:,} of {total:,} turns pass the filter"), clear, every, cls="narrowed")
+    alone = tag("b", f"thread {plain(address.thread, 20)} alone") if address.thread else None
+    said = tag("span", f"{kept:,} of {total:,} turns pass the filter")
+    return tag("div", alone, said, clear, every, cls="narrowed")
 
 
 def turner(number: int, cut: list[list[Turn]], address: Address) -> Child:

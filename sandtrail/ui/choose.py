@@ -20,6 +20,7 @@ __all__ = [
     "marks",
     "page_of",
     "pages",
+    "several_threads",
     "shorten",
     "turn_of",
 ]
@@ -56,9 +57,11 @@ class Filter:
     flagged: bool = False
     judged: frozenset[str] = field(default=frozenset())
     """The references that findings rest on."""
+    thread: str = ""
+    """The one conversation that is wanted."""
 
     def __bool__(self) -> bool:
-        return bool(self.q or self.kinds or self.flagged)
+        return bool(self.q or self.kinds or self.flagged or self.thread)
 
     def output(self, output: Output) -> bool:
         """Whether a line passes."""
@@ -91,6 +94,8 @@ class Filter:
             return list(turns)
         kept: list[Turn] = []
         for turn in turns:
+            if self.thread and (turn["kind"] == "start" or str(turn.get("thread")) != self.thread):
+                continue
             outputs = [output for output in turn["outputs"] if self.output(output)]
             if outputs or self.spoken(turn):
                 kept.append({**turn, "outputs": outputs})
@@ -151,6 +156,11 @@ def marks(timeline: Timeline) -> dict[int, str]:
         if finding["turn"] is not None:
             found[finding["turn"]] = "bad" if grave(finding) else "gap"
     return found
+
+
+def several_threads(turns: Sequence[Turn]) -> bool:
+    """Whether there is more than one conversation."""
+    return len({turn.get("thread") for turn in turns if turn["kind"] != "start"}) > 1
 
 
 def began(turn: Turn) -> int | None:

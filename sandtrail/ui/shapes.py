@@ -72,6 +72,8 @@ class Message(TypedDict):
 
     role: str
     text: str
+    characters: NotRequired[int]
+    tool: NotRequired[str | None]
     tool_call_id: NotRequired[str | None]
     is_error: NotRequired[bool | None]
 
@@ -87,6 +89,26 @@ class ToolCall(TypedDict):
     failed: NotRequired[bool | None]
 
 
+class Rewritten(TypedDict):
+    """A message of the turn before that the model is not shown any more as it was; None where nothing stands."""
+
+    role: str
+    tool_call_id: str | None
+    tool: str | None
+    was: str | None
+    now: str | None
+
+
+class StartedBy(TypedDict):
+    """The tool call that a sub-agent was started by."""
+
+    turn: int
+    thread: int
+    tool_call_id: str
+    name: str
+    confidence: float
+
+
 class Input(TypedDict):
     """What the model was shown: only the messages that are new since the turn before."""
 
@@ -95,7 +117,9 @@ class Input(TypedDict):
     api: NotRequired[str]
     model: str
     messages_total: int
+    new_total: NotRequired[int]
     new_messages: list[Message]
+    changed: NotRequired[list[Rewritten]]
     cut: bool
 
 
@@ -188,8 +212,10 @@ class Turn(TypedDict):
     outputs_total: NotRequired[int]
     claims: NotRequired[list[Claim]]
     claims_total: NotRequired[int]
-    thread: NotRequired[int | str | None]
+    thread: NotRequired[int | None]
     note: NotRequired[str | None]
+    continues: NotRequired[int | None]
+    started_by: NotRequired[StartedBy | None]
     via: NotRequired[str | None]
     witnesses: NotRequired[list[OtherWitness]]
 

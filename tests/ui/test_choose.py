@@ -76,3 +76,13 @@ def test_a_gap_stands_in_the_turn_in_whose_time_it_begins() -> None:
     timeline["gaps"] += cast(Any, [early, unknown])
     held = gaps_by_turn(timeline)
     assert {turn: [gap["ref"] for gap in gaps] for turn, gaps in held.items()} == {3: ["13.7"], 0: ["0.0"]}
+
+
+def test_one_conversation_can_be_read_alone() -> None:
+    turns = cast(
+        list[Turn],
+        [{**stories.turn(n, [], [], n), "thread": n % 2, "kind": "model" if n else "start"} for n in range(6)],
+    )
+    assert [turn["index"] for turn in Filter(thread="0").narrow(turns)] == [2, 4]
+    assert [turn["index"] for turn in Filter(thread="1").narrow(turns)] == [1, 3, 5]
+    assert Filter(thread="nobody").narrow(turns) == []

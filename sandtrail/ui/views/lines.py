@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sandtrail.ui.address import Address
-from sandtrail.ui.choose import QUIET_FLAGS, Filter, category, grave
+from sandtrail.ui.choose import QUIET_FLAGS, Filter, category, grave, several_threads
 from sandtrail.ui.markup import Markup, join, link, tag
 from sandtrail.ui.shapes import Finding, Gap, Output, Timeline
 from sandtrail.ui.text import clock, offset, plain
@@ -16,6 +16,8 @@ __all__ = ["Scene", "error_name", "gap_line", "lines", "plain_or", "verdicts"]
 
 _DEEPEST = 12
 _LINE_CHARS = 400
+_TELLING = frozenset({"upload", "download", "mismatch", "failed", "asks"})
+"""Lines with these flags are shown whole, however many lines of the page that takes: digests, answers, errors."""
 _UNSHOWN = frozenset({"decided", "folded"})  # bold type and the count say these
 
 
@@ -27,6 +29,8 @@ class Scene:
     start_ns: int | None
     want: Filter
     judged: Mapping[str, Sequence[Finding]]
+    threads: bool = False
+    """Whether there is more than one conversation to tell apart."""
 
     @classmethod
     def of(cls, timeline: Timeline, address: Address, want: Filter) -> Scene:
@@ -35,7 +39,7 @@ class Scene:
         for finding in timeline["findings"]:
             for ref in finding["refs"]:
                 judged.setdefault(ref, []).append(finding)
-        return cls(address, timeline["session"]["started_ns"], want, judged)
+        return cls(address, timeline["session"]["started_ns"], want, judged, several_threads(timeline["turns"]))
 
     def time(self, ns: int | None) -> Markup:
         """Returns seconds since the session's start, the wall clock in its tooltip."""
@@ -107,14 +111,16 @@ def _line(output: Output, scene: Scene, turn: int | str, why: str, reads: Output
         tag("span", output["pid"] or "", cls="pid"),
         tag("span", why, cls="why", title=_why(output)),
         cls="line",
-        title=plain(output["object"] or output["summary"], 1000),
+        title=plain("\n".join(filter(None, (output["object"], output["summary"]))), 1000),
     )
     fold = tag("span", cls="fold")
     if many:
         fold = _fold(output, scene, turn, f"×{output['count']:,}")
     elif reads:
         fold = _fold(reads, scene, turn, f"{reads['count']:,} reads")
-    return tag("div", row, fold, cls=f"row {state}{' here' if here else ''}", id=f"e-{output['ref']}")
+    full = "full" if "transport" not in output["flags"] and (findings or _TELLING & set(output["flags"])) else ""
+    cls = " ".join(filter(None, ("row", state, full, "here" if here else "")))
+    return tag("div", row, fold, cls=cls, id=f"e-{output['ref']}")
 
 
 def _begins(output: Output) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sandtrail.ui.address import UNEXPLAINED, Address
-from sandtrail.ui.choose import marks
+from sandtrail.ui.choose import marks, several_threads
 from sandtrail.ui.markup import Child, Markup, disclosure, join, link, tag
 from sandtrail.ui.shapes import Gap, Session, Timeline, Turn
 from sandtrail.ui.text import as_text, clock, day, duration, plain
@@ -160,7 +160,8 @@ def navigator(timeline: Timeline, turns: Sequence[Turn], address: Address, curre
     middle = next((n for n, turn in enumerate(turns) if turn["index"] == current), 0)
     start = max(0, min(middle - _NAVIGATOR_TURNS // 2, len(turns) - _NAVIGATOR_TURNS))
     near = turns[start : start + _NAVIGATOR_TURNS]
-    rows = [_entry(turn, address, need.get(turn["index"], ""), turn["index"] == current) for turn in near]
+    threads = several_threads(timeline["turns"])
+    rows = [_entry(turn, address, need.get(turn["index"], ""), turn["index"] == current, threads) for turn in near]
     if len(near) < len(turns):
         rows.append(tag("div", f"turns {near[0]['index']}–{near[-1]['index']} of {len(turns):,}", cls="note"))
     if timeline["unexplained"]:
@@ -169,11 +170,14 @@ def navigator(timeline: Timeline, turns: Sequence[Turn], address: Address, curre
     return tag("nav", rows, cls="navigator")
 
 
-def _entry(turn: Turn, address: Address, mark: str, here: bool) -> Markup:
+def _entry(turn: Turn, address: Address, mark: str, here: bool, threads: bool) -> Markup:
+    thread = f"{turn.get('thread')} " if threads and turn["kind"] != "start" else ""
     return link(
         address.to_turn(turn["index"]),
         tag("b", turn["index"]),
-        tag("span", plain(gist(turn), 80)),
+        tag(
+            "span", tag("i", thread, cls="thread", title=f"thread {thread}") if thread else None, plain(gist(turn), 80)
+        ),
         tag("i", f"{turn['events_total']:,}", cls="n"),
         cls=f"{mark} here" if here else mark,
     )

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from sandtrail.ui.address import UNEXPLAINED
 from sandtrail.ui.choose import began, grave, shorten
 from sandtrail.ui.markup import Child, Markup, block, disclosure, join, link, tag
-from sandtrail.ui.shapes import Decision, Gap, Input, Message, OtherWitness, Output, ToolCall, Turn
+from sandtrail.ui.shapes import Decision, Gap, Input, Message, OtherWitness, Output, Rewritten, ToolCall, Turn
 from sandtrail.ui.text import as_text, json_lines, plain
 from sandtrail.ui.views.claims import claims_part
 from sandtrail.ui.views.lines import Scene, gap_line, lines, verdicts
@@ -27,8 +27,7 @@ def turn_block(turn: Turn, scene: Scene, gaps: Sequence[Gap] = ()) -> Markup:
         link(scene.address.to_turn(turn["index"]), _name(turn), cls="name"),
         verdicts(findings),
         [tag("span", "evidence missing", cls="pill gap") for _ in gaps[:1]],
-        tag("span", f"thread {turn['thread']}", cls="dim") if turn.get("thread") else None,
-        tag("span", turn["note"], cls="pill warn") if turn.get("note") else None,
+        _thread(turn, scene),
         tag("span", f"told by {turn['via']} alone", cls="pill warn") if turn.get("via") else None,
         [_witness(one, scene) for one in turn.get("witnesses", [])],
         tag("span", cls="grow"),
@@ -45,7 +44,24 @@ def turn_block(turn: Turn, scene: Scene, gaps: Sequence[Gap] = ()) -> Markup:
     mark = "turn flagged" if any(map(grave, findings)) else "turn odd" if findings or gaps else "turn"
     claims = turn.get("claims", [])
     claimed = claims_part(claims, turn.get("claims_total", len(claims)), scene)
-    return tag("section", head, spoken, happened, claimed, cls=mark, id=f"turn-{turn['index']}")
+    note = tag("div", turn["note"], cls="history calm" if _calm(turn) else "history") if turn.get("note") else None
+    return tag("section", head, note, spoken, happened, claimed, cls=mark, id=f"turn-{turn['index']}")
+
+
+def _calm(turn: Turn) -> bool:
+    """Whether the note only says what started a sub-agent."""
+    return bool(turn.get("started_by")) and (turn.get("note") or "").startswith("started by ")
+
+
+def _thread(turn: Turn, scene: Scene) -> Markup | None:
+    """Which conversation it is of, where there are several, and the turn that it goes on from or was started by."""
+    if not scene.threads or turn["kind"] == "start":
+        return None
+    start, before = turn.get("started_by"), turn.get("continues")
+    whence = ("started in", start["turn"]) if start else ("after", before) if before is not None else None
+    alone = link(scene.address.to_thread(turn.get("thread") or 0), f"thread {turn.get('thread')}", cls="ref")
+    after = (whence[0], " ", link(scene.address.to_turn(whence[1]), f"turn {whence[1]}", cls="ref")) if whence else None
+    return tag("span", alone, tag("span", " ", after, cls="dim") if after else None)
 
 
 def _witness(one: OtherWitness, scene: Scene) -> Markup:
@@ -111,17 +127,51 @@ def _input(shown: Input | None, scene: Scene) -> Markup:
     if shown is None:
         return _part("Input", "not recorded", None, "input")
     new = shown["new_messages"]
-    hint = f"what {plain(shown['model'], 60)} was shown: {len(new)} new of {shown['messages_total']} messages"
+    total = shown.get("new_total", len(new))
+    hint = f"what {plain(shown['model'], 60)} was shown: {total:,} new of {shown['messages_total']:,} messages"
     hint += f" · {plain(shown['api'], 40)}" if shown.get("api") else ""
     messages = [
-        tag("div", tag("b", _who(message)), _message(message["text"]), cls=f"message {_role(message['role'])}")
+        tag(
+            "div",
+            tag("b", _who(message)),
+            _result_of(message),
+            _message(message["text"], message.get("characters", 0)),
+            cls=f"message {_role(message['role'])}",
+        )
         for message in new
     ]
-    return _part("Input", hint, join(messages, _cut(shown["cut"])), "input", _open(scene, shown["ref"]))
+    left = (
+        tag("div", f"{total - len(new):,} more before these: open the evidence", cls="note")
+        if total > len(new)
+        else None
+    )
+    changed = [_changed(one) for one in shown.get("changed") or ()]
+    return _part("Input", hint, join(changed, left, messages, _cut(shown["cut"])), "input", _open(scene, shown["ref"]))
 
 
-def _message(said: str) -> Markup:
+def _result_of(message: Message | Rewritten) -> Markup | None:
+    """Which tool call a message is the result of."""
+    named = [plain(word, 80) for word in (message.get("tool"), message.get("tool_call_id")) if word]
+    return tag("div", f"result of {' '.join(named)}", cls="of") if named else None
+
+
+def _changed(one: Rewritten) -> Markup:
+    """A message of the past that is not as it was: the words before, and those in their place."""
+    was, now = one["was"], one["now"]
+    label = "put in" if was is None else "taken out" if now is None else "changed"
+    before = tag("div", tag("i", "before"), block(was, "say"), cls="was") if was is not None else None
+    after = tag("div", tag("i", "now"), block(now, "say"), cls="now") if now is not None else None
+    who = tag("b", plain(one["role"], 40))
+    return tag(
+        "div", who, tag("div", f"{label} in the history", _result_of(one), cls="of"), before, after, cls="message edit"
+    )
+
+
+def _message(said: str, characters: int = 0) -> Markup:
     """A message as it is; a JSON object laid out, so that line breaks in its strings are line breaks."""
+    if characters > len(said):
+        note = f"Only the beginning and the end of {characters:,} characters are shown: all of it is in the evidence."
+        return join(block(said, "say"), tag("div", note, cls="note"))
     try:
         held = json.loads(said) if said.startswith("{") else None
     except (ValueError, RecursionError):
