@@ -14,8 +14,10 @@ from sandtrail.collector.gateway.exchange import Exchange
 from sandtrail.collector.gateway.redact import printable
 from sandtrail.collector.gateway.refusal import Refusal
 from sandtrail.collector.gateway.route import route
+from sandtrail.collector.gateway.rules import Decision
 from sandtrail.collector.gateway.session import UnrecordedError
 from sandtrail.collector.gateway.turned import mismatch
+from sandtrail.collector.gateway.unread import Undecided, undecided, without_empty_lines
 
 __all__ = ["Recorder"]
 
@@ -64,7 +66,9 @@ class Recorder:
         if data.server.address in link.mapped or data.server.address in link.vetted:
             return
         rules = link.session.policy.rules
-        decision = rules.judge_tunnel(host) if link.tunnelled else rules.judge_host(host)
+        judge = rules.judge_tunnel if link.tunnelled else rules.judge_host
+        named = dict.fromkeys(filter(None, (host, data.client.sni)))
+        decision = next((found for found in map(judge, named) if found.denial), Decision())
         data.server.error = decision.denial or None
         if link.turned is not None and not decision.denial:
             data.server.error = await mismatch(link.session, link.turned, [host])
@@ -86,10 +90,15 @@ class Recorder:
             flow.response = _answer(refusal)
 
     def next_layer(self, nextlayer: layer.NextLayer) -> None:
-        """mitmproxy takes whatever goes to port 53 for DNS, which nothing here records; as bytes it is recorded."""
-        address = nextlayer.context.server.address
-        if address and address[1] in _DNS_PORTS and not starts_like_tls_record(nextlayer.data_client()):  # type: ignore[no-untyped-call]
+        """What cannot be said yet is waited for, see `unread`. And mitmproxy takes whatever goes to port 53 for DNS,
+        which nothing here records; as bytes it is recorded."""
+        address, data = nextlayer.context.server.address, nextlayer.data_client()  # type: ignore[no-untyped-call]
+        if data and undecided(data):
+            nextlayer.layer = Undecided(nextlayer.context)
+        elif address and address[1] in _DNS_PORTS and not starts_like_tls_record(data):
             nextlayer.layer = layers.TCPLayer(nextlayer.context)
+        else:
+            without_empty_lines(nextlayer)
 
     # -- TLS -----------------------------------------------------------------------------------------------------------
 
@@ -168,8 +177,9 @@ class Recorder:
             exchange.begin_response()
         except UnrecordedError:
             link.abort("the response could not be recorded")
-        if flow.response.status_code == 101 and flow.response.headers.get("upgrade", "").lower() != "websocket":
+        if flow.response.status_code == 101 and not _is_websocket(flow.request, flow.response):
             # What follows is no HTTP any more, and could be any request.
+            link.upgraded = flow.metadata["access"]
             rules = link.session.policy.rules
             for decision in map(rules.judge_tunnel, flow.metadata["names"]):
                 if decision.denial:
@@ -212,6 +222,12 @@ def _worse(refusal: Refusal | None, other: Refusal | None) -> Refusal | None:
 def _kill(flow: http.HTTPFlow) -> None:
     if flow.killable:
         flow.kill()  # type: ignore[no-untyped-call]
+
+
+def _is_websocket(request: http.Request, response: http.Response) -> bool:
+    """Whether the engine reads messages from here on. If not, it passes bytes on, whatever the server calls them."""
+    version = request.headers.get("sec-websocket-version", "")
+    return bool(response.headers.get("upgrade", "").lower() == "websocket" and version == "13")
 
 
 def _answer(refusal: Refusal) -> http.Response:

@@ -7,8 +7,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mitmproxy import connection, http, tcp
+from wsproto.frame_protocol import Opcode
 
 from sandtrail.collector.gateway.connection import Connection
+from sandtrail.collector.gateway.refusal import Refusal
 from sandtrail.collector.gateway.session import UnrecordedError
 from sandtrail.collector.gateway.tunnel import Tunnel, record_message, record_websocket_end
 
@@ -29,21 +31,29 @@ class TunnelRecorder:
         self._link(flow.client_conn).tunnelled = True
 
     def websocket_message(self, flow: http.HTTPFlow) -> None:
-        """A message is about to be passed on."""
+        """A message is about to be passed on, or a control frame that carries something (`bounds`). The reason of a
+        close is recorded with the end."""
         link = self._link(flow.client_conn)
         assert flow.websocket is not None
         message = flow.websocket.messages[-1]
         try:
-            record_message(link, flow)
+            if message.type == Opcode.CLOSE:
+                flow.websocket.messages.clear()
+            else:
+                record_message(link, flow)
         except UnrecordedError as error:
             message.dropped = True
             link.abort(str(error))
             return
         access = flow.metadata["access"]
         if not message.from_client:
+            came = message.content
             if returns := access.returns():
-                message.content = returns.text(message.content)
-        elif found := access.lookout().feed(message.content):
+                message.content = returns.text(came)
+            if message.type not in (Opcode.TEXT, Opcode.BINARY) and message.content != came:
+                message.dropped = True
+                link.abort("a control frame of the WebSocket brought a secret back")
+        elif found := flow.metadata.setdefault("lookout", access.lookout()).feed(message.content):
             message.dropped = True
             link.cut_off(access.refuse(found, "websocket"))
 
@@ -69,16 +79,22 @@ class TunnelRecorder:
 
     def tcp_message(self, flow: tcp.TCPFlow) -> None:
         """Bytes are about to be passed on."""
-        message = flow.messages[-1]
+        link, message = self._link(flow.client_conn), flow.messages[-1]
         try:
             flow.metadata["tunnel"].record(flow)
         except UnrecordedError as error:
             message.content = b""
-            self._link(flow.client_conn).abort(str(error))
+            link.abort(str(error))
             return
-        if message.from_client and (found := flow.metadata["lookout"].feed(message.content)):
+        if message.from_client:
+            if found := flow.metadata["lookout"].feed(message.content):
+                message.content = b""
+                link.cut_off(flow.metadata["access"].refuse(found, "tunnel"))
+        elif spoken := flow.metadata["tunnel"].answered(message.content):
             message.content = b""
-            self._link(flow.client_conn).cut_off(flow.metadata["access"].refuse(found, "tunnel"))
+            link.cut_off(Refusal(403, "unread", f"{spoken} that did not begin as such: nobody could have read it"))
+        elif link.upgraded is not None and (returns := link.upgraded.returns()):
+            message.content = returns.text(message.content)
 
     def tcp_end(self, flow: tcp.TCPFlow) -> None:
         """Both sides are done."""

@@ -1,4 +1,5 @@
-"""Bounds that mitmproxy's protocol layers do not have of their own: how long a message head and a message may grow."""
+"""Bounds that mitmproxy's protocol layers do not have of their own: how long a message head and a message may grow, how
+many fields a head has, and that a WebSocket's control frames pass nobody unseen."""
 
 from __future__ import annotations
 
@@ -8,12 +9,17 @@ from typing import Any
 import h11
 import wsproto.events
 from h11._receivebuffer import ReceiveBuffer
+from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.layers import websocket
 from mitmproxy.proxy.layers.http import _http1
+from mitmproxy.websocket import WebSocketMessage
+from wsproto.frame_protocol import Opcode
 
 __all__ = ["MAX_HEAD", "MAX_MESSAGE", "install"]
 
 MAX_HEAD = 256 * 1024
+MAX_FIELDS = 1000
+"""Lines of a head: each costs many times its bytes."""
 MAX_MESSAGE = 16 << 20
 
 
@@ -25,7 +31,7 @@ class _HeadBuffer(ReceiveBuffer):
 
     def maybe_extract_lines(self) -> list[bytearray] | None:
         lines = super().maybe_extract_lines()
-        if lines is None and len(self) > MAX_HEAD:
+        if (lines is None and len(self) > MAX_HEAD) or len(lines or ()) > MAX_FIELDS:
             self._extract(len(self))
             return [bytearray(b"too-long")]
         return lines
@@ -38,9 +44,11 @@ class _HeadBuffer(ReceiveBuffer):
 
 
 class _BoundedWebsocket(websocket.WebsocketConnection):
-    """Closes a connection whose message grows beyond the limit, as if its sender had."""
+    """Closes a connection whose message grows beyond the limit, as if its sender had. Notes control frames that carry
+    something, for `_Controlled`."""
 
     _pending = 0
+    control: tuple[Opcode, bytes] | None = None
 
     def events(self) -> Generator[Any, None, None]:
         for event in super().events():
@@ -52,10 +60,39 @@ class _BoundedWebsocket(websocket.WebsocketConnection):
                     return
                 if event.message_finished:
                     self._pending = 0
+            elif isinstance(event, wsproto.events.CloseConnection):
+                self.control = Opcode.CLOSE, (event.reason or "").encode("utf-8", "surrogateescape")
+            elif isinstance(event, wsproto.events.Ping | wsproto.events.Pong):
+                ping = isinstance(event, wsproto.events.Ping)
+                self.control = Opcode.PING if ping else Opcode.PONG, bytes(event.payload)
             yield event
+
+
+class _Controlled(websocket.WebsocketLayer):
+    """Shows addons the control frames too, which hold up to 125 bytes each and are passed on like messages: one that
+    is dropped stays here, and so does everything that came after it."""
+
+    def relay_messages(self, event: events.Event) -> Any:
+        dropped = False
+        for command in super().relay_messages(event):
+            for side in (self.client_ws, self.server_ws):
+                assert isinstance(side, _BoundedWebsocket)
+                control, side.control = side.control, None
+                if control is not None and control[1]:
+                    dropped = dropped or (yield from self._shown(side is self.client_ws, *control))
+            if not (dropped and isinstance(command, commands.SendData)):
+                yield command
+
+    def _shown(self, from_client: bool, kind: Opcode, content: bytes) -> Any:
+        assert self.flow.websocket is not None
+        message = WebSocketMessage(kind, from_client, content)
+        self.flow.websocket.messages.append(message)
+        yield websocket.WebsocketMessageHook(self.flow)
+        return message.dropped
 
 
 def install() -> None:
     """Put the bounds into the layers of this process, before any of them is used: mitmproxy has no setting for them."""
     vars(_http1)["ReceiveBuffer"] = _HeadBuffer
     vars(websocket)["WebsocketConnection"] = _BoundedWebsocket
+    vars(websocket)["WebsocketLayer"] = _Controlled

@@ -18,6 +18,7 @@ from sandtrail.collector.gateway.exchange import Exchange
 from sandtrail.collector.gateway.refusal import Refusal
 from sandtrail.collector.gateway.session import Session, UnrecordedError
 from sandtrail.collector.gateway.turned import SERVER_FIRST, Turned
+from sandtrail.collector.gateway.vault import Access
 
 __all__ = ["Connection"]
 
@@ -54,6 +55,8 @@ class Connection(mode_servers.ProxyConnectionHandler):
         """Those under way, by mitmproxy's id of the flow."""
         self.tunnelled = False
         """Whether it carries a WebSocket, or bytes that are no HTTP."""
+        self.upgraded: Access | None = None
+        """What the request might do with secrets that turned it into a tunnel of bytes."""
         self.refuses = False
         """Whether a request is under way whose body is only waited for, to be answered with a refusal."""
         self._unwanted = 0

@@ -11,8 +11,12 @@ from wsproto.frame_protocol import Opcode
 
 from sandtrail.collector.gateway.exchange import Link
 from sandtrail.collector.gateway.tap import Tap
+from sandtrail.collector.gateway.unread import ANSWER, answer_of
 
 __all__ = ["Tunnel", "record_message", "record_websocket_end"]
+
+
+_KINDS = {Opcode.TEXT: "text", Opcode.BINARY: "binary", Opcode.PING: "ping", Opcode.PONG: "pong"}
 
 
 def _way(from_client: bool) -> str:
@@ -30,7 +34,7 @@ def record_message(link: Link, flow: http.HTTPFlow) -> None:
         "flow": link.flow,
         "id": flow.id.replace("-", "")[:16],
         "from": _way(message.from_client),
-        "kind": "text" if message.type == Opcode.TEXT else "binary",
+        "kind": _KINDS[message.type],
         "data": data[:cap],
         "bytes": len(message.content),
         "sha256": hashlib.sha256(message.content).hexdigest(),
@@ -63,6 +67,7 @@ class Tunnel:
             "host": link.session.redactor.name(address[0]),
             "port": address[1],
         }
+        self._begun = b""
         cap = link.session.policy.limits.response_body
         self._taps = {way: Tap(link.session.redactor, "", cap, whole=False) for way in ("client", "server")}
 
@@ -72,6 +77,14 @@ class Tunnel:
         flow.messages.clear()
         way = _way(message.from_client)
         self._write(way, self._taps[way].feed(message.content))
+
+    def answered(self, data: bytes) -> str:
+        """The server has sent these bytes: what of that the gateway would have read, if its client's first bytes had
+        said that it is that; empty for none."""
+        if len(self._begun) >= ANSWER:
+            return ""
+        self._begun += data[:ANSWER]
+        return answer_of(self._begun[:ANSWER])
 
     def end(self, message: str = "") -> None:
         """Record the rest, and how much there was."""

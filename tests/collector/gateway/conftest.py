@@ -93,8 +93,16 @@ def greet(listener):
             connection.sendall(data)
         connection.close()
 
-listener = socket.create_server(("0.0.0.0", 2222))
-threading.Thread(target=greet, args=(listener,), daemon=True).start()
+def answer(listener):
+    while True:
+        connection, _ = listener.accept()
+        connection.sendall(connection.recv(65536)[5:])
+        connection.recv(65536)
+        connection.close()
+
+for port, act in ((2222, greet), (2223, answer)):
+    listener = socket.create_server(("0.0.0.0", port))
+    threading.Thread(target=act, args=(listener,), daemon=True).start()
 server = http.server.ThreadingHTTPServer(("0.0.0.0", 8080), Echo)
 print("ready", flush=True)
 server.serve_forever()
@@ -105,7 +113,8 @@ server.serve_forever()
 def neighbour() -> Iterator[str]:
     """A machine beside the gateway's, in namespaces of the test's own: the address at which it serves.
 
-    HTTP on port 8080, and on port 2222 something that speaks first and is no HTTP.
+    HTTP on port 8080, on port 2222 something that speaks first and is no HTTP, and on port 2223 something that answers
+    with what it is sent, from the sixth byte on.
     """
     require("root", "ip")
     there = f"stgw{os.getpid()}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import json
 import socket
@@ -20,6 +21,7 @@ from websockets.sync.client import connect
 from sandtrail.collector.gateway.returns import written_forms
 from sandtrail.collector.secrets import Secret, make_secret
 from tests.collector.gateway.harness import Gateway, Recorded, body, wait_for
+from tests.collector.gateway.test_hostile import dial
 from tests.collector.gateway.test_tunnels import tunnel, websocket_echo
 from tests.collector.gateway.upstream import Handler, Server
 
@@ -240,6 +242,60 @@ def test_nor_in_a_websocket(gateway: Gateway, session: str, secret: Secret) -> N
     written = everything(recorded)
     assert VALUE.encode() not in written
     assert secret.core.encode() not in written
+
+
+@pytest.mark.parametrize("where", ["ping", "pong", "close", "two messages"])
+def test_nor_in_what_a_websocket_has_besides_messages(
+    gateway: Gateway, session: str, secret: Secret, where: str
+) -> None:
+    held = secret.placeholder
+    with websocket_echo() as port:
+        proxy = gateway.listen(session, secrets=[secret], upstream={"other.test": f"http://127.0.0.1:{port}"})
+        with connect("ws://other.test/", proxy=proxy) as other:
+            if where == "close":
+                other.close(4000, held)
+            elif where == "two messages":
+                for part in (held[:40], held[40:]):
+                    other.send(part)
+            else:
+                getattr(other, where)(held)
+            with pytest.raises(ConnectionClosed):
+                while True:
+                    assert held[40:] not in str(other.recv(10))
+        recorded = gateway.ended(session)
+    assert recorded.one("error", reason="exfiltration")["in"] == "websocket"
+    assert secret.core.encode() not in everything(recorded)
+
+
+def test_a_value_does_not_come_back_in_a_control_frame_or_behind_an_upgrade(
+    gateway: Gateway, session: str, server: Server, secret: Secret
+) -> None:
+    def upgrade(handler: Handler) -> None:
+        handler.head(101, upgrade=handler.headers["upgrade"], connection="upgrade", x_key=handler.headers["x-key"])
+        value = handler.headers["x-key"].encode()
+        if handler.headers["upgrade"] == "websocket":
+            handler.wfile.write(bytes([0x89, len(value)]) + value)
+        else:
+            handler.wfile.write(b"<" + value + b">")
+        handler.rfile.read(1)
+        handler.close_connection = True
+
+    server.routes["/up"] = upgrade
+    proxy = gateway.listen(session, secrets=[secret], upstream={"api.test": server.url})
+    got = {}
+    for protocol in ("websocket", "raw"):
+        with dial(proxy) as raw:
+            head = f"Host: api.test\r\nX-Key: {secret.placeholder}\r\nConnection: upgrade\r\nUpgrade: {protocol}\r\n"
+            raw.sendall(f"GET http://api.test/up HTTP/1.1\r\n{head}Sec-WebSocket-Version: 13\r\n\r\n".encode())
+            got[protocol] = b""
+            with contextlib.suppress(ConnectionError):
+                while not got[protocol].endswith(b">") and (data := raw.recv(4096)):
+                    got[protocol] += data
+    assert server.asked[-1].headers["X-Key"] == VALUE
+    assert got["raw"].endswith(b"<" + secret.placeholder.encode() + b">")
+    assert got["websocket"].endswith(b"\r\n\r\n"), "a control frame is dropped, with what comes behind it"
+    assert VALUE.encode() not in b"".join(got.values())
+    assert VALUE.encode() not in everything(gateway.ended(session))
 
 
 def test_a_denied_request_with_a_placeholder_is_both(

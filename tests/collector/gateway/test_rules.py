@@ -222,12 +222,14 @@ def test_the_target_of_a_request_counts_by_every_name_that_it_has(
     assert gateway.ended(session).one("error")["rule"] == "bad.test"
 
 
-@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize(("whole", "protocol"), [(True, "raw"), (False, "raw"), (False, "websocket")])
 def test_a_request_that_turns_into_something_else_needs_a_rule_about_the_whole_host(
-    gateway: Gateway, session: str, server: Server, whole: bool
+    gateway: Gateway, session: str, server: Server, whole: bool, protocol: str
 ) -> None:
+    """Also where the server calls it a WebSocket, and the request had not asked for one."""
+
     def upgrade(handler: Handler) -> None:
-        handler.head(101, upgrade="raw", connection="upgrade")
+        handler.head(101, upgrade=protocol, connection="upgrade")
         handler.wfile.write(b"hello, " + handler.rfile.readline())
         handler.close_connection = True
 

@@ -90,6 +90,28 @@ def test_compressed_messages_are_recorded_plain(gateway: Gateway, session: str) 
     assert {frame["bytes"] for frame in recorded.of("websocket", kind="text")} == {len(words)}
 
 
+def test_control_frames_that_carry_something_are_recorded_before_they_pass(gateway: Gateway, session: str) -> None:
+    with websocket_echo() as port:
+        proxy = gateway.listen(session, upstream={"api.test": f"http://127.0.0.1:{port}"})
+        with connect("ws://api.test/", proxy=proxy) as connection:
+            assert connection.ping(b"bytes in a ping").wait(10)
+            connection.pong(b"unasked")
+            connection.pong(b"")
+            connection.send("over")
+            assert connection.recv() == "over"
+            connection.close(4001, "bytes in a close")
+        wait_for(lambda: gateway.recorded(session).of("websocket", kind="close"), "the close")
+        recorded = gateway.ended(session)
+    assert messages(recorded) == [
+        ("client", "ping", b"bytes in a ping"),
+        ("server", "pong", b"bytes in a ping"),
+        ("client", "pong", b"unasked"),
+        ("client", "text", b"over"),
+        ("server", "text", b"over"),
+    ]
+    assert recorded.one("websocket", kind="close")["reason"] == "bytes in a close"
+
+
 def test_a_websocket_message_over_the_cap_is_kept_in_part(gateway: Gateway, session: str) -> None:
     with websocket_echo() as port:
         limits = {"response_body": 1000}
