@@ -29,7 +29,7 @@ from sandtrail.cluster.registry import Node, Registry
 from sandtrail.errors import DamagedError, NotFoundError, SandtrailError, StoreError, UsageError
 from sandtrail.store.heads import head_file, read_head
 from sandtrail.store.keys import load_verifier
-from sandtrail.store.layout import Layout
+from sandtrail.store.layout import Layout, is_folder
 from sandtrail.store.log import read_checkpoint
 from sandtrail.store.merkle import leaf_hash
 from sandtrail.store.note import Verifier, open_checkpoint, parse_checkpoint, parse_note, signed_by
@@ -111,7 +111,7 @@ def verify_cluster(
     """
     now = time.time() if now is None else now
     log = Layout(home).log
-    if not log.is_dir():
+    if not is_folder(log):
         raise NotFoundError(f"there is no cluster's log under {home}; name another with --home")
     remembered = read_head(head or head_file(home))
     if head is not None and remembered is None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sandtrail.errors import MissingPartError, NotFoundError, RecorderError, UsageError
+from sandtrail.store.layout import present
 
 __all__ = ["Subject", "find_subject", "forget", "purge_index", "refuse_under_hold", "refuse_while_recorded"]
 
@@ -201,7 +202,7 @@ def forget(home: Path, session: str) -> None:
 
 def purge_index(home: Path) -> str:
     """Have the index follow the log as far as it is signed; returns what became of it, in words."""
-    if not (home / "catalog.db").exists() and not os.environ.get("SANDTRAIL_CATALOG"):
+    if not present(home / "catalog.db") and not os.environ.get("SANDTRAIL_CATALOG"):
         return _NO_INDEX
     try:
         from sandtrail.replay.follow import catch_up

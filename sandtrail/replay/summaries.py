@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sandtrail.store.layout import shred
+from sandtrail.store.layout import listed, shred
 
 __all__ = ["VERSION", "Summaries", "state"]
 
@@ -63,7 +63,7 @@ class Summaries:
 
     def sweep(self, recall: Callable[[str], Mapping[str, Any] | None]) -> None:
         """Remove the summaries of sessions that are not there (`recall` gives None) or not what they were."""
-        for path in self._folder.glob("*"):
+        for path in listed(self._folder, hidden=True):
             found = _read(path)
             row = recall(str(found["id"])) if found is not None else None
             if found is None or row is None or found["state"] != state(row):

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Layout", "is_temporary", "listed", "present", "publish", "shred", "sweep", "sync_file", "sync_folder"]
+__all__ = [
+    "Layout",
+    "is_folder",
+    "is_temporary",
+    "listed",
+    "present",
+    "publish",
+    "shred",
+    "sweep",
+    "sync_file",
+    "sync_folder",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +128,7 @@ def publish(path: Path, data: bytes, *, mode: int = 0o600, new: bool = False) ->
     """
     folder = path.parent
     _make_folder(folder)
-    temporary = folder / f".{path.name}.{os.getpid()}.tmp"
+    temporary = folder / f".{path.name}.{threading.get_native_id()}.tmp"  # the process's own id in its first thread
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
         try:
@@ -169,6 +182,14 @@ def present(path: Path) -> bool:
     return True
 
 
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder. Raises OSError where the disk does not say; `Path.is_dir` then answers no."""
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
 def listed(folder: Path, suffix: str = "", *, hidden: bool = False) -> list[Path]:
     """The paths in `folder` (none if it does not exist) that end in `suffix`, sorted; hidden ones only if asked for.
 
@@ -198,7 +219,7 @@ def sweep(folder: Path) -> None:
 
 
 def _make_folder(folder: Path) -> None:
-    if folder.is_dir():
+    if is_folder(folder):
         return
     _make_folder(folder.parent)
     folder.mkdir(mode=0o700, exist_ok=True)

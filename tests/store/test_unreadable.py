@@ -132,6 +132,6 @@ def test_verify_does_not_take_a_key_that_it_cannot_look_for_to_be_gone(home: Pat
 
 
 def test_verify_does_not_take_a_log_that_it_cannot_look_at_to_be_none(home: Path) -> None:
-    for place in ("log.vkey", "/log/tile/0"):
+    for place in ("/log", "log.vkey", "/log/tile/0"):
         with unreadable(named(place)), pytest.raises(StoreError, match="cannot check"):
             verify(home, jobs=1)

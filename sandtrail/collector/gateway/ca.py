@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from sandtrail.collector.gateway.fingerprint import locked
+from sandtrail.store.layout import present
 
 __all__ = ["ca_folder", "ensure_ca"]
 
@@ -29,7 +30,7 @@ def ensure_ca(home: Path) -> Path:
     folder = ca_folder(home)
     certificate = folder / f"{_BASENAME}-ca-cert.pem"
     with locked(folder):
-        if not certificate.exists():
+        if not present(certificate):
             _create(folder)
     return certificate
 

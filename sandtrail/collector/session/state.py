@@ -14,6 +14,7 @@ from typing import Any
 
 from sandtrail.collector.control import run_folder
 from sandtrail.errors import NotFoundError, UsageError
+from sandtrail.store.layout import listed
 
 __all__ = ["State", "claim_session_id", "process_start", "sessions"]
 
@@ -111,7 +112,7 @@ class State:
 
 def sessions(home: Path) -> Iterator[State]:
     """Every session that has something on this machine."""
-    for path in sorted((run_folder(home) / "sessions").glob("*.json")):
+    for path in listed(run_folder(home) / "sessions", ".json"):
         try:
             yield State.load(home, path.stem)
         except NotFoundError:

@@ -19,7 +19,7 @@ from sandtrail.replay.events import to_table
 from sandtrail.replay.index.catalog import scrub
 from sandtrail.replay.index.merge import due, merge_files
 from sandtrail.replay.index.tables import cursor, keys, owners, parts, removals, sessions, states, streams
-from sandtrail.store.layout import shred
+from sandtrail.store.layout import listed, shred
 
 __all__ = ["IndexWriter"]
 
@@ -175,10 +175,10 @@ class IndexWriter:
             if not everything:
                 return
             known = set(db.scalars(select(parts.c.path)))
-        for path in (self.home / "events").glob("*/*"):
-            if str(path.relative_to(self.home)) not in known:
-                shred(path)
-        for folder in (self.home / "events").glob("*"):
+        for folder in listed(self.home / "events", hidden=True):
+            for path in listed(folder, hidden=True):
+                if str(path.relative_to(self.home)) not in known:
+                    shred(path)
             with contextlib.suppress(OSError):  # not empty; its name may be an erased session's
                 folder.rmdir()
 

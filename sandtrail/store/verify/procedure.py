@@ -27,12 +27,13 @@ Memory does not grow with the log: entries are gone through once, segments are w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sandtrail.errors import NotFoundError, StoreError, UsageError
 from sandtrail.store.heads import Head, head_file, heads_folder, read_head, remember_head
-from sandtrail.store.layout import Layout, listed, present
+from sandtrail.store.layout import Layout, is_folder, listed, present
 from sandtrail.store.log import read_checkpoint
 from sandtrail.store.merkle import leaf_hash
 from sandtrail.store.position import spools
@@ -89,17 +90,18 @@ def verify(
     """
     given = parse_keys(keys)
     layout = Layout(home)
-    if not layout.log.is_dir():
-        raise NotFoundError(f"there is no store under {home}; name another with --home")
-    remembered = read_head(head or head_file(home))
-    if head is not None and remembered is None:
-        raise UsageError(f"there is no remembered head at {head}")
-    if remembered is None and given is None and not _begun(layout):
-        raise NotFoundError(f"nothing has been signed under {home} yet")
+    with _readable(home):
+        if not is_folder(layout.log):
+            raise NotFoundError(f"there is no store under {home}; name another with --home")
+        remembered = read_head(head or head_file(home))
+        if head is not None and remembered is None:
+            raise UsageError(f"there is no remembered head at {head}")
+        if remembered is None and given is None and not _begun(layout):
+            raise NotFoundError(f"nothing has been signed under {home} yet")
     for _ in range(_LIVE_RUNS):
         report = Report(str(home), mode)
         run = _Run(report, layout, mode, jobs, progress)
-        try:
+        with _readable(home):
             trust = find_keys(report, home, given, remembered)
             if trust is None or not run.begin(trust):
                 for step in range(3 if remembered else 4, 14):
@@ -108,8 +110,6 @@ def verify(
                 with State(home, trust.identity.vkey, mode, keep=resume) as state:
                     run.entries(trust, roots, state)
                 run.others(trust, remembered, policy, max_age, now)
-        except OSError as error:
-            raise StoreError(f"cannot check {error.filename or home}: {error.strerror or error}") from error
         live = {finding.type for finding in report.findings} <= _LIVE and not report.ok
         if not (live and read_checkpoint(layout.log) != run.note):
             break
@@ -119,10 +119,16 @@ def verify(
 
 def _begun(layout: Layout) -> bool:
     """Whether there is anything that could be verified."""
+    return present(layout.vkey) or any(path.name != "lock" for path in listed(layout.log))
+
+
+@contextmanager
+def _readable(home: Path) -> Iterator[None]:
+    """What the disk does not say is no verdict. Raises StoreError."""
     try:
-        return present(layout.vkey) or any(path.name != "lock" for path in listed(layout.log))
+        yield
     except OSError as error:
-        raise StoreError(f"cannot check {layout.home}: {error.strerror}") from error
+        raise StoreError(f"cannot check {error.filename or home}: {error.strerror or error}") from error
 
 
 class _Run:

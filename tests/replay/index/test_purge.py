@@ -29,6 +29,7 @@ from sandtrail.store.layout import Layout
 from sandtrail.store.reader import open_log
 from tests.replay.index.recording import Recorder, events, follow, indexed, unindexed
 from tests.replay.index.test_migrations import cluster, create_database  # noqa: F401  # a fixture
+from tests.store.faults_os import unreadable
 
 MARK = "zanzibar-7f3e91"
 BY = {"reason": "asked for by the person concerned", "by": "operator"}
@@ -347,6 +348,18 @@ def test_ranges_hold_what_lies_between_their_ends(steps: list[int], number: int)
         pairs.append((at + gap, at + gap + length))
         at += gap + length + 1
     assert (number in Ranges(reversed(pairs))) == any(first <= number <= last for first, last in pairs)
+
+
+def test_a_file_that_no_catalog_knows_is_not_left_because_its_folder_cannot_be_listed(told: Recorder) -> None:
+    with closing(Follower(told.home)) as follower:
+        follower.step()
+        left = next((told.home / "events").iterdir()) / "part-left.parquet"
+        left.write_text(MARK)
+        with unreadable(lambda path: path == left.parent), pytest.raises(OSError, match="Input/output error"):
+            follower._writer.collect(everything=True)
+        assert left.exists()
+        follower._writer.collect(everything=True)
+    assert not left.exists()
 
 
 def test_a_query_leaves_no_files(told: Recorder) -> None:
