@@ -14,12 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sandtrail.errors import DamagedError, StoreError
-from sandtrail.store.layout import Layout, publish
+from sandtrail.errors import StoreError
+from sandtrail.store.keyfile import ensure_private
+from sandtrail.store.layout import Layout
 
 __all__ = ["Fingerprinter", "locked"]
-
-_KEY_SIZE = 32
 
 
 @contextmanager
@@ -43,22 +42,12 @@ class Fingerprinter:
     @classmethod
     def load(cls, home: Path) -> Fingerprinter:
         """With the home's key; makes it the first time. Raises StoreError when others can read it or it is damaged."""
-        folder = Layout(home).make().keys
-        path = folder / "fingerprint.key"
-        with locked(folder):
-            if not path.exists():
-                publish(path, os.urandom(_KEY_SIZE), mode=0o600)
+        path = Layout(home).keys / "fingerprint.key"
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            Layout(home).make()
+            return cls(ensure_private(path))
         except OSError as error:
             raise StoreError(f"cannot read {path}: {error.strerror}") from error
-        with os.fdopen(fd, "rb") as file:
-            if os.fstat(fd).st_mode & 0o077:
-                raise StoreError(f"{path} can be read by others; run: chmod 600 {path}")
-            key = file.read(_KEY_SIZE + 1)
-        if len(key) != _KEY_SIZE:
-            raise DamagedError(f"{path} is not a key of {_KEY_SIZE} bytes; restore it from a copy, or remove it")
-        return cls(key)
 
     def fingerprint(self, secret: bytes) -> str:
         """16 hex digits."""

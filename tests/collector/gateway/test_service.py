@@ -289,6 +289,9 @@ def test_the_fingerprint_key_is_made_once_and_is_ours_alone(home: Path) -> None:
         marks = set(pool.map(lambda _: Fingerprinter.load(home).mark("x", b"secret"), range(4)))
     assert len(marks) == 1
     key = home / "keys" / "fingerprint.key"
+    # 32 bytes and nothing else, as in every home since the first: what was marked under it stays the same secret.
+    key.write_bytes(bytes(range(32)))
+    assert Fingerprinter.load(home).mark("x", b"secret") == "{{credential:x:723f228d66d0f98d}}"
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     key.chmod(0o644)
     with pytest.raises(StoreError):
