@@ -10,6 +10,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import batched
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,16 @@ class Timelines:
                 self._live.popitem(last=False)
             return found
 
+    @contextmanager
+    def _told(self, row: dict[str, Any], turn: int | None = None) -> Iterator[Live]:
+        """A session's timeline as of now, for one asker at a time. Raises NotFoundError where it has no such turn."""
+        lock, live = self._of(row["id"])
+        with lock:
+            live.update(self.index, row)
+            if turn is not None and not 0 <= turn < len(live.fold.turns):
+                raise NotFoundError(f"session {row['id']} has turns 0 to {len(live.fold.turns) - 1}")
+            yield live
+
     def session(self, session: str) -> dict[str, Any]:
         """A session with everything that is known of it as a whole; "" is the newest. Raises NotFoundError."""
         row = self.index.session(session)
@@ -144,9 +155,7 @@ class Timelines:
     def timeline(self, session: str, offset: int = 0, limit: int = 100_000) -> dict[str, Any]:
         """A session's timeline (docs/architecture.md). Raises NotFoundError."""
         row = self.index.session(session)
-        lock, live = self._of(row["id"])
-        with lock:
-            live.update(self.index, row)
+        with self._told(row) as live:
             known = unbroken(row, live.fold)
             found = live.view.as_dict({}, *known, offset, limit)
         found["session"] = {
@@ -159,31 +168,21 @@ class Timelines:
     def outputs(self, session: str, turn: int | None, offset: int, limit: int) -> tuple[list[dict[str, Any]], int]:
         """Rows of one turn (None: of what is unexplained) and how many there are. Raises NotFoundError."""
         row = self.index.session(session)
-        lock, live = self._of(row["id"])
-        with lock:
-            live.update(self.index, row)
-            if turn is not None and not 0 <= turn < len(live.fold.turns):
-                raise NotFoundError(f"session {row['id']} has turns 0 to {len(live.fold.turns) - 1}")
+        with self._told(row, turn) as live:
             rows = live.view.outputs(turn)
             return rows[offset : offset + limit], len(rows)
 
     def members(self, session: str, turn: int | None) -> list[tuple[int, int, int]]:
         """Which events stand in a turn: (segment, place, event of the frame). Raises NotFoundError."""
         row = self.index.session(session)
-        lock, live = self._of(row["id"])
-        with lock:
-            live.update(self.index, row)
-            if turn is not None and not 0 <= turn < len(live.fold.turns):
-                raise NotFoundError(f"session {row['id']} has turns 0 to {len(live.fold.turns) - 1}")
+        with self._told(row, turn) as live:
             held = live.fold.unexplained if turn is None else live.fold.turns[turn].buckets
             return [member for bucket in held.values() for member in bucket.members()]
 
     def turns_of(self, session: str, members: set[tuple[int, int, int]]) -> dict[tuple[int, int, int], int | None]:
         """In which turn each of these events stands, None for what no turn explains. Raises NotFoundError."""
         row = self.index.session(session)
-        lock, live = self._of(row["id"])
-        with lock:
-            live.update(self.index, row)
+        with self._told(row) as live:
             held = [(turn.index, bucket) for turn in live.fold.turns for bucket in turn.buckets.values()]
             found: dict[tuple[int, int, int], int | None] = {
                 member: index for index, bucket in held for member in bucket.members() if member in members
@@ -194,9 +193,7 @@ class Timelines:
         """`turns`, `findings` (a count) and `found` (the findings) of a session, kept for sessions that have ended."""
         kept = self._summaries.get(row["id"]) or self._kept.read(row["id"])
         if kept is None or kept["state"] != state(row):
-            lock, live = self._of(row["id"])
-            with lock:
-                live.update(self.index, row)
+            with self._told(row) as live:
                 found = [finding.as_dict() for finding in live.view.findings(*unbroken(row, live.fold))]
                 kept = {"state": state(row), "turns": len(live.fold.turns), "found": found}
             if row["state"] == "ended":

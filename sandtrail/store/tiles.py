@@ -7,7 +7,7 @@ from pathlib import Path
 from struct import pack, unpack_from
 
 from sandtrail.errors import DamagedError, StoreError
-from sandtrail.store.merkle import EMPTY, leaf_hash, node_hash, tree_root
+from sandtrail.store.merkle import EMPTY, node_hash, tree_root
 
 __all__ = [
     "MAX_ENTRY",
@@ -215,8 +215,3 @@ class _Past(TileReader):
 
     def entries(self, number: int) -> list[bytes]:
         return self._now.entries(number)[: self._width(0, number)]
-
-
-def tile_of(entries: list[bytes]) -> bytes:
-    """The level-0 tile over the entries of one bundle."""
-    return b"".join(map(leaf_hash, entries))

@@ -123,7 +123,7 @@ class Fold:
             # Its clone was not seen; a later runsc says at least who the parent is.
             parent = self.lineage.processes.find(fact.container, fact.ppid, 0)
             if parent is not None and parent is not process:
-                self.lineage.clone(parent, process.key, fact.time_ns)
+                self.lineage.clone(parent, process.key)
         return process
 
     def _process(self, fact: Event) -> None:
@@ -135,7 +135,7 @@ class Fold:
             detail = details(fact)
             pid, start = whole(detail.get("child_pid")), whole(detail.get("child_start_ns"))
             if pid and pid != process.pid and not detail.get("thread"):
-                self.lineage.clone(process, (fact.container, pid, start), fact.time_ns)
+                self.lineage.clone(process, (fact.container, pid, start))
         elif fact.kind == "process.exit" and not details(fact).get("thread"):
             self._exit(process, fact)
         self.count(process, fact)

@@ -33,13 +33,13 @@ class Lineage:
         process.known = True
         process.origin = Origin(0, confidence, reason)
 
-    def clone(self, parent: Process, key: Key, time_ns: int) -> Process:
+    def clone(self, parent: Process, key: Key) -> Process:
         """A process made another."""
         child = self.processes.by_key.get(key)
         if child is None:
             child = self.processes.add(Process(key))
         child.parent, child.started_by, child.known = parent, parent.program, True
-        child.born_ns, child.comm = time_ns, parent.comm
+        child.comm = parent.comm
         child.sockets = dict(parent.sockets)
         child.helper = parent.helper or (parent.agent and not parent.receives)
         if child.origin is None:

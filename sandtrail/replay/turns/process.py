@@ -79,7 +79,6 @@ class Process:
     parent: Process | None = None
     started_by: Program | None = None
     """What the parent ran when it made this process."""
-    born_ns: int = 0
     ended_ns: int | None = None
     status: int | None = None
     comm: str = ""
