@@ -173,6 +173,10 @@ class Recorder:
         exchange = link.exchanges[flow.id]
         if exchange.ended or flow.response is None or "refusal" in flow.metadata:
             return
+        if flow.response.headers.get("transfer-encoding", "chunked").strip().lower() not in ("chunked", "identity"):
+            link.record_error("the response is under a transfer coding that nobody could read", "malformed")
+            _kill(flow)
+            return
         try:
             exchange.begin_response()
         except UnrecordedError:

@@ -19,8 +19,14 @@ if TYPE_CHECKING:
 __all__ = ["names_of", "route"]
 
 _PORTED = re.compile(r"\[([^\[\]]*)\](?::[0-9]*)?|([^:]*):[0-9]*")
-# Servers and frameworks that take one of these take it for the method.
+# Servers and frameworks that take one of these take it for the method, and for the path.
 _OVERRIDES = ("x-http-method-override", "x-http-method", "x-method-override")
+_OTHER_PATHS = ("x-original-url", "x-rewrite-url")
+_VERSIONS = ("HTTP/1.0", "HTTP/1.1", "HTTP/2.0")
+_METHOD = re.compile(rb"[!#-'*+.^_`|~0-9A-Za-z-]+")
+_PATH = re.compile(rb"/[^\0-\x20\x7f]*|\*")
+_ORIGIN = re.compile(r"\A[a-z][a-z0-9+.-]*://[^/]*", re.IGNORECASE)
+_BREAK = re.compile(rb"[\0\r\n]")
 
 
 async def route(link: Connection, flow: http.HTTPFlow, exchange: Exchange) -> Refusal | None:
@@ -33,7 +39,9 @@ async def route(link: Connection, flow: http.HTTPFlow, exchange: Exchange) -> Re
     access = flow.metadata["access"] = exchange.access = link.session.vault.access(names, private=private)
     if refusal := access.judge_head(request, names):
         return refusal
-    decision = policy.rules.judge(names, _methods(request), request.path)
+    if doubt := _ambiguous(flow):
+        return Refusal(400, "malformed", doubt)
+    decision = policy.rules.judge(names, _methods(request), *_paths(request))
     exchange.decided(decision)
     if decision.denial:
         facts = {"rules": policy.rules.digest, "rule": decision.rule}
@@ -52,6 +60,24 @@ async def route(link: Connection, flow: http.HTTPFlow, exchange: Exchange) -> Re
     except OSError as error:
         return Refusal(502, "unresolved", f"cannot resolve {printable(request.host)[:255]}: {error}")
     return Refusal(403, "refused", reason) if reason else None
+
+
+def _ambiguous(flow: http.HTTPFlow) -> str:
+    """Why a server may take the request for another than the one that is judged and recorded; empty where it is clear.
+    HTTP/2 has texts where HTTP/1 has a line, and the server at the other end may be of either. RFC 9110 5.5, 9.1; RFC
+    9112 3, 5.2, 6.1; RFC 9113 8.2.1."""
+    request = flow.request
+    if not _METHOD.fullmatch(request.data.method):
+        return "the method is no word"
+    if not _PATH.fullmatch(request.data.path):
+        return "the target is no path"
+    if request.is_http2 and flow.client_conn.alpn != b"h2" or request.http_version not in _VERSIONS:
+        return "it is of another version of HTTP than the connection"
+    if any(_BREAK.search(value) for _, value in request.headers.fields):
+        return "a header goes on over a line's end"
+    if request.headers.get("transfer-encoding", "chunked").strip().lower() != "chunked":
+        return "the body is under a transfer coding that nobody could read"
+    return ""
 
 
 def names_of(link: Connection, flow: http.HTTPFlow) -> list[str]:
@@ -77,6 +103,11 @@ def host_of(link: Connection, flow: http.HTTPFlow) -> str:
 def _methods(request: http.Request) -> list[str]:
     named = [value for name in _OVERRIDES for value in request.headers.get_all(name)]
     return [request.method, *(value.strip() for value in named)]
+
+
+def _paths(request: http.Request) -> list[str]:
+    named = [value for name in _OTHER_PATHS for value in request.headers.get_all(name)]
+    return [request.path, *(_ORIGIN.sub("", value.strip(), count=1) for value in named)]
 
 
 def _without_port(name: str) -> str:

@@ -35,6 +35,8 @@ _LONGEST_RULE = 2048
 _DEEPEST = 3
 _LONGEST_NAME = 255
 _METHOD = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")
+_HOSTLIKE = re.compile(r"[a-z0-9_.-]*|[0-9a-f:.]+")
+"""A canonical name or address: a rule's `*` is not meant to take `good.test/x.bad.test` for a host of bad.test."""
 _PORT = re.compile(r"[^:\[\]]*:[0-9*]+|\[.*\]:.*")
 _NUMBERS = re.compile(r"(?:0x[0-9a-f]+|[0-9]+)(?:\.(?:0x[0-9a-f]+|[0-9]+)){0,3}")
 # What RFC 3986 calls unreserved, and the other characters that a path may hold as they are.
@@ -68,7 +70,8 @@ def _address(name: str) -> str:
         six = ipaddress.IPv6Address(name.removeprefix("[").removesuffix("]"))
     except ValueError:
         return ""
-    return str(six.ipv4_mapped or six)
+    # The zone is this host's own business: the kernel passes over it where an address has none.
+    return str(six.ipv4_mapped or ipaddress.IPv6Address(int(six)))
 
 
 def _pattern(glob: str) -> re.Pattern[str]:
@@ -77,7 +80,12 @@ def _pattern(glob: str) -> re.Pattern[str]:
 
 def readings(path: str) -> frozenset[str]:
     """Everything that a server may take a request's path (its query left out) for."""
-    raw = path.partition("?")[0].partition("#")[0].encode("utf-8", "surrogateescape")
+    target = path.partition("?")[0].encode("utf-8", "surrogateescape")
+    # No client should send a "#". To some servers the path ends there, to others it is a character like any other.
+    return frozenset().union(*map(_readings, {target, target.partition(b"#")[0]}))
+
+
+def _readings(raw: bytes) -> frozenset[str]:
     # The raw form with its escapes in one spelling: what a server sees that takes %2F for something else than a slash.
     levels = [quote(_normal(raw), safe=_PLAIN)]
     for _ in range(_DEEPEST):
@@ -214,17 +222,18 @@ class Rules:
     def __bool__(self) -> bool:
         return bool(self.deny) or self.allow is not None
 
-    def judge(self, names: Iterable[str], methods: Iterable[str], path: str) -> Decision:
-        """A request, by every name that it goes by, every method that it may be taken for, and its path."""
+    def judge(self, names: Iterable[str], methods: Iterable[str], *paths: str) -> Decision:
+        """A request, by every name that it goes by, and every method and path that it may be taken for."""
         decision = Decision()
         if not self:
             return decision
-        asked, paths = frozenset(method.upper() for method in methods), readings(path)
+        asked = frozenset(method.upper() for method in methods)
+        read = frozenset().union(*map(readings, paths))
         for name in dict.fromkeys(canonical(name) for name in names if name):
             decision = self._decide(
                 name,
-                partial(Rule.denies, host=name, methods=asked, paths=paths),
-                partial(Rule.allows, host=name, methods=asked, paths=paths),
+                partial(Rule.denies, host=name, methods=asked, paths=read),
+                partial(Rule.allows, host=name, methods=asked, paths=read),
             )
             if decision.denial:
                 break
@@ -241,6 +250,8 @@ class Rules:
         return self._decide(name, lambda rule: rule.speaks_of(name), lambda rule: rule.whole and rule.speaks_of(name))
 
     def _decide(self, name: str, denies: Callable[[Rule], bool], allows: Callable[[Rule], bool]) -> Decision:
+        if self and not _HOSTLIKE.fullmatch(name):
+            return Decision(None, f"{name} is no name of a host")
         denying = next((rule for rule in self.deny if denies(rule)), None)
         if denying is not None:
             return Decision(denying.text, f"{name} is denied by the rule {denying.text}")

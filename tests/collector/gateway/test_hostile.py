@@ -11,12 +11,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import h2.config
+import h2.connection
+import h2.events
 import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sandtrail.collector.gateway.bounds import MAX_HEAD
+from sandtrail.collector.gateway.bounds import MAX_FIELDS, MAX_HEAD
 from tests.collector.gateway.harness import Gateway, wait_for
 from tests.collector.gateway.upstream import Handler, Server
 
@@ -71,6 +74,9 @@ SMUGGLED = {
     "negative length": POST + b"Content-Length: -1\r\n\r\n",
     "space before the colon": POST + b"Content-Length : 5\r\n\r\nhello",
     "bad chunk size": POST + CHUNKED + b"\r\nzz\r\n\r\n",
+    "a header over two lines": POST + b"Content-Length: 0\r\nX: a\r\n Host: bad.test\r\n\r\n",
+    "another transfer coding": POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "another version": POST.replace(b"HTTP/1.1", b"HTTP/2.0") + b"Content-Length: 0\r\n\r\n",
     "line break in a header": POST + b"X: a\rb\r\n\r\n",
 }
 
@@ -111,6 +117,44 @@ def test_malformed_input_is_an_error_in_the_record(gateway: Gateway, session: st
     recorded = gateway.ended(session)
     assert [frame for frame in recorded.frames if frame["t"] in ("error", "tls", "tcp")], recorded.frames
     assert recorded.of("close")[0]["up_bytes"] > 0
+
+
+AMBIGUOUS = {
+    "a URL for a path": {b":path": b"http://api.test/internal"},
+    "a path that begins with nothing": {b":path": b"internal"},
+    "a version in the path": {b":path": b"/docs HTTP/1.1 /internal"},
+    "a target in the method": {b":method": b"GET /internal?"},
+}
+
+
+@pytest.mark.parametrize("shape", AMBIGUOUS)
+def test_texts_of_http_2_do_not_become_another_line_of_http_1(
+    gateway: Gateway, session: str, server: Server, shape: str
+) -> None:
+    """Whoever takes the parts of that line by its blanks would be asked for something else than was judged."""
+    proxy = gateway.listen(session, upstream={"api.test": server.url}, rules={"deny": ["api.test/internal*"]})
+    context = ssl.create_default_context(cafile=str(gateway.home / "gateway" / "mitmproxy-ca-cert.pem"))
+    context.set_alpn_protocols(["h2"])
+    speaker = h2.connection.H2Connection(
+        h2.config.H2Configuration(header_encoding=None, validate_outbound_headers=False)
+    )
+    fields = {b":method": b"GET", b":scheme": b"https", b":authority": b"api.test", b":path": b"/docs"}
+    speaker.initiate_connection()
+    for stream, asked in ((1, fields), (3, fields | AMBIGUOUS[shape])):
+        speaker.send_headers(stream, list(asked.items()), end_stream=True)
+    status: dict[int, bytes] = {}
+    with dial(proxy) as raw:
+        raw.sendall(b"CONNECT api.test:443 HTTP/1.1\r\n\r\n")
+        raw.recv(4096)
+        with context.wrap_socket(raw, server_hostname="api.test") as tls:
+            tls.sendall(speaker.data_to_send())
+            while len(status) < 2:
+                for event in speaker.receive_data(tls.recv(65_536) or pytest.fail("hung up on")):
+                    if isinstance(event, h2.events.ResponseReceived):
+                        status[event.stream_id] = dict(event.headers)[b":status"]
+    assert status == {1: b"404", 3: b"400"}
+    assert [asked.path for asked in server.asked] == ["/docs"]
+    assert gateway.ended(session).one("error")["reason"] == "malformed"
 
 
 PIECES = [
@@ -155,6 +199,13 @@ def test_headers_without_an_end_are_cut_off(gateway: Gateway, session: str) -> N
     assert recorded.one("error")["reason"] == "malformed"
     assert recorded.one("close")["up_bytes"] < MAX_HEAD + (8 << 20), "what the sockets held on top"
     assert memory(gateway) - before < 64 << 20
+
+
+def test_a_head_of_very_many_fields_is_cut_off(gateway: Gateway, session: str) -> None:
+    head = b"GET http://api.test/ HTTP/1.1\r\nHost: api.test\r\n" + b"a:\r\n" * MAX_FIELDS + b"\r\n"
+    assert len(head) < MAX_HEAD
+    assert b" 400 " in talk(gateway.listen(session), head)
+    assert gateway.ended(session).one("error")["reason"] == "malformed"
 
 
 def test_a_response_head_without_an_end_is_cut_off(
@@ -255,3 +306,25 @@ def test_a_client_that_says_nothing_after_its_handshake(gateway: Gateway, sessio
         recorded = gateway.ended(session)
     assert recorded.one("tls")["established"]
     assert recorded.of("request") == []
+
+
+def test_many_small_requests_behind_one_another_hold_up_nobody_else(
+    gateway: Gateway, session: str, server: Server, client: Clients
+) -> None:
+    server.routes["/"] = lambda handler: handler.answer(b"fine")
+    many = 1500
+    noisy = gateway.listen(f"{session}-noisy")
+    quiet = client(gateway.listen(f"{session}-quiet", upstream={"api.test": server.url}))
+    assert quiet.get("http://api.test/").status_code == 200
+    with dial(noisy) as connection:
+        connection.settimeout(60)
+        connection.sendall(b"GET http://127.0.0.1/ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * many)
+        answers = connection.recv(1 << 16)
+        assert quiet.get("http://api.test/").status_code == 200
+        while answers.count(b" 403 ") < many:
+            assert (more := connection.recv(1 << 16))
+            answers += more
+    refused = gateway.ended(f"{session}-noisy").of("error", reason="refused")
+    asked = gateway.ended(f"{session}-quiet").of("request")[-1]
+    assert len(refused) == many
+    assert asked["start_ns"] < refused[-1]["at_ns"]

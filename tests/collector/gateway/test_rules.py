@@ -64,6 +64,7 @@ def test_a_host_header_is_read_as_name_and_port_or_not_at_all(header: str, name:
         ("192.0.2.1", "3221225985"), ("192.0.2.1", "192.0.513"), ("192.0.2.1", "0xC0.0.2.1"),
         ("192.0.2.1", "0300.0.2.1"), ("192.0.2.1", "192.0.2.1."), ("192.0.2.1", "::ffff:192.0.2.1"),
         ("[2001:db8::1]", "2001:db8::1"), ("2001:db8::1", "2001:DB8:0:0::0001"), ("192.0.2.*", "0xc0000201"),
+        ("2001:db8::1", "2001:db8::1%1"), ("192.0.2.1", "::ffff:192.0.2.1%lo"),
     ],
 )  # fmt: skip
 def test_no_spelling_of_an_address_gets_around_a_deny_rule(denied: str, name: str) -> None:
@@ -125,7 +126,7 @@ SPELLINGS = [
     "/admin/x", "//admin//x", "/./admin/x", "/a/../admin/x", "/%61dmin/x", "/%2561dmin/x", "/%252561dmin/x",
     "/admin%2fx", "/admin%2Fx", "/%2e/admin/x", "/a/%2e%2e/admin/x", "/a/%2E%2E/admin/x", "/a%2f..%2fadmin/x",
     "/a/..;/admin/x", "/admin;v=1/x", "\\admin\\x", "/a/..%5cadmin/x", "/../../admin/x",
-    "/admin/x?b", "/admin/./x", "/x/..//admin/x",
+    "/admin/x?b", "/admin/./x", "/x/..//admin/x", "/x#/../../admin/x", "/admin/x#/../../x", "/x%23/../../admin/x",
 ]  # fmt: skip
 
 
@@ -137,7 +138,8 @@ def test_no_spelling_of_a_path_gets_around_a_deny_rule(path: str) -> None:
 @pytest.mark.parametrize(
     "path",
     ["/public/../admin", "/public/%2e%2e/admin", "/public%2f..%2fadmin", "/public/..;/admin", "/public/..%5cadmin",
-     "/public%2fx", "/public/%252e%252e/admin", "/publicity", "/PUBLIC/x", "/public\\..\\admin"],
+     "/public%2fx", "/public/%252e%252e/admin", "/publicity", "/PUBLIC/x", "/public\\..\\admin",
+     "/public/#/../../admin"],
 )  # fmt: skip
 def test_nor_does_one_get_into_an_allow_rule(path: str) -> None:
     assert not allowed({"allow": ["a.test/public/*"]}, "a.test", path=path)
@@ -148,6 +150,22 @@ def test_nor_does_one_get_into_an_allow_rule(path: str) -> None:
 )
 def test_ordinary_spellings_are_allowed(path: str) -> None:
     assert allowed({"allow": ["a.test/public/*"]}, "a.test", path=path)
+
+
+@pytest.mark.parametrize(
+    "name", ["good.test/x.bad.test", "good.test:80:80", "good.test\r\n x.bad.test", "a b", "a@bad.test"]
+)
+def test_where_there_are_rules_a_name_has_to_be_one_of_a_host(name: str) -> None:
+    for rules in ({"allow": ["*bad.test", "*80", "*b"]}, {"deny": ["evil.test"]}):
+        assert not allowed(rules, name)
+    assert allowed({}, name)
+
+
+def test_every_path_that_a_request_may_be_taken_for_has_to_be_allowed() -> None:
+    rules = Rules.parse({"allow": ["a.test/x/*"], "deny": ["a.test/x/y"]})
+    assert not rules.judge(["a.test"], ["GET"], "/x/1", "/x/2").denial
+    assert rules.judge(["a.test"], ["GET"], "/x/1", "/y").denial
+    assert rules.judge(["a.test"], ["GET"], "/x/1", "/x/y").rule == "a.test/x/y"
 
 
 def test_what_is_no_request_is_judged_by_the_host_alone() -> None:
@@ -194,7 +212,12 @@ def test_requests_are_let_through_and_denied_by_path_on_the_wire(
     assert via.post("https://api.test/public/a").status_code == 403
     assert via.get("https://api.test/public/%61dmin").status_code == 403
     assert via.get("https://api.test/private").status_code == 403
-    assert via.get("https://api.test/public/a", headers={"x-http-method-override": "DELETE"}).status_code == 403
+    for other in (
+        {"x-http-method-override": "DELETE"},
+        {"x-original-url": "/private"},
+        {"x-rewrite-url": "http://a/b"},
+    ):
+        assert via.get("https://api.test/public/a", headers=other).status_code == 403
     assert [asked.path for asked in server.asked] == ["/public/a"]
     recorded = gateway.ended(session)
     digest = Rules.parse(rules).digest
@@ -203,7 +226,7 @@ def test_requests_are_let_through_and_denied_by_path_on_the_wire(
     assert not any("rule" in request for request in others)
     errors = recorded.of("error")
     assert {error["rules"] for error in errors} == {digest}
-    assert [error["rule"] for error in errors] == [None, "api.test/public/admin*", None, None]
+    assert [error["rule"] for error in errors] == [None, "api.test/public/admin*", None, None, None, None]
 
 
 def test_the_target_of_a_request_counts_by_every_name_that_it_has(
