@@ -1,15 +1,17 @@
 """Finds the placeholders of secrets where they do not belong, however they are written.
 
 Looked for is the part of a placeholder that nobody can guess, 32 hexadecimal digits: in upper and lower case, percent
-encoded (also twice), as JSON's `\\u0041`, in base64 at each of its three alignments, in hexadecimal, and under a
-content coding. A placeholder is worth nothing to whoever gets it. That it is sent is what is worth knowing.
+encoded (also twice), as JSON's `\\u0041`, in base64 and base32 at each of their alignments, in hexadecimal, under a
+content coding, and in a body that is a gzip or zstd file. Line breaks, dots and whatever else stands between the
+characters make no difference. A placeholder is worth nothing to whoever gets it. That it is sent is what is worth
+knowing.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from sandtrail.collector.gateway.coding import UndecodableError, decoder_for
@@ -19,10 +21,14 @@ from sandtrail.collector.secrets import Secret
 __all__ = ["Lookout", "spellings"]
 
 # The longest form of 32 digits is thirty bytes for each of 64: hexadecimal in JSON's escapes, percent encoded twice.
-_LONGEST = 2048
+_LONGEST, _SHORTEST = 2048, 32
 # What percent escapes have to become for a decoder in C that knows another sign for them; no spelling has the others.
 _AS_QUOTED = bytes.maketrans(b"%=\r\n", b"=   ")
 _DEEPEST = 3
+# No spelling has any but letters and digits: base64 is wrapped after so many characters, a name has dots, a wide
+# character has a zero byte, and whoever splits a text on purpose puts something in between.
+_BETWEEN = bytes(byte for byte in range(128) if not chr(byte).isalnum())
+_FILES = ((b"\x1f\x8b\x08", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"))
 _MOST_DECODED = 64 << 20
 
 
@@ -33,6 +39,7 @@ class Lookout:
         self._secrets = tuple(secrets)
         self._forms, self._by_form = _compiled(self._secrets)
         self._decoder = decoder_for(coding) if self._secrets and coding else None
+        self._begun = False
         self._decodable = _MOST_DECODED
         self._tail = {"wire": b"", "decoded": b""}
 
@@ -40,6 +47,9 @@ class Lookout:
         """The next piece: the secret whose placeholder is complete with it, if one is."""
         if not self._secrets or not data:
             return None
+        if not self._begun and self._decoder is None:
+            self._decoder = next((decoder_for(kind) for magic, kind in _FILES if data.startswith(magic)), None)
+        self._begun = True
         if found := self._look("wire", data):
             return found
         if self._decoder is None:
@@ -57,10 +67,8 @@ class Lookout:
         return None
 
     def seen_in(self, text: bytes) -> Secret | None:
-        """In a text by itself, also where dots stand between its parts, as in a host name."""
-        if not self._secrets:
-            return None
-        return self._search(text) or (self._search(text.replace(b".", b"")) if b"." in text else None)
+        """In a text by itself."""
+        return self._search(text) if self._secrets else None
 
     def _look(self, what: str, data: bytes) -> Secret | None:
         window = self._tail[what] + data
@@ -77,8 +85,10 @@ class Lookout:
         return self._found(text)
 
     def _found(self, text: bytes) -> Secret | None:
-        for _, form in self._forms.find(text):
-            return self._by_form[form]
+        squeezed = text.replace(b"\\n", b"").replace(b"\\r", b"").translate(None, _BETWEEN)
+        for one in (text, squeezed) if len(squeezed) < len(text) else (text,):
+            for _, form in self._forms.find(one) if len(one) >= _SHORTEST else ():
+                return self._by_form[form]
         return None
 
 
@@ -98,10 +108,14 @@ def _compiled(secrets: tuple[Secret, ...]) -> tuple[Words, dict[bytes, Secret]]:
 def spellings(core: bytes) -> set[bytes]:
     """How the 32 digits may be written. Hexadecimal digits give none of the characters in which base64's alphabets
     differ."""
-    forms = {core, core.hex().encode()}
+    forms = {core}
     for digits in (core, core.upper()):
-        for shift in range(3):
-            coded = base64.b64encode(b"\0" * shift + digits)
-            # The first and the last characters also hold bits of the neighbours.
-            forms.add(coded[(0, 2, 3)[shift] : len(coded) - (0 if not (shift + 32) % 3 else 4)])
+        forms.add(digits.hex().encode())
+        forms |= {_within(base64.b64encode, 6, shift, digits) for shift in range(3)}
+        forms |= {_within(base64.b32encode, 5, shift, digits) for shift in range(5)}
     return forms
+
+
+def _within(encode: Callable[[bytes], bytes], bits: int, shift: int, digits: bytes) -> bytes:
+    """The characters that hold bits of the digits alone, with `shift` bytes before them."""
+    return encode(b"\0" * shift + digits)[-(-8 * shift // bits) : 8 * (shift + len(digits)) // bits]

@@ -44,6 +44,18 @@ WRITTEN: dict[str, Callable[[bytes], bytes]] = {
     "hexadecimal, upper case": lambda held: held.hex().upper().encode(),
     "percent behind what is no escape": lambda held: b"%%%\r%\n" + percent(held),
     "percent in json": lambda held: percent("".join(f"\\u{byte:04x}" for byte in held[-32:]).encode())[:2000],
+    "base64 in lines": lambda held: base64.encodebytes(b"x" * 30 + held),
+    "base64 in lines in json": lambda held: json.dumps(base64.encodebytes(b"x" * 30 + held).decode()).encode(),
+    "base64 in lines, percent": lambda held: quote(base64.encodebytes(b"x" * 30 + held)).encode(),
+    "base32": base64.b32encode,
+    "base32 behind one": lambda held: base64.b32encode(b"x" + held + b"!"),
+    "base32 behind two": lambda held: base64.b32encode(b"xx" + held + b"!"),
+    "base32 behind three": lambda held: base64.b32encode(b"xxx" + held + b"!"),
+    "base32 behind four": lambda held: base64.b32encode(b"xxxx" + held + b"!").lower(),
+    "wide characters": lambda held: held.decode().encode("utf-16"),
+    "hexadecimal with blanks": lambda held: held.hex(" ").encode(),
+    "hexadecimal of upper case": lambda held: held.upper().hex().encode(),
+    "in pieces": lambda held: json.dumps([held[at : at + 4].decode() for at in range(0, len(held), 4)]).encode(),
     "percent of base64": lambda held: percent(base64.b64encode(held)),
 }
 
@@ -79,6 +91,12 @@ def test_it_is_found_under_a_content_coding(coding: str, pack: Callable[[bytes],
     look = Lookout([SECRET], coding)
     assert SECRET in [look.feed(packed[at : at + 7]) for at in range(0, len(packed), 7)]
     assert Lookout([SECRET], coding).feed(b"not packed " + HELD) == SECRET
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.ZstdCompressor().compress], ids=["gzip", "zstd"])
+def test_it_is_found_in_a_body_that_is_a_compressed_file(pack: Callable[[bytes], bytes]) -> None:
+    look, packed = Lookout([SECRET]), pack(b"x" * 100_000 + HELD)
+    assert SECRET in (look.feed(packed[:20]), look.feed(packed[20:]))
 
 
 def test_names_of_hosts_are_read_across_their_dots() -> None:
