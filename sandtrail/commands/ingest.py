@@ -26,8 +26,12 @@ _SOURCES = {
 }
 app = typer.Typer(no_args_is_help=True, help="Record what LiteLLM, Envoy or Hubble tell of the traffic that they saw.")
 
-File = Annotated[Path | None, typer.Option("--file", help="Read this file; without it and --listen, stdin.")]
+File = Annotated[
+    Path | None,
+    typer.Option("--file", help="Read this file, from where an earlier reading ended; else stdin."),
+]
 Follow = Annotated[bool, typer.Option("--follow", help="Go on as the file grows and is rotated, until Ctrl-C.")]
+Again = Annotated[bool, typer.Option("--again", help="Read the file from its beginning, also what was read before.")]
 Listen = Annotated[str, typer.Option("--listen", help="Take records over HTTP or gRPC here (HOST:PORT), until Ctrl-C.")]
 Session = Annotated[str, typer.Option("--session", help="The session that all records are of.")]
 By = Annotated[str, typer.Option("--by", help="A field of each record that names its session: a dotted path.")]
@@ -42,6 +46,7 @@ def _add(name: str, words: str) -> None:
     def command(
         file: File = None,
         follow: Follow = False,
+        again: Again = False,
         listen: Listen = "",
         session: Session = "",
         by: By = "",
@@ -51,9 +56,11 @@ def _add(name: str, words: str) -> None:
             raise UsageError("either --file or --listen; run the command twice for both")
         if follow and not file:
             raise UsageError("--follow wants --file; stdin is read to its end anyway")
+        if again and not file:
+            raise UsageError("--again wants --file")
         if listen and name == "hubble":
             raise UsageError("Hubble sends to nobody; pipe `hubble observe -o jsonpb --follow` into this command")
-        _ingest(name, home_folder(home), file, follow, listen, session, by)
+        _ingest(name, home_folder(home), file, follow, again, listen, session, by)
 
     app.command(name, help=words)(command)
 
@@ -62,7 +69,9 @@ for _name, _words in _SOURCES.items():
     _add(_name, _words)
 
 
-def _ingest(name: str, home: Path, file: Path | None, follow: bool, listen: str, session: str, by: str) -> None:
+def _ingest(
+    name: str, home: Path, file: Path | None, follow: bool, again: bool, listen: str, session: str, by: str
+) -> None:
     from sandtrail.collector.control import Keeper
     from sandtrail.collector.others.intake import Binding, Intake
     from sandtrail.collector.others.listen import parse_address
@@ -77,7 +86,7 @@ def _ingest(name: str, home: Path, file: Path | None, follow: bool, listen: str,
     intake = Intake(home, source, binding, way="listener" if listen else "file" if file else "stdin")
     reason = "failed"
     try:
-        reason = asyncio.run(_listen(intake, address)) if address else _read(intake, file, follow)
+        reason = asyncio.run(_listen(intake, address)) if address else _read(intake, file, follow, again)
     finally:
         intake.close(reason)
         keeper.close()
@@ -86,13 +95,15 @@ def _ingest(name: str, home: Path, file: Path | None, follow: bool, listen: str,
     print(told, file=sys.stderr)
 
 
-def _read(intake: Intake, file: Path | None, follow: bool) -> str:
+def _read(intake: Intake, file: Path | None, follow: bool, again: bool) -> str:
     from sandtrail.collector.others.follow import read_file, read_pipe
 
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    return read_file(intake, file, stop, follow=follow) if file else read_pipe(intake, sys.stdin.fileno(), stop)
+    if file is None:
+        return read_pipe(intake, sys.stdin.fileno(), stop)
+    return read_file(intake, file, stop, follow=follow, again=again)
 
 
 async def _listen(intake: Intake, address: tuple[str, int]) -> str:

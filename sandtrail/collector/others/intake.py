@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import time
@@ -74,10 +75,13 @@ class Intake:
     ) -> None:
         """`facts` are for the streams' descriptors. Raises UsageError for redaction rules that make no sense,
         StoreError when the store cannot be written."""
+        self.home = home
         self.source = source
         self.binding = binding
         self.counts = dict.fromkeys(("records", "malformed", "cut", "redacted", "names_refused"), 0)
-        self.redactor = Redactor(Fingerprinter.load(home), redact)
+        fingerprints = Fingerprinter.load(home)
+        self.fingerprint = fingerprints.fingerprint
+        self.redactor = Redactor(fingerprints, redact)
         self._facts = facts
         # Signed entries name spool files, and must not name a session: they outlive its erasure.
         self._spool = SpoolWriter(home, f"{source.name}-{os.urandom(6).hex()}")
@@ -85,6 +89,10 @@ class Intake:
         """The one that was silent for longest comes first."""
         self._heard: dict[str, float] = {}
         self._names: set[str] = set()
+        # So that the streams of a run can be told in the log by their numbers.
+        self._ids = itertools.count(int.from_bytes(os.urandom(8)) & ~(1 << 31))
+        self.run = f"{next(self._ids):016x}"[:8]
+        """With what the numbers of all streams of this run begin."""
 
     def take(self, piece: Piece, via: str, *, wait: Event | None = None, **facts: Any) -> None:
         """Record a piece of text. Raises StoreError when it cannot be written; with `wait`, only when that is
@@ -128,6 +136,10 @@ class Intake:
                     raise
             else:
                 return
+
+    def written(self) -> tuple[str, int]:
+        """The spool file that is written to, and how much is in it."""
+        return self._spool.path.name, self._spool.size
 
     def _admitted(self, session: str) -> str:
         """The session that a record goes to, whatever it names."""
@@ -185,7 +197,11 @@ class Intake:
             "blind": list(self.source.blind),
             **self._facts,
         }
-        frames = Frames(self._spool.open(about), session, "records were turned away: the spool could not be written")
+        frames = Frames(
+            self._spool.open(about, stream=next(self._ids)),
+            session,
+            "records were turned away: the spool could not be written",
+        )
         _log.info("recording", source=self.source.name, stream=f"{frames.stream.id:016x}")
         return frames
 

@@ -66,18 +66,23 @@ class Lines:
     """Puts lines together from bytes as they come. `spread`: an object may be printed over several lines, its first `{`
     and its last `}`, with everything between them indented, as `json.dumps(..., indent=…)` does."""
 
-    def __init__(self, *, spread: bool = False) -> None:
+    def __init__(self, *, spread: bool = False, at: int = 0) -> None:
+        """`at`: where in its file the first byte stands."""
         self._spread = spread
         self._line = bytearray()
         self._line_size = 0
         self._held = bytearray()
         self._held_size = 0
+        self._at = self._line_at = self._held_at = at
+        self.unit = at, at
+        """From where to where the records stand that come now: of one line, or of the lines of one object."""
 
     def feed(self, data: bytes) -> Iterator[Piece]:
         """The records that these bytes complete."""
         *lines, rest = data.split(b"\n")
         for line in lines:
             self._grow(line)
+            self._at += 1
             yield from self._ended()
         self._grow(rest)
 
@@ -90,26 +95,31 @@ class Lines:
     def _grow(self, data: bytes) -> None:
         self._line += data[: max(0, MAX_RECORD - len(self._line))]
         self._line_size += len(data)
+        self._at += len(data)
 
     def _ended(self) -> Iterator[Piece]:
-        line, size = bytes(self._line), self._line_size
-        self._line, self._line_size = bytearray(), 0
+        line, size, begun = bytes(self._line), self._line_size, self._line_at
+        self._line, self._line_size, self._line_at = bytearray(), 0, self._at
         bare = line.rstrip()
         if self._held_size and not (bare == b"}" or line[:1] in (b" ", b"\t")):
-            yield from self._let_go()  # it was none, or somebody else wrote between its lines
+            yield from self._let_go(begun)  # it was none, or somebody else wrote between its lines
         if self._held_size or (self._spread and bare == b"{"):
+            self._held_at = self._held_at if self._held_size else begun
             self._held += (line + b"\n")[: max(0, MAX_RECORD - len(self._held))]
             self._held_size += size + 1
             if bare == b"}":
                 yield from self._let_go()
-        elif size > len(line):
+            return
+        self.unit = begun, self._at
+        if size > len(line):
             yield Piece(line, size, None)
         elif bare:
             yield from pieces_of(bare)
 
-    def _let_go(self) -> Iterator[Piece]:
+    def _let_go(self, end: int | None = None) -> Iterator[Piece]:
         held, size = bytes(self._held), self._held_size
         self._held, self._held_size = bytearray(), 0
+        self.unit = self._held_at, self._at if end is None else end
         if size > len(held):
             yield Piece(held, size, None)
         elif held:
