@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from pathlib import Path
 
 import streamlit as st
 
 from sandtrail.errors import SandtrailError
 from sandtrail.ui.address import UNEXPLAINED, Address
-from sandtrail.ui.choose import CATEGORIES, Filter, gaps_by_turn, page_of, pages, turn_of
+from sandtrail.ui.choose import CATEGORIES, Filter, gaps_by_turn, page_of, pages, same_act, turn_of
 from sandtrail.ui.client import Api, Gone
 from sandtrail.ui.markup import Child, join, link, tag
 from sandtrail.ui.shapes import Evidence, Session, Timeline, Turn
@@ -251,10 +252,15 @@ def evidence_page(address: Address) -> None:
     show(session_view.crumbs(address, session))
     if session:
         sidebar(session, Address.of({**vars(address), "session": session["id"]}))
-    show(evidence_view.head(evidence, address, *neighbours(evidence)))
+    beside = same_act(timeline_now(session), evidence["ref"]) if session else []
+    show(evidence_view.head(evidence, address, *neighbours(evidence), beside))
     left, right = st.columns([3, 2], gap="medium")
     with left:
         show(evidence_view.fields_panel(evidence))
+        if evidence.get("body"):
+            name = f"{plain(evidence['ref'], 40)}.body"
+            whole = partial(api().body, evidence["ref"])
+            st.download_button("The body as a file", whole, name, "application/octet-stream", on_click="ignore")
         show(evidence_view.hex_panel(evidence))
     with right:
         show(evidence_view.verdict_panel(evidence))

@@ -20,6 +20,7 @@ __all__ = [
     "marks",
     "page_of",
     "pages",
+    "same_act",
     "several_threads",
     "shorten",
     "turn_of",
@@ -142,6 +143,15 @@ def turn_of(timeline: Timeline, ref: str) -> int | None:
         if ref in _spoken_refs(turn) or any(ref == o["ref"] or ref in o["refs"] for o in turn["outputs"]):
             return turn["index"]
     return None
+
+
+def same_act(timeline: Timeline, ref: str) -> list[str]:
+    """Returns the frames that tell of the same act as this one, itself among them: a request, its answer, its packets."""
+    rows = (row for turn in timeline["turns"] for row in turn["outputs"])
+    for output in (*rows, *timeline["unexplained"]):
+        if ref == output["ref"] or ref in output["refs"]:
+            return list(dict.fromkeys((output["ref"], *output["refs"])))
+    return []
 
 
 def grave(finding: Finding) -> bool:

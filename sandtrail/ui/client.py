@@ -86,6 +86,10 @@ class Api:
         """Returns one frame with its proof, which the server checks as it answers."""
         return cast(Evidence, self._get(f"/v1/evidence/{_segment(ref)}"))
 
+    def body(self, ref: str) -> bytes:
+        """Returns the body that a frame carries, whole."""
+        return self._answer(f"/v1/evidence/{_segment(ref)}/body").content
+
     def removals(self) -> list[Removal]:
         """Returns what was erased or removed, newest first; nothing where the server is too old to say."""
         try:
@@ -98,6 +102,9 @@ class Api:
         return cast(Log, self._get("/v1/log"))
 
     def _get(self, path: str, **query: str | int | None) -> Any:
+        return self._answer(path, **query).json()
+
+    def _answer(self, path: str, **query: str | int | None) -> httpx.Response:
         try:
             answer = self._http.get(path, params={k: v for k, v in query.items() if v is not None})
         except httpx.HTTPError as error:
@@ -106,7 +113,7 @@ class Api:
                 "or set SANDTRAIL_API_URL to where it runs."
             ) from error
         if answer.is_success:
-            return answer.json()
+            return answer
         if answer.status_code == 410:
             raise Gone(_problem(answer), answer.json())
         kind = NotFoundError if answer.status_code == 404 else UsageError if answer.is_client_error else RecorderError

@@ -267,6 +267,17 @@ class Check(TypedDict):
     detail: str
 
 
+class Body(TypedDict):
+    """What a frame carries over HTTP, its content coding undone; `text` is None where it is no text."""
+
+    bytes: int
+    recorded: int
+    media: str
+    problems: list[str]
+    text: str | None
+    truncated: bool
+
+
 class Evidence(TypedDict):
     """One frame: its bytes, what they mean, where they lie in the log, and the proof, checked by the server now."""
 
@@ -277,6 +288,7 @@ class Evidence(TypedDict):
     raw_truncated: bool
     decoded: list[dict[str, Any]]
     fields: Any
+    body: NotRequired[Body | None]
     position: dict[str, Any]
     proof: dict[str, Any]
     verified: bool

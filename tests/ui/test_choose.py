@@ -5,7 +5,17 @@ from typing import Any, cast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandtrail.ui.choose import LINES_A_PAGE, LINES_A_TURN, Filter, gaps_by_turn, page_of, pages, shorten, turn_of
+from sandtrail.ui.choose import (
+    LINES_A_PAGE,
+    LINES_A_TURN,
+    Filter,
+    gaps_by_turn,
+    page_of,
+    pages,
+    same_act,
+    shorten,
+    turn_of,
+)
 from sandtrail.ui.shapes import Output, Timeline, Turn
 from tests.ui import stories
 
@@ -86,3 +96,11 @@ def test_one_conversation_can_be_read_alone() -> None:
     assert [turn["index"] for turn in Filter(thread="0").narrow(turns)] == [2, 4]
     assert [turn["index"] for turn in Filter(thread="1").narrow(turns)] == [1, 3, 5]
     assert Filter(thread="nobody").narrow(turns) == []
+
+
+def test_from_one_frame_of_an_act_the_others_are_found() -> None:
+    timeline = incident()
+    row = stories.output(700, "http.exchange", "GET http://x.test/", 3, refs=["12.700", "12.705", "14.1"])
+    timeline["turns"][2]["outputs"].append(cast(Output, row))
+    assert same_act(timeline, "12.705") == ["12.700", "12.705", "14.1"]
+    assert same_act(timeline, "99.9") == []

@@ -11,6 +11,7 @@ import cbor2
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
+from sandtrail.replay.api.body import body_of
 from sandtrail.replay.decode.gvisor.schema import CLASSES, KINDS
 from sandtrail.replay.decode.gvisor.stream import HEADER
 from sandtrail.replay.decode.netlink import attributes, messages
@@ -21,6 +22,7 @@ from sandtrail.store.reader import LogReader
 
 __all__ = ["describe", "fields", "tree"]
 
+WITH_BODIES = ("gateway", "claims")
 MAX_HEX = 64 * 1024
 MAX_TEXT = 20_000
 MAX_ITEMS = 2_000
@@ -38,13 +40,16 @@ def describe(reader: LogReader, ref: str) -> dict[str, Any]:
     source = stream_descriptor(reader, frame.stream, frame.segment) if frame is not None else {}
     before, after = _neighbours(reader, frame) if frame is not None else (None, None)
     payload = frame.payload if frame is not None else b""
+    told = str(source.get("source") or "")
+    body = body_of(payload) if frame is not None and frame.kind == Kind.DATA and told in WITH_BODIES else None
     return {
         "ref": str(proof.ref),
         "frame": _frame(frame) if frame is not None else None,
         "source": tree(source),
         "raw_hex": payload[:MAX_HEX].hex(),
         "raw_truncated": len(payload) > MAX_HEX,
-        "fields": fields(str(source.get("source") or ""), frame.kind, payload) if frame is not None else None,
+        "fields": fields(told, frame.kind, payload) if frame is not None else None,
+        "body": body.as_dict() if body is not None else None,
         "position": {
             "segment": proof.ref.segment,
             "index": proof.ref.place,

@@ -5,17 +5,19 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from sandtrail import __version__
 from sandtrail.errors import DamagedError, ErasedError, NotFoundError, UsageError
 from sandtrail.replay.api import problems, shapes
+from sandtrail.replay.api.body import body_of
 from sandtrail.replay.api.evidence import describe
 from sandtrail.replay.api.gone import gone, words
 from sandtrail.replay.api.problems import RESPONSES
 from sandtrail.replay.api.query import find_events
 from sandtrail.replay.api.state import State
 from sandtrail.replay.timeline import public
+from sandtrail.store.frames import Kind
 from sandtrail.store.log import read_checkpoint
 
 __all__ = ["router"]
@@ -161,6 +163,32 @@ def evidence(request: Request, ref: Annotated[str, Path(max_length=40, descripti
             return _gone(request, left)
     rows, _ = state.timelines.index.events(_session_of(state, found), refs=[found["ref"]], limit=1000)
     return state.encode(shapes.Evidence, {**found, "decoded": rows})
+
+
+@router.get(
+    "/evidence/{ref}/body",
+    summary="The body that a frame carries, whole",
+    response_class=Response,
+    responses={200: {"content": {"application/octet-stream": {}}}, **problems.GONE},
+)
+def evidence_body(request: Request, ref: Annotated[str, Path(max_length=40, description="SEGMENT.INDEX")]) -> Any:
+    """The bytes of a request's or answer's body as they were recorded, their content coding undone, up to 32 MiB. They
+    are a sandbox's: a file to be kept, never a page to be shown."""
+    state = state_of(request)
+    with state.reading() as reader:
+        try:
+            frame = reader.frame(ref)
+        except (DamagedError, ErasedError, NotFoundError) as error:
+            if (left := gone(reader, state.timelines.index, ref)) is not None:
+                return _gone(request, left)
+            if isinstance(error, ErasedError):
+                raise DamagedError(f"{error}; no signed entry says that it was erased") from error
+            raise
+    found = body_of(frame.payload) if frame.kind == Kind.DATA else None
+    if found is None:
+        raise NotFoundError(f"frame {ref} carries no body; /v1/evidence/{ref} has what it holds")
+    heads = {"Content-Disposition": f'attachment; filename="{frame.ref}.body"'}
+    return Response(found.data, media_type="application/octet-stream", headers=heads)
 
 
 def _gone(request: Request, left: dict[str, Any]) -> Any:

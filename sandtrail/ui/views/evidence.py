@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from sandtrail.ui.address import Address
 from sandtrail.ui.markup import Child, Markup, block, disclosure, join, link, tag
-from sandtrail.ui.shapes import Check, Evidence
+from sandtrail.ui.shapes import Body, Check, Evidence
 from sandtrail.ui.text import as_text, clock, day, pieces, plain, size
 
 __all__ = ["fields_panel", "head", "hex_dump", "hex_panel", "position_panel", "verdict_panel"]
@@ -24,8 +23,10 @@ _SURELY_A_DATE = 10**18  # nanoseconds; clocks that count from the boot are far 
 _CLOCKS = (("realtime", "realtime_ns"), ("monotonic", "monotonic_ns"), ("boot time", "boottime_ns"))
 
 
-def head(evidence: Evidence, address: Address, earlier: str | None, later: str | None) -> Markup:
-    """Returns the title with the way back and to the neighbouring frames."""
+def head(
+    evidence: Evidence, address: Address, earlier: str | None, later: str | None, beside: Sequence[str] = ()
+) -> Markup:
+    """Returns the title with the way back, to the neighbouring frames, and to those of the same act: `beside`."""
     ref = evidence["ref"]
     frame, source = evidence["frame"] or {}, evidence["source"]
     session = as_text(source.get("session"))
@@ -33,6 +34,7 @@ def head(evidence: Evidence, address: Address, earlier: str | None, later: str |
     kind = as_text(frame.get("kind") or "unreadable")
     what = list(dict.fromkeys(as_text(row.get("kind")) for row in evidence["decoded"][:8]))
     upon = next((as_text(row["object"]) for row in evidence["decoded"] if row.get("object")), "")
+    same = [tag("b", one) if one == ref else link(there.to_evidence(one), one, cls="ref") for one in beside]
     return tag(
         "header",
         tag(
@@ -45,6 +47,7 @@ def head(evidence: Evidence, address: Address, earlier: str | None, later: str |
         ),
         tag("h1", f"{source.get('source', 'unknown source')} frame ", tag("b", ref), cls="command"),
         tag("div", [tag("span", name, cls="pill") for name in (kind, *what)], tag("code", upon[:400]), cls="badges"),
+        tag("div", tag("span", "of the same act:", cls="dim"), same, cls="badges") if len(same) > 1 else None,
         cls="session",
     )
 
@@ -141,24 +144,24 @@ def fields_panel(evidence: Evidence) -> Markup:
     return join(
         tag("section", tag("h3", "Events decoded from this frame"), events or nothing, cls="fields"),
         message if fields else None,
-        _body(fields),
+        _body(evidence.get("body")),
     )
 
 
-def _body(fields: Any) -> Markup | None:
-    """What a gateway's frame carries as base64, read as JSON or as text where it is that."""
-    carried = (fields.get("body") or fields.get("data")) if isinstance(fields, dict) else None
-    if not isinstance(carried, str):
+def _body(body: Body | None) -> Markup | None:
+    """What a frame carries over HTTP, read as JSON or as text where it is that."""
+    if not body:
         return None
-    try:
-        said = b64decode(carried, validate=True).decode()
-    except ValueError:
-        return None
-    try:
-        read = _tree(json.loads(said), opened=4)
-    except (ValueError, RecursionError):
-        read = block(said, "say")
-    return tag("section", tag("h3", "Its body, read"), read, cls="fields") if said else None
+    coded = f" · {size(body['recorded'])} as recorded" if body["recorded"] != body["bytes"] else ""
+    title = tag("h3", "Its body, read", tag("span", f"{size(body['bytes'])}{coded} · {body['media']}", cls="dim"))
+    said, notes = body["text"], list(body["problems"])
+    if body["truncated"]:
+        notes.append("Only the beginning is shown: the whole body is a file to be downloaded below.")
+    read = tag("p", "It is no text.", cls="note") if said is None else block(said, "say")
+    if said is not None and not body["truncated"]:
+        with suppress(ValueError, RecursionError):
+            read = _tree(json.loads(said), opened=4)
+    return tag("section", title, read, [tag("p", note, cls="note gap") for note in notes], cls="fields")
 
 
 def _said(row: Mapping[str, Any]) -> dict[str, Any]:

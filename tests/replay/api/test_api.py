@@ -139,6 +139,20 @@ class TestEvidence:
         after = get(api, f"/v1/evidence/{row['ref']}")["next"]
         assert get(api, f"/v1/evidence/{after}")["previous"] == row["ref"]
 
+    def test_the_body_of_an_exchange_can_be_read_and_taken_along(self, api: TestClient) -> None:
+        (row, *_) = get(api, "/v1/events", session="s1", kind="http.request")["events"]
+        body = get(api, f"/v1/evidence/{row['ref']}")["body"]
+        assert json.loads(body["text"])["messages"][0]["content"] == EVIL
+        assert (body["truncated"], body["problems"], body["recorded"]) == (False, [], body["bytes"])
+        answer = api.get(f"/v1/evidence/{row['ref']}/body")
+        assert answer.content.decode() == body["text"]
+        assert answer.headers["content-type"] == "application/octet-stream"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["content-disposition"].startswith("attachment;")
+        (clone, *_) = get(api, "/v1/events", session="s1", kind="process.clone")["events"]
+        assert get(api, f"/v1/evidence/{clone['ref']}")["body"] is None
+        assert api.get(f"/v1/evidence/{clone['ref']}/body").status_code == 404
+
     def test_garbage_is_shown_as_what_it_is(self, api: TestClient) -> None:
         refs = [row["ref"] for row in get(api, "/v1/events", session="s1", kind="unknown")["events"]]
         said = [get(api, f"/v1/evidence/{ref}")["fields"] for ref in refs]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import gzip
 import json
 from typing import Any
 
@@ -9,6 +12,7 @@ import cbor2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sandtrail.replay.api.body import MAX_SHOWN, body_of
 from sandtrail.replay.api.evidence import MAX_ITEMS, fields, tree
 from sandtrail.store.frames import Kind
 from tests.replay.api.conftest import packets
@@ -58,3 +62,51 @@ def test_size_and_depth_are_bounded() -> None:
     strict(tree(deep))
     assert len(tree(list(range(10_000)))) == MAX_ITEMS + 1
     assert len(tree("x" * 10**6)) < 30_000
+
+
+def carrying(body: bytes, *headers: list[str], **more: Any) -> bytes:
+    frame = {"t": "response", "headers": list(headers), "body": base64.b64encode(body).decode(), **more}
+    return json.dumps(frame).encode()
+
+
+def test_a_body_is_read_without_its_content_coding() -> None:
+    said = "the page, fetched: <b>é</b>".encode()
+    found = body_of(carrying(gzip.compress(said), ["Content-Encoding", "gzip"], ["Content-Type", "text/html; x=y"]))
+    assert found is not None
+    assert found.as_dict() == {
+        "bytes": len(said),
+        "recorded": len(gzip.compress(said)),
+        "media": "text/html",
+        "problems": [],
+        "text": said.decode(),
+        "truncated": False,
+    }
+
+
+def test_a_long_body_is_shown_to_a_whole_character_and_what_is_no_text_is_not() -> None:
+    long = body_of(carrying("é".encode() * MAX_SHOWN))
+    odd = body_of(carrying(b"x" + "é".encode() * MAX_SHOWN))
+    image = body_of(carrying(b"\x89PNG\xff" * 100))
+    assert long is not None
+    assert odd is not None
+    assert image is not None
+    assert (len(long.as_dict()["text"]), long.as_dict()["truncated"]) == (MAX_SHOWN // 2, True)
+    assert len(odd.as_dict()["text"]) == MAX_SHOWN // 2
+    assert (image.as_dict()["text"], image.as_dict()["bytes"]) == (None, 500)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=200) | values.map(lambda v: repr(v).encode()))
+def test_any_frame_has_a_body_or_none(payload: bytes) -> None:
+    found = body_of(payload)
+    strict(found.as_dict() if found is not None else None)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=200), st.sampled_from(["gzip", "br", "zstd", "deflate", "gzip, gzip", "x", ""]), values)
+def test_any_body_under_any_coding_is_shown(body: bytes, coding: str, headers: Any) -> None:
+    found = body_of(carrying(body, ["content-encoding", coding]))
+    strict(found.as_dict() if found is not None else None)
+    assert (found is None) is (not body)
+    with contextlib.suppress(TypeError, ValueError):  # what JSON cannot say is in no frame
+        body_of(json.dumps({"body": base64.b64encode(body).decode(), "headers": headers}).encode())

@@ -94,6 +94,14 @@ def test_a_removed_frame_is_gone_too(api: TestClient) -> None:
     assert answer.json()["removal"]["kind"] == "retain"
 
 
+def test_the_body_of_what_is_gone_is_gone_too(api: TestClient, home: Path) -> None:
+    erased = api.get("/v1/removals").json()["removals"][0]
+    for ref in ("0.0", f"{manifest(home, erased['keys'][0])['segment']}.0"):
+        answer = api.get(f"/v1/evidence/{ref}/body")
+        assert (answer.status_code, answer.headers["content-type"]) == (410, "application/problem+json")
+    assert api.get("/v1/evidence/99999.0/body").status_code == 404
+
+
 def test_a_frame_that_never_was_is_not_found(api: TestClient) -> None:
     erased = api.get("/v1/removals").json()["removals"][0]
     assert api.get("/v1/evidence/0.999999").status_code == 404

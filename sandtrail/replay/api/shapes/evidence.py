@@ -10,7 +10,17 @@ from sandtrail.replay.api.shapes.base import Ns, Problem, Ref, Shape
 from sandtrail.replay.api.shapes.events import EventRow
 from sandtrail.replay.api.shapes.log import Act
 
-__all__ = ["CheckShape", "Digests", "EntryProof", "Evidence", "FrameShape", "Gone", "Position", "ProofShape"]
+__all__ = [
+    "BodyShape",
+    "CheckShape",
+    "Digests",
+    "EntryProof",
+    "Evidence",
+    "FrameShape",
+    "Gone",
+    "Position",
+    "ProofShape",
+]
 
 
 class FrameShape(Shape):
@@ -55,6 +65,19 @@ class CheckShape(Shape):
     detail: str = Field(description="What was compared, or what is wrong")
 
 
+class BodyShape(Shape):
+    """The body that the frame carries, its content coding undone."""
+
+    bytes: int = Field(description="How long it is")
+    recorded: int = Field(description="How many bytes were recorded of it, coded as they came")
+    media: str = Field(description="Its media type, as its headers say")
+    problems: list[str] = Field(description="Why it could not be decoded whole")
+    text: str | None = Field(
+        description="Its first 256 KiB; null where they are no UTF-8. All: /v1/evidence/{ref}/body"
+    )
+    truncated: bool = Field(description="The body is longer than that")
+
+
 class Evidence(Shape):
     """One frame, what it says, and the proof that it is as it was received, checked for this answer."""
 
@@ -65,6 +88,7 @@ class Evidence(Shape):
     raw_truncated: bool = Field(description="The payload is longer")
     decoded: list[EventRow] = Field(description="The events that it became")
     fields: Any = Field(description="The payload as a tree of named fields")
+    body: BodyShape | None = Field(description="What it carries over HTTP; null where it carries nothing")
     position: Position = Field(description="Where in the log it lies")
     proof: ProofShape = Field(description="What ties it to the signature")
     verified: bool = Field(description="Every step was made and held")
