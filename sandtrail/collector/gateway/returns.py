@@ -1,8 +1,8 @@
 """Values of secrets that a server sends back become placeholders again before the sandbox gets them.
 
-In headers, messages and bodies, in the forms in which a server writes down what it was sent: as it is, percent encoded,
-in a JSON string, in base64. A body is passed on as it comes; held back is only what may be the beginning of a value.
-Not found: a value that the server has changed in another way, or hands out in parts.
+In headers, messages and bodies, in the forms in which a server writes down what it was sent: as it is, percent encoded
+(also twice), in a JSON string, in HTML, in base64. A body is passed on as it comes; held back is only what may be the
+beginning of a value. Not found: a value that the server has changed in another way, or hands out in parts.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import base64
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
+from html import escape
 from urllib.parse import quote, quote_plus
 
 from mitmproxy import http
@@ -29,7 +30,11 @@ def written_forms(value: bytes) -> list[bytes]:
     """How a text may write a value down; all of 12 bytes or more."""
     text = value.decode()
     forms = {value, quote(text, safe="").encode(), quote(text).encode(), quote_plus(text).encode()}
-    forms |= {quote(text, safe="").lower().encode(), json.dumps(text)[1:-1].encode()}
+    forms |= {quote(text, safe="").lower().encode(), quote(quote(text, safe=""), safe="").encode()}
+    in_json = json.dumps(text)[1:-1]
+    # PHP has a "\\/" there, Go "\\u003c" and its like.
+    in_script = in_json.translate({ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&"})
+    forms |= {form.encode() for form in (in_json, in_json.replace("/", "\\/"), in_script, escape(text))}
     for shift in range(3):
         coded = base64.b64encode(b"\0" * shift + value)
         whole = (shift + len(value)) % 3 == 0
@@ -65,7 +70,7 @@ class Returns:
 
     def headers(self, fields: http.Headers) -> None:
         """The fields of a response, or its trailers."""
-        fields.fields = tuple((name, self.text(value)) for name, value in fields.fields)
+        fields.fields = tuple((self.text(name), self.text(value)) for name, value in fields.fields)
 
     def body(
         self, request: http.Request, response: http.Response, inner: Callable[[bytes], bytes]

@@ -113,6 +113,30 @@ def test_a_streamed_answer_is_searched_as_it_passes(
     assert VALUE.encode() not in everything(gateway.ended(session))
 
 
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ("AAAA/BBBB/CCCC", r"AAAA\/BBBB\/CCCC"),
+        ("AAAA<BBBB&CCCC", r"AAAA\u003cBBBB\u0026CCCC"),
+        ("AAAA<BBBB&CCCC", "AAAA&lt;BBBB&amp;CCCC"),
+        ("AAAA+BBBB/CCCC", "AAAA%252BBBBB%252FCCCC"),
+    ],
+)
+def test_what_a_server_makes_of_a_values_signs_is_known(value: str, written: str) -> None:
+    assert written.encode() in written_forms(value.encode())
+
+
+def test_a_value_does_not_come_back_as_the_name_of_a_header(
+    gateway: Gateway, session: str, server: Server, client: Clients
+) -> None:
+    plain = make_secret("PLAIN_KEY", "a1b2c3d4e5f6a7b8", ["api.test"])
+    via = client(gateway.listen(session, secrets=[plain], upstream={"api.test": server.url}))
+    server.routes["/echo"] = lambda h: h.answer(b"", 200, **{f"x-{h.headers['x-key']}": "1"})
+    answer = via.get("https://api.test/echo", headers={"x-key": plain.placeholder})
+    assert answer.headers[f"x-{plain.placeholder}"] == "1"
+    assert plain.value.encode() not in everything(gateway.ended(session))
+
+
 def test_a_server_of_http_1_0_may_echo_too(server: Server, via: httpx.Client, secret: Secret) -> None:
     def old(handler: Handler) -> None:
         handler.protocol_version = "HTTP/1.0"
