@@ -30,8 +30,9 @@ def connect(keeper: Keeper, session: str, options: RecordOptions, secrets: list[
         if link.conntrack is not None:
             flows = {"source": "conntrack", "sees": ["flows that pass: beginning, end, volume"], **common}
             keeper.adopt(session, link.conntrack.fileno(), {**flows, "blind": ["refused flows"]})
-        redact = {"redact": options.boundary.redact} if options.boundary.redact else {}
-        claims = {"source": "claims", **redact, "ports": list(services), **common}
+        given = {"redact": options.boundary.redact, "limits": options.boundary.limits}
+        bounds = {name: value for name, value in given.items() if value}
+        claims = {"source": "claims", **bounds, "ports": list(services), **common}
         served = [sock.fileno() for sock in link.services]
         # Both processes start at the same time.
         with keeper.listening(session, served, claims, "claims") if served else contextlib.nullcontext():
