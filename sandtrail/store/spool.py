@@ -73,9 +73,11 @@ def encode_record(
     joined = b"".join(payloads)
     if len(joined) > MAX_PAYLOAD:
         raise UsageError(f"a record holds at most {MAX_PAYLOAD} bytes; cut the payload and note the cut")
-    body = pack(f"<{len(payloads)}I", *map(len, payloads)) + joined
-    head = _HEAD.pack(MAGIC, kind, URGENT if urgent else 0, 0, len(payloads), len(body), stream, seq, *when)
-    return b"".join([head, pack("<I", zlib.crc32(body, zlib.crc32(head))), body])
+    lengths = pack(f"<{len(payloads)}I", *map(len, payloads))
+    size = len(lengths) + len(joined)
+    head = _HEAD.pack(MAGIC, kind, URGENT if urgent else 0, 0, len(payloads), size, stream, seq, *when)
+    crc = zlib.crc32(joined, zlib.crc32(lengths, zlib.crc32(head)))
+    return b"".join([head, pack("<I", crc), lengths, joined])
 
 
 def parse_records(data: bytes | memoryview, *, checked: bool = False) -> Iterator[tuple[int, Record]]:

@@ -6,6 +6,7 @@ import asyncio
 import re
 import sys
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from sandtrail.collector.gateway.vault import Access
 __all__ = ["Connection"]
 
 _log = structlog.get_logger(__name__)
+_AT_ONCE = 8
+"""Hooks: those of two requests."""
 _MODE = mode_specs.ProxyMode.parse("regular")
 # What the engine answers or drops without making an exchange of it.
 _MALFORMED = re.compile(r"Bad HTTP request line|Invalid header|HTTP/2 protocol error|before completing request headers")
@@ -60,6 +63,7 @@ class Connection(mode_servers.ProxyConnectionHandler):
         self.refuses = False
         """Whether a request is under way whose body is only waited for, to be answered with a refusal."""
         self._unwanted = 0
+        self._answered: deque[events.HookCompleted] = deque()
         self._faulted = False
         self.up = self.down = 0
         self._count_written(writer)
@@ -83,6 +87,22 @@ class Connection(mode_servers.ProxyConnectionHandler):
             if self._unwanted > self.session.policy.limits.request_body:
                 self.abort("the body of a refused request goes on and on")
         await super().server_event(event)
+        at_once = 0
+        while self._answered:
+            await super().server_event(self._answered.popleft())
+            if not (at_once := at_once + 1) % _AT_ONCE:
+                await asyncio.sleep(0)  # many small requests may lie behind one another
+
+    async def hook_task(self, hook: commands.StartHook) -> None:
+        """Calls the addons. What waited for nothing is answered in the same turn of the event loop: mitmproxy itself
+        takes another turn for each of the four hooks of a request."""
+        await self.handle_hook(hook)
+        if hook.blocking:
+            answer = events.HookCompleted(hook)
+            if self._server_event_lock.locked():
+                self._answered.append(answer)
+            else:
+                await self.server_event(answer)
 
     async def open_connection(self, command: commands.OpenConnection) -> None:
         """Connects on the session's behalf."""

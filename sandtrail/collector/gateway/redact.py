@@ -22,7 +22,7 @@ __all__ = ["Redactor", "printable"]
 
 MAX_LEARNED = 256
 _REMEMBERED = 512
-"""Of headers without a secret: how many, and how long together with their names."""
+"""Of headers: how many, and how long together with their names."""
 _SECRET_HEADER = re.compile(
     r"authorization|.*[-_]authorization|cookie2?|.*(?:token|secret|passw(?:or)?d|api[-_]?key|credentials?)|.*[-_]key|x-auth"
 )
@@ -69,7 +69,7 @@ class Redactor:
         self._patterns = Patterns(rules)
         self._literals = Literals()
         self._known: dict[bytes, tuple[str, bytes]] = {}
-        self._clean: dict[tuple[bytes, bytes], tuple[str, str]] = {}
+        self._shown: dict[tuple[bytes, bytes], tuple[str, str, int]] = {}
         self._fingerprints = fingerprints
 
     def mark(self, name: str, secret: bytes) -> bytes:
@@ -111,23 +111,22 @@ class Redactor:
         """Headers as [[name, value], …]."""
         out, count = [], 0
         for name, value in fields:
-            known = self._clean.get((name, value))
-            if known is None:
-                known, found = self._shown(name, value)
-                count += found
-            out.append(list(known))
+            shown, clean, found = self._shown.get((name, value)) or self._show(name, value)
+            out.append([shown, clean])
+            count += found
         return out, count
 
-    def _shown(self, name: bytes, value: bytes) -> tuple[tuple[str, str], int]:
-        """One header. Most of them come again with every request: those that hold nothing secret are remembered."""
-        shown, found = self._header(printable(name).lower(), value)
-        clean, more = self.text(name)
-        header = printable(clean), printable(shown)
-        if not found + more and len(name) + len(value) <= _REMEMBERED:
-            if len(self._clean) >= _REMEMBERED:
-                self._clean.clear()
-            self._clean[name, value] = header
-        return header, found + more
+    def _show(self, name: bytes, value: bytes) -> tuple[str, str, int]:
+        """One header, and how many credentials it had. Most of them come again with every request and are
+        remembered."""
+        clean, found = self._header(printable(name).lower(), value)
+        shown, more = self.text(name)
+        header = printable(shown), printable(clean), found + more
+        if len(name) + len(value) <= _REMEMBERED:
+            if len(self._shown) >= _REMEMBERED:
+                self._shown.clear()
+            self._shown[name, value] = header
+        return header
 
     def _header(self, name: str, value: bytes) -> tuple[bytes, int]:
         if name in _COOKIE_HEADERS:
@@ -201,7 +200,7 @@ class Redactor:
         if secret in self._literals.names:
             return
         if len(self._literals.names) - len(self._known) < MAX_LEARNED and _LEARNABLE.fullmatch(secret):
-            self._clean.clear()
+            self._shown.clear()
             self._literals.add(secret, name)
             encoded = quote(secret, safe="").encode()
             if encoded != secret:

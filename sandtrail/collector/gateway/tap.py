@@ -8,6 +8,7 @@ kept decoded always, because a chunk cannot be taken back when the next one comp
 from __future__ import annotations
 
 import hashlib
+from io import BytesIO
 
 from sandtrail.collector.gateway.coding import UndecodableError, decoder_for
 from sandtrail.collector.gateway.redact import Redactor
@@ -39,7 +40,7 @@ class Tap:
         self._redactor = redactor
         self._scan = redactor.scan()
         self._found = 0
-        self._out = bytearray()
+        self._out = BytesIO()
         # The wire bytes of a coded body have places of their own for a text: names, comments, blocks to skip.
         self._wire_scan = redactor.scan() if whole and self._coded else None
         self._wire = bytearray()
@@ -99,11 +100,11 @@ class Tap:
     def kept(self) -> tuple[bytes, bool]:
         """A whole body as it is to be recorded, after `finish`, and whether that is its decoded form."""
         if self._wire_scan is None:
-            return bytes(self._out), False
+            return self._out.getvalue(), False
         self._wire_scan.finish()
         if self.redacted or self._wire_scan.count or self._stopped:
             self.cut = self.cut or self._full
-            return bytes(self._out), True
+            return self._out.getvalue(), True
         return bytes(self._wire), False
 
     def _keep(self, data: bytes) -> bytes:
@@ -113,6 +114,6 @@ class Tap:
             self._stopped = self._wire_scan is None
         self._room -= len(data)
         if self._whole:
-            self._out += data
+            self._out.write(data)
             return b""
         return data
