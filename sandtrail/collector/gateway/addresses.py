@@ -10,14 +10,24 @@ from pathlib import Path
 __all__ = ["why_not"]
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # Clouds serve machine identities there; the link-local ones are refused anyway.
-_METADATA = frozenset(map(ipaddress.ip_address, ("fd00:ec2::254", "100.100.100.200", "168.63.129.16", "192.0.0.192")))
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_METADATA = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        *("100.100.100.200", "168.63.129.16", "192.0.0.192"),
+        *("fd00:ec2::/32", "fd20:ce::254", "fd00:c1::a9fe:a9fe", "fd00:42::42"),
+    )
+)
+_NAT64 = ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48")
 _LOCAL = re.compile(r"\|-- (\S+)|/(\d+) host LOCAL")
 _FRESH_S = 2.0
 
-_ours: tuple[float, frozenset[ipaddress.IPv4Network], frozenset[Address]] = (0.0, frozenset(), frozenset())
+# RTF_LOCAL and RTF_ANYCAST, linux/ipv6_route.h: whole networks, too, may be this host's.
+_LOCAL_OR_ANYCAST = 0x80100000
+
+_ours: tuple[float, frozenset[Network]] = (0.0, frozenset())
 
 
 def why_not(text: str) -> str | None:
@@ -34,7 +44,7 @@ def why_not(text: str) -> str | None:
         return "it is link-local"
     if address.is_multicast or address == ipaddress.IPv4Address("255.255.255.255"):
         return "it is no single machine's"
-    if address in _METADATA:
+    if any(address in network for network in _METADATA):
         return "it is a cloud's metadata service"
     if _is_ours(address):
         return "it is an address of the host"
@@ -48,7 +58,7 @@ def _unwrapped(address: Address) -> Address:
             return address.ipv4_mapped
         if address.sixtofour is not None:
             return address.sixtofour
-        if address in _NAT64 or int(address) >> 32 == 0 and int(address) > 1:
+        if any(address in network for network in _NAT64) or int(address) >> 32 == 0 and int(address) > 1:
             return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return address
 
@@ -56,21 +66,21 @@ def _unwrapped(address: Address) -> Address:
 def _is_ours(address: Address) -> bool:
     global _ours
     if time.monotonic() - _ours[0] > _FRESH_S:
-        _ours = (time.monotonic(), *_read_ours())
-    _, networks, addresses = _ours
-    return address in addresses or any(address in network for network in networks)
+        _ours = (time.monotonic(), _read_ours())
+    return any(address in network for network in _ours[1])
 
 
-def _read_ours() -> tuple[frozenset[ipaddress.IPv4Network], frozenset[Address]]:
+def _read_ours() -> frozenset[Network]:
     """What the kernel delivers to this host: the local entries of its routing tables."""
-    networks, node = set(), ""
+    networks, node = set[Network](), ""
     for match in _LOCAL.finditer(Path("/proc/net/fib_trie").read_text()):
         if match[1]:
             node = match[1]
         else:
             networks.add(ipaddress.IPv4Network(f"{node}/{match[2]}", strict=False))
-    addresses: set[Address] = set()
-    six = Path("/proc/net/if_inet6")
-    if six.exists():
-        addresses = {ipaddress.IPv6Address(bytes.fromhex(line[:32])) for line in six.read_text().splitlines()}
-    return frozenset(networks), frozenset(addresses)
+    six = Path("/proc/net/ipv6_route")
+    for line in six.read_text().splitlines() if six.exists() else ():
+        prefix, length, *_, flags, _ = line.split()
+        if int(flags, 16) & _LOCAL_OR_ANYCAST:
+            networks.add(ipaddress.IPv6Network((bytes.fromhex(prefix), int(length, 16))))
+    return frozenset(networks)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from sandtrail.collector.gateway.fingerprint import Fingerprinter
 from sandtrail.collector.gateway.policy import Policy, Upstream
 from sandtrail.collector.gateway.redact import Redactor
 from sandtrail.collector.gateway.rules import Decision
+from sandtrail.collector.network import namespaces
 from sandtrail.errors import UsageError
 
 
@@ -84,11 +87,27 @@ def test_any_descriptor_is_understood_or_refused(**descriptor: Any) -> None:
     [
         "127.0.0.1", "127.9.9.9", "::1", "0.0.0.0", "0.1.2.3", "::", "169.254.169.254", "fe80::1%eth0", "224.0.0.1",
         "255.255.255.255", "::ffff:127.0.0.1", "::127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "fd00:ec2::254",
-        "100.100.100.200", "no address",
+        "100.100.100.200", "fd20:ce::254", "fd00:c1::a9fe:a9fe", "64:ff9b:1::a9fe:a9fe", "no address",
     ],
 )  # fmt: skip
 def test_addresses_that_only_the_host_should_reach(address: str) -> None:
     assert why_not(address)
+
+
+@pytest.mark.needs("root", "ip")
+def test_whole_networks_that_the_host_answers_for_are_its_own() -> None:
+    space = f"st-ours{os.getpid()}"
+    namespaces.create(space)
+    try:
+        for six, network in ((), "198.51.100.0/24"), (("-6",), "2001:db8:77::/64"):
+            namespaces.tool("ip", "netns", "exec", space, "sysctl", "-qw", "net.ipv6.conf.lo.disable_ipv6=0")
+            namespaces.tool("ip", "-n", space, *six, "route", "add", "local", network, "dev", "lo")
+        looked_at = ("198.51.100.9", "2001:db8:77::9", "198.51.101.9", "2001:db8:78::9")
+        ask = f"from sandtrail.collector.gateway.addresses import why_not; print(*map(why_not, {looked_at}), sep='|')"
+        told = namespaces.tool("ip", "netns", "exec", space, sys.executable, "-c", ask)
+    finally:
+        namespaces.delete(space)
+    assert told.strip().split("|") == ["it is an address of the host"] * 2 + ["None"] * 2
 
 
 @pytest.mark.parametrize("address", ["192.0.2.200", "10.200.200.200", "2001:db8::1", "::ffff:192.0.2.200"])
