@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from sandtrail import __version__
-from sandtrail.commands import REGISTER
+from sandtrail.commands import REGISTER, disk
 from sandtrail.commands.options import Home, Json, home_folder, print_json
 from sandtrail.errors import SandtrailError, UsageError
 from sandtrail.settings import load_settings, settings_files
@@ -164,13 +164,17 @@ def execute(
     env: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, or NAME for this process's own value.")] = None,
     workdir: Annotated[str, typer.Option(help="The command's working folder.")] = "",
     user: Annotated[str, typer.Option(help="UID[:GID] inside of the sandbox.")] = "",
+    record_stdio: Annotated[
+        bool, typer.Option("--record-stdio", help="Record what goes through the command's stdin, stdout and stderr.")
+    ] = False,
 ) -> None:
     """Run a command inside a recorded sandbox; that it came from the operator is on the record."""
     from sandtrail.collector.session.inside import run_inside
     from sandtrail.collector.session.options import parse_environment
 
     given = parse_environment(env or [])
-    raise typer.Exit(run_inside(home_folder(home), session, command, env=given, workdir=workdir, user=user))
+    told = {"workdir": workdir, "user": user}
+    raise typer.Exit(run_inside(home_folder(home), session, command, env=given, record_stdio=record_stdio, **told))
 
 
 @app.command()
@@ -294,9 +298,10 @@ def version() -> None:
 
 
 def main() -> None:
-    """Run the command; an error of ours is printed without a traceback and ends with status 2."""
+    """Run the command; an error of ours, or of the disk, is printed without a traceback and ends with status 2."""
     try:
-        app(standalone_mode=True)
+        with disk.told():
+            app(standalone_mode=True)
     except SandtrailError as error:
         Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]sandtrail:[/] {escape(str(error))}")
         sys.exit(2)

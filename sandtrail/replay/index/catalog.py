@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,14 @@ from sandtrail.replay.index.tables import REVISION, metadata
 __all__ = ["alembic_config", "open_catalog", "scrub", "upgrade"]
 
 _PATIENCE = 60.0
+# SQLite's words for what is not the database's fault; the lower byte says which, whatever the circumstances.
+_DISK = {
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+}
 _MIGRATIONS = Path(__file__).parents[2] / "migrations"
 
 
@@ -36,9 +45,10 @@ def open_catalog(home: Path, url: str = "") -> Engine:
     try:
         upgrade(home, engine)
     except DatabaseError as error:
-        raise StoreError(
-            f"the catalog cannot be used ({error.orig}); it is derived: move {home / 'catalog.db'} away and run again"
-        ) from error
+        remedy = f"it is derived: move {home / 'catalog.db'} away and run again"
+        if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in _DISK:
+            remedy = f"the disk refuses {home} to be written: `sandtrail doctor` says whether it is full or read-only"
+        raise StoreError(f"the catalog cannot be used ({error.orig}); {remedy}") from error
     return engine
 
 
