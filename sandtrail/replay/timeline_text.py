@@ -23,7 +23,7 @@ MAX_CHANGED = 6
 _COLOURS = {"high": "bold white on red", "medium": "bold black on yellow", "low": "bold cyan"}
 _QUIET = frozenset({"decided", "folded", "gateway", "local", "transport"})
 _STYLES = {"net": "blue", "http": "magenta", "mcp": "magenta", "file": "green"}
-_TELLING = frozenset({"upload", "download", "mismatch", "failed", "asks"})
+_TELLING = frozenset({"upload", "download", "mismatch", "failed", "asks", "relays"})
 MAX_WORDS = 4
 """Lines of what is said of one row where it does not fit beside it."""
 _REF = 12
@@ -148,6 +148,10 @@ def _turn(turn: Mapping[str, Any], judged: Mapping[str, str], width: int, begin:
             failed = " failed" if message.get("is_error") else ""
             if results > 1 and message["role"] == "tool":
                 yield _line(f"  the result of {_call(message)}:", shown["ref"], width, "dim")
+            if origin := message.get("origin"):
+                yield _line(
+                    f"  word for word in the answer to {visible(origin['object'])}:", origin["ref"], width, "yellow"
+                )
             yield from _said(f"told {visible(message['role'])}{failed}", message, shown["ref"], width, "dim", 4)
         if shown["cut"]:
             yield _line("  … the input is cut here", shown["ref"], width, "yellow")

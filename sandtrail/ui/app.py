@@ -252,7 +252,7 @@ def evidence_page(address: Address) -> None:
     show(session_view.crumbs(address, session))
     if session:
         sidebar(session, Address.of({**vars(address), "session": session["id"]}))
-    beside = same_act(timeline_now(session), evidence["ref"]) if session else []
+    beside = beside_of(session, evidence["ref"])
     show(evidence_view.head(evidence, address, *neighbours(evidence), beside))
     left, right = st.columns([3, 2], gap="medium")
     with left:
@@ -265,6 +265,14 @@ def evidence_page(address: Address) -> None:
     with right:
         show(evidence_view.verdict_panel(evidence))
         show(evidence_view.position_panel(evidence))
+
+
+def beside_of(session: Session | None, ref: str) -> list[str]:
+    """Returns the frames of the same act; none where the session cannot be explained."""
+    try:
+        return same_act(timeline_now(session), ref) if session else []
+    except SandtrailError:
+        return []
 
 
 def session_or_none(name: str) -> Session | None:

@@ -146,7 +146,7 @@ def turn_of(timeline: Timeline, ref: str) -> int | None:
 
 
 def same_act(timeline: Timeline, ref: str) -> list[str]:
-    """Returns the frames that tell of the same act as this one, itself among them: a request, its answer, its packets."""
+    """Returns the frames that tell of one act, this one among them: a request, its answer, its packets."""
     rows = (row for turn in timeline["turns"] for row in turn["outputs"])
     for output in (*rows, *timeline["unexplained"]):
         if ref == output["ref"] or ref in output["refs"]:

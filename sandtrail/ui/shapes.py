@@ -74,6 +74,7 @@ class Message(TypedDict):
     text: str
     characters: NotRequired[int]
     tool: NotRequired[str | None]
+    origin: NotRequired[Origin | None]
     tool_call_id: NotRequired[str | None]
     is_error: NotRequired[bool | None]
 
@@ -87,6 +88,13 @@ class ToolCall(TypedDict):
     server: NotRequired[bool]
     result: NotRequired[str | None]
     failed: NotRequired[bool | None]
+
+
+class Origin(TypedDict):
+    """An answer of a server that holds a result word for word."""
+
+    ref: str
+    object: str
 
 
 class Rewritten(TypedDict):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from sandtrail.replay.events import Event
 from sandtrail.replay.turns.facts import details
 from sandtrail.replay.turns.findings import Finding, by_whom
 from sandtrail.replay.turns.fold import Fold
+from sandtrail.replay.turns.lineage import clip
 from sandtrail.replay.turns.network import Connection
 
 __all__ = ["exfiltrations"]
@@ -53,6 +55,39 @@ def exfiltrations(fold: Fold) -> Iterator[Finding]:
             [fact.ref for fact, _ in members],
         )
     yield from _lookups(fold)
+    yield from _relayed(fold)
+
+
+def _relayed(fold: Fold) -> Iterator[Finding]:
+    """Words that left, of which it is known that a file of secrets was read for them."""
+    for held in fold.web.relayed:
+        told, exchange, turn = held.relays, held.exchange, held.spot[0]
+        shown = fold.turns[told.turn] if told is not None else None
+        if told is None or shown is None or shown.place.parent is None:
+            continue
+        asked = fold.turns[shown.place.parent + 1]
+        groups = [group for bucket in asked.buckets.values() for group in bucket.groups.values()]
+        read = [group for group in groups if "credential" in group.flags and not group.errno]
+        if not read:
+            continue
+        what, where = f"`{clip([read[0].object], 120)}`", _host(exchange.url)
+        yield Finding(
+            "EXFILTRATION_ATTEMPT",
+            "high",
+            f"what a tool gave after {what} was read was sent to {where}",
+            f"In turn {asked.index} {what} was read ({read[0].summary}). The result that the model was told in turn "
+            f"{shown.index} is, word for word, what `{exchange.method[:20]} {clip([exchange.url], 160)}` carried. "
+            "It would be innocent if the result is not of that file, or if this service is meant to have it.",
+            turn.index if turn is not None else None,
+            [held.spot[2].ref, shown.exchange.request_ref if shown.exchange else "", read[0].ref],
+        )
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or "somewhere"
+    except ValueError:
+        return "somewhere"
 
 
 def _lookups(fold: Fold) -> Iterator[Finding]:

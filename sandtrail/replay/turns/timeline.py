@@ -42,6 +42,7 @@ class View:
         self._claims: tuple[object, dict[int | None, list[tuple[Claim, Edge | None]]]] = (None, {})
         self._findings: tuple[object, list[Finding]] = (None, [])
         self._changed: dict[int, list[dict[str, Any]]] = {}
+        self._came: dict[int, dict[int, dict[str, str]]] = {}
 
     def outputs(self, turn: int | None) -> list[Row]:
         """All rows of a turn, or of what is unexplained."""
@@ -106,7 +107,7 @@ class View:
             "started_by": _started_by(turn),
             "via": turn.via or None,
             "witnesses": [witness.as_dict() for witness in turn.witnesses],
-            "input": _input(turn, self._rewritten(turn)),
+            "input": _input(turn, self._rewritten(turn), self._origins(turn)),
             "decision": _decision(turn),
             "outputs": outputs[:MAX_OUTPUTS],
             "outputs_total": len(outputs),
@@ -115,6 +116,14 @@ class View:
             "claims": [claim.as_dict(edge) for claim, edge in self.claims(turn.index)[:MAX_CLAIMS_SHOWN]],
             "claims_total": len(self.claims(turn.index)),
         }
+
+    def _origins(self, turn: Turn) -> dict[int, dict[str, str]]:
+        """Whose words the new results are, where an answer held the same, by the place of the message."""
+        if turn.index not in self._came:
+            new = list(enumerate(turn.call.messages))[turn.place.new_from :][-MAX_MESSAGES:] if turn.call else []
+            found = ((place, self.fold.web.passages.origin(m)) for place, m in new if m.role == "tool")
+            self._came[turn.index] = {at: {"ref": came.ref, "object": came.object} for at, came in found if came}
+        return self._came[turn.index]
 
     def _rewritten(self, turn: Turn) -> list[dict[str, Any]]:
         """Messages of the turn before that the model is not shown any more as they were, and what it is shown."""
@@ -157,7 +166,7 @@ def _started_by(turn: Turn) -> dict[str, Any] | None:
     return {**named, "name": started.name, "confidence": started.confidence}
 
 
-def _input(turn: Turn, changed: list[dict[str, Any]]) -> dict[str, Any] | None:
+def _input(turn: Turn, changed: list[dict[str, Any]], origins: dict[int, dict[str, str]]) -> dict[str, Any] | None:
     exchange, call = turn.exchange, turn.call
     if exchange is None or call is None:
         return None
@@ -171,8 +180,14 @@ def _input(turn: Turn, changed: list[dict[str, Any]]) -> dict[str, Any] | None:
         "messages_total": len(call.messages),
         "new_total": len(new),
         "new_messages": [
-            {**_named(m, tools), "text": _cut(m.text), "characters": len(m.text), "is_error": m.is_error}
-            for m in new[-MAX_MESSAGES:]
+            {
+                **_named(m, tools),
+                "text": _cut(m.text),
+                "characters": len(m.text),
+                "is_error": m.is_error,
+                "origin": origins.get(place),
+            }
+            for place, m in list(enumerate(new, turn.place.new_from))[-MAX_MESSAGES:]
         ],
         "changed": changed,
         "cut": call.input_cut,

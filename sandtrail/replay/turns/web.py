@@ -17,6 +17,7 @@ from sandtrail.replay.turns.facts import details, whole
 from sandtrail.replay.turns.mcp import SAME, Protocol
 from sandtrail.replay.turns.modelturns import Turn
 from sandtrail.replay.turns.network import Connection
+from sandtrail.replay.turns.passages import Passages, Told
 from sandtrail.replay.turns.process import Process
 from sandtrail.replay.turns.traffic import Spot, Traffic
 
@@ -39,6 +40,16 @@ def _tell(connection: Connection, fact: Event, detail: dict[str, Any]) -> None:
         connection.up, connection.down = whole(detail.get("up_bytes")), whole(detail.get("down_bytes"))
 
 
+def _relay(told: Told, detail: dict[str, Any]) -> str:
+    """What a request passes on, in words; the digest is that of its whole body."""
+    which = f" ({told.tool_call_id[:60]})" if told.tool_call_id else ""
+    request = detail.get("request")
+    sent = request if isinstance(request, dict) else {}
+    digest = str(sent.get("sha256") or "")
+    mark = f", sha256 {digest[:16]}…" if digest and whole(sent.get("bytes")) else ""
+    return f"sends the tool's result{which} that turn {told.turn} was told, word for word{mark}"
+
+
 @dataclass(slots=True)
 class _Held:
     """An exchange and where it stands."""
@@ -48,6 +59,8 @@ class _Held:
     connection: Connection | None
     turn: Turn | None = None
     answered: bool = False
+    relays: Told | None = None
+    """The tool's result that it passes on word for word."""
 
 
 class Web:
@@ -62,6 +75,9 @@ class Web:
         self._held: dict[Key, _Held] = {}
         self._flows: dict[str, Connection] = {}
         self._last: dict[int, Turn] = {}
+        self.passages = Passages()
+        self.relayed: list[_Held] = []
+        """Exchanges that carried a tool's result away."""
         self.misplaced: list[tuple[Event, Connection | None]] = []
         """Placeholders of secrets that the gateway stopped, and the connections that they came on."""
 
@@ -82,6 +98,9 @@ class Web:
             group = held.spot[2]
             group.summary, flags = carried(detail)
             group.flags |= flags
+            if held.relays is not None:
+                group.summary = f"{_relay(held.relays, detail)}; {group.summary}"
+                group.flags.add("relays")
             self.fold.extend(*held.spot, fact)
         if phase == "answer":
             self._answer(held)
@@ -139,6 +158,9 @@ class Web:
             self._becomes_turn((held.exchange.flow, held.exchange.id), held)
         else:
             self._told_mcp((held.exchange.flow, held.exchange.id), held)
+            held.relays = self.passages.exchanged(held.exchange)
+            if held.relays is not None and len(self.relayed) < MAX_MISPLACED:
+                self.relayed.append(held)
         self.fold.others.settle()
 
     def _becomes_turn(self, key: Key, held: _Held) -> None:
@@ -166,6 +188,8 @@ class Web:
         if before is not None and before.closed_ns is None:
             before.closed_ns = turn.request_ns
         self._last[place.thread] = turn
+        if call is not None:
+            self.passages.told(turn.index, call, place.new_from)
         self.fold.turns.append(turn)
         return turn
 

@@ -16,7 +16,7 @@ __all__ = ["Scene", "error_name", "gap_line", "lines", "plain_or", "verdicts"]
 
 _DEEPEST = 12
 _LINE_CHARS = 400
-_TELLING = frozenset({"upload", "download", "mismatch", "failed", "asks"})
+_TELLING = frozenset({"upload", "download", "mismatch", "failed", "asks", "relays"})
 """Lines with these flags are shown whole, however many lines of the page that takes: digests, answers, errors."""
 _UNSHOWN = frozenset({"decided", "folded"})  # bold type and the count say these
 

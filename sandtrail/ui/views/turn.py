@@ -135,6 +135,7 @@ def _input(shown: Input | None, scene: Scene) -> Markup:
             "div",
             tag("b", _who(message)),
             _result_of(message),
+            _origin(message, scene),
             _message(message["text"], message.get("characters", 0)),
             cls=f"message {_role(message['role'])}",
         )
@@ -153,6 +154,15 @@ def _result_of(message: Message | Rewritten) -> Markup | None:
     """Which tool call a message is the result of."""
     named = [plain(word, 80) for word in (message.get("tool"), message.get("tool_call_id")) if word]
     return tag("div", f"result of {' '.join(named)}", cls="of") if named else None
+
+
+def _origin(message: Message, scene: Scene) -> Markup | None:
+    """The answer of a server that these words came with."""
+    origin = message.get("origin")
+    if not origin:
+        return None
+    there = link(scene.address.to_evidence(origin["ref"]), origin["ref"], cls="ref")
+    return tag("div", f"word for word in the answer to {plain(origin['object'], 300)} ", there, cls="of whence")
 
 
 def _changed(one: Rewritten) -> Markup:

@@ -15,6 +15,7 @@ __all__ = [
     "EdgeShape",
     "Input",
     "Message",
+    "Origin",
     "OtherWitness",
     "Output",
     "Outputs",
@@ -23,6 +24,13 @@ __all__ = [
     "ToolCall",
     "Turn",
 ]
+
+
+class Origin(Shape):
+    """An answer that holds the same words."""
+
+    ref: Ref
+    object: str = Field(description="The request that it answered: METHOD url")
 
 
 class Message(Shape):
@@ -34,6 +42,7 @@ class Message(Shape):
     tool_call_id: str | None = Field(description="Which tool call this is the result of")
     tool: str | None = Field(description="The tool of that call, where the history names it")
     is_error: bool | None = Field(description="Whether it says that the tool failed; null where it does not say")
+    origin: Origin | None = Field(description="Of a tool's result: an answer of a server that holds the same words")
 
 
 class Rewritten(Shape):
