@@ -12,11 +12,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["BUILT_IN", "MARK", "Rule", "field_rule", "prefix_rule", "query_rule"]
+__all__ = ["BUILT_IN", "MARK", "REACH", "Rule", "field_rule", "prefix_rule", "query_rule"]
 
 MARK = rb"\{\{credential:[a-z0-9-]{1,64}:[0-9a-f]{16}\}\}"
 """What has been replaced already; no rule takes it for a credential again."""
 
+REACH = 32 << 10
+"""No rule looks further than so many bytes from its anchor on."""
 _LONGEST = 4096
 _TOKEN = rb"[A-Za-z0-9_\-.~+/=%]"
 

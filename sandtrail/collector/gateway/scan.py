@@ -6,11 +6,10 @@ belong to a credential are held back until more has come; that is the record's b
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from sandtrail.collector.gateway.patterns import Rule
+from sandtrail.collector.gateway.patterns import REACH, Rule
 from sandtrail.collector.gateway.words import Words
 
 __all__ = ["Beginnings", "Literals", "Patterns", "Scan"]
@@ -27,17 +26,14 @@ class Beginnings:
     def __init__(self, words: Iterable[bytes]) -> None:
         self._words = sorted(words)
         self._longest = max(map(len, self._words), default=1) - 1
-        heads = {re.escape(word[:_HEAD]) for word in self._words}
-        # Looked for from every place on, since the beginnings of two words may overlap.
-        self._heads = re.compile(b"(?=" + b"|".join(heads) + b")") if heads else None
+        self._heads = Words((word[:_HEAD], False) for word in self._words)
 
     def find(self, text: bytes, start: int) -> int:
         """The first place from `start` on at which a word may have begun; len(text) where there is none."""
         start = max(start, len(text) - self._longest)
-        if self._heads is not None:
-            for match in self._heads.finditer(text, start):
-                if self._begins(text[match.start() :]):
-                    return match.start()
+        for place, _ in self._heads.find(text[start:]):
+            if self._begins(text[start + place :]):
+                return start + place
         for at in range(max(start, len(text) - _HEAD + 1), len(text)):
             if self._begins(text[at:]):
                 return at
@@ -73,7 +69,7 @@ class Literals:
         self.names: dict[bytes, str] = {}
         self._by_head: dict[bytes, list[bytes]] = {}
         self._heads: Words | None = None
-        self.beginnings = Beginnings(())
+        self._beginnings: Beginnings | None = None
 
     def add(self, secret: bytes, name: str) -> None:
         """From now on `secret` is replaced wherever it stands."""
@@ -83,8 +79,14 @@ class Literals:
         alike = self._by_head.setdefault(secret[: self.LEAST], [])
         alike.append(secret)
         alike.sort(key=len, reverse=True)
-        self._heads = None
-        self.beginnings = Beginnings(self.names)
+        self._heads = self._beginnings = None
+
+    @property
+    def beginnings(self) -> Beginnings:
+        """Where a text ends in what may be the beginning of one."""
+        if self._beginnings is None:
+            self._beginnings = Beginnings(self.names)
+        return self._beginnings
 
     def find(self, text: bytes) -> Iterator[tuple[int, bytes]]:
         """Each place at which a secret stands, from left to right, with the longest one that stands there."""
@@ -98,7 +100,8 @@ class Literals:
 
 
 class Scan:
-    """One text. `count` is how many credentials were replaced so far."""
+    """One text. `count` is how many credentials were replaced so far, `tried` at how many places one may have begun:
+    that is what a scan costs."""
 
     def __init__(self, patterns: Patterns, literals: Literals, mark: Mark) -> None:
         self._patterns = patterns
@@ -110,6 +113,7 @@ class Scan:
         self._waiting: list[bytes] = []
         self._waiting_size = 0
         self.count = 0
+        self.tried = 0
 
     def feed(self, data: bytes) -> bytes:
         """Take the next piece; returns what of the text is settled, credentials replaced."""
@@ -163,10 +167,11 @@ class Scan:
         done = at = taken = len(self._context)
         stop = len(text)
         for place, anchor in patterns.anchors.find(text):
+            self.tried += 1
             if place < at:
                 continue
             rules = patterns.rules[anchor]
-            if not last and any(rule.undecided.fullmatch(text, place) for rule in rules):
+            if not last and stop - place <= REACH and any(rule.undecided.fullmatch(text, place) for rule in rules):
                 stop = place
                 break
             for rule in rules:

@@ -17,6 +17,9 @@ __all__ = ["Tap"]
 
 _GROWTH = 4
 """A body is decoded to at most so many times its cap: what a bomb costs."""
+_DENSE = 16 << 10
+"""And so many places where a credential may begin are looked at in what one piece on the wire is decoded to. A text that
+has them everywhere would hold up everybody's traffic for a second; others have a few hundred."""
 _RATIO, _FREE = 32, 512 << 10
 """Beyond its first 512 KiB a text that is so many times its coded size is a bomb too: a few kB must not cost
 everybody's time. Streams of a model's words, which repeat themselves more than most, come to a fifth of that."""
@@ -73,13 +76,13 @@ class Tap:
             self._wire_scan.feed(data)
         if self._decoder is None:
             return self._keep(self._scan.feed(data))
-        kept = []
+        kept, tried = [], self._scan.tried
         try:
             for piece in self._decoder.feed(data):
                 share = min(self._decodable, max(_FREE, self.size * _RATIO)) - self._decoded
                 self._decoded += len(piece)
                 kept.append(self._keep(self._scan.feed(piece[:share])))
-                if len(piece) > share:
+                if len(piece) > share or self._scan.tried - tried > _DENSE:
                     self._stopped = True
                 if self._stopped:
                     break

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 from itertools import pairwise
+from re._parser import parse  # type: ignore[import-not-found]
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sandtrail.collector.gateway.patterns import BUILT_IN, prefix_rule
+from sandtrail.collector.gateway.patterns import BUILT_IN, REACH, field_rule, prefix_rule, query_rule
 from sandtrail.collector.gateway.scan import Literals, Patterns, Scan
 from tests.collector.gateway.secrets_of_all_kinds import TOKENS, in_context
 
@@ -164,3 +165,14 @@ def test_a_rule_of_the_operators() -> None:
     assert text.feed(b"use acme_12345678, not acme_x ") + text.finish() == (
         b"use " + mark("acme-key", b"acme_12345678") + b", not acme_x "
     )
+
+
+def test_no_rule_looks_further_than_it_says() -> None:
+    of_an_operator = [
+        prefix_rule("acme-key", "a" * 64, 1024),
+        field_rule("field", "f" * 128),
+        query_rule("query-key", "q" * 128),
+    ]
+    for rule in [*BUILT_IN, *of_an_operator]:
+        for pattern in (rule.pattern, rule.undecided):
+            assert parse(pattern.pattern, pattern.flags).getwidth()[1] < REACH, rule.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import random
 from itertools import pairwise
 
 import brotli  # type: ignore[import-untyped]
@@ -94,6 +95,16 @@ def test_a_few_bytes_are_decoded_to_no_more_than_their_share(coding: str) -> Non
     assert one.cut
     assert text.startswith(recorded)
     assert len(recorded) <= max(512 << 10, 32 * len(wire))
+    assert one.sha256 == hashlib.sha256(wire).hexdigest()
+
+
+def test_a_coded_stream_full_of_what_begins_like_a_credential_is_given_up_on_and_said_to_be_cut() -> None:
+    noise = random.Random(5)
+    wire = gzip.compress(b"".join(b"://" * 20_000 + noise.randbytes(1900) for _ in range(30)))
+    one = tap("gzip", cap=1 << 24, whole=False)
+    recorded = one.feed(wire) + one.finish()
+    assert 0 < len(recorded) < 200_000
+    assert one.cut
     assert one.sha256 == hashlib.sha256(wire).hexdigest()
 
 
