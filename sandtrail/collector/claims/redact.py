@@ -4,8 +4,8 @@ An attribute is found by its name, which stands right before its value in both e
 the fields in the order of their numbers, as all do. In protobuf a length stands before every text, so what replaces a
 secret there has the secret's length; the whole marks go into the frame.
 
-Not found: a secret that is base64 or compressed inside of a value, and an attribute in JSON whose value is written
-before its key; of both, what has the form of a credential and is not encoded is still found.
+Not found: a secret that is compressed inside of a value, or base64 there and nowhere else, and an attribute in JSON
+whose value is written before its key; of both, what has the form of a credential and is not encoded is still found.
 """
 
 from __future__ import annotations

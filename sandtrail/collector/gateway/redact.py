@@ -13,6 +13,7 @@ from itertools import chain
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
+from sandtrail.collector.gateway.encoded import base64_forms
 from sandtrail.collector.gateway.fingerprint import Fingerprinter
 from sandtrail.collector.gateway.patterns import BUILT_IN, MARK, field_rule, prefix_rule, query_rule
 from sandtrail.collector.gateway.scan import Literals, Patterns, Scan
@@ -69,11 +70,16 @@ class Redactor:
         self._patterns = Patterns(rules)
         self._literals = Literals()
         self._known: dict[bytes, tuple[str, bytes]] = {}
+        self._learned = 0
+        self._covers: dict[bytes, bytes] = {}
+        """What stands in place of secrets that are base64 inside of something else."""
         self._shown: dict[tuple[bytes, bytes], tuple[str, str, int]] = {}
         self._fingerprints = fingerprints
 
     def mark(self, name: str, secret: bytes) -> bytes:
         """What stands in place of `secret`."""
+        if (cover := self._covers.get(secret)) is not None:
+            return cover
         name, secret = self._known.get(secret, (name, secret))
         return self._fingerprints.mark(name, secret).encode()
 
@@ -193,15 +199,24 @@ class Redactor:
         for form in {secret, *forms}:
             self._known[form] = _slug(name.lower()), secret
             self._literals.add(form, _slug(name.lower()))
+        self._cover(_slug(name.lower()), secret)
         return self._fingerprints.fingerprint(secret)
+
+    def _cover(self, name: str, secret: bytes) -> None:
+        if len(secret) >= Literals.LEAST:
+            for form, cover in base64_forms(secret, self._fingerprints.mark(name, secret).encode()):
+                self._covers[form] = cover
+                self._literals.add(form, name)
 
     def learn(self, name: str, secret: bytes) -> None:
         """Replace `secret` from now on wherever it stands, if it can't be a word."""
         if secret in self._literals.names:
             return
-        if len(self._literals.names) - len(self._known) < MAX_LEARNED and _LEARNABLE.fullmatch(secret):
+        if self._learned < MAX_LEARNED and _LEARNABLE.fullmatch(secret):
+            self._learned += 1
             self._shown.clear()
             self._literals.add(secret, name)
+            self._cover(name, secret)
             encoded = quote(secret, safe="").encode()
             if encoded != secret:
                 self._literals.add(encoded, name)
