@@ -18,8 +18,8 @@ __all__ = ["Tap"]
 _GROWTH = 4
 """A body is decoded to at most so many times its cap: what a bomb costs."""
 _DENSE = 16 << 10
-"""And so many places where a credential may begin are looked at in what one piece on the wire is decoded to. A text that
-has them everywhere would hold up everybody's traffic for a second; others have a few hundred."""
+"""And so many places where a credential may begin are looked at in what one piece on the wire is decoded to. A text
+that has them everywhere would hold up everybody's traffic for a second; others have a few hundred."""
 _RATIO, _FREE = 32, 512 << 10
 """Beyond its first 512 KiB a text that is so many times its coded size is a bomb too: a few kB must not cost
 everybody's time. Streams of a model's words, which repeat themselves more than most, come to a fifth of that."""
