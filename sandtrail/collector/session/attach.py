@@ -28,6 +28,13 @@ from sandtrail.errors import RuntimeFailedError
 __all__ = ["AttachOptions", "attach"]
 
 _CHECK_S = 2.0
+_BLIND = (
+    "everything before the attachment",
+    "what the sandbox sends and receives, and what its model is told: it has no link of ours, so neither gateway nor "
+    "packet filter",
+    "what its programs tell of themselves over OTLP (claims): there is no receiver on a link that is not ours",
+    "its stdin, stdout and stderr",
+)
 _MAX_PROCESSES = 5 << 20
 
 
@@ -82,7 +89,7 @@ def _begin(options: AttachOptions, runtime: Runtime, keeper: Keeper, state: Stat
         "version": runtime.runsc.version,
         "attached": True,
         "sees": wanted.sees,
-        "blind": ["everything before the attachment", *wanted.blind, *trace.ALWAYS_BLIND],
+        "blind": [*_BLIND, *wanted.blind, *trace.ALWAYS_BLIND],
     }
     endpoint = keeper.session(state.session, state.sandbox, descriptor)
     config = trace.session(runtime.runsc.metadata, endpoint, profile=options.profile).config

@@ -12,10 +12,14 @@ from sandtrail.collector.runsc import binary
 from sandtrail.collector.runsc.runtime import Runtime
 from sandtrail.collector.session.lifecycle import Lifecycle
 from sandtrail.collector.session.privilege import require_root
+from sandtrail.collector.session.relay import Record
 from sandtrail.collector.session.state import State
+from sandtrail.collector.session.stdio import Stdio
 from sandtrail.errors import RuntimeFailedError, UsageError
 
 __all__ = ["checkpoint", "run_inside"]
+
+_STDIO = {True: "recorded", False: "not recorded"}
 
 
 def _runtime(state: State) -> Runtime:
@@ -30,8 +34,11 @@ def run_inside(
     env: Mapping[str, str] | None = None,
     workdir: str = "",
     user: str = "",
+    record_stdio: bool = False,
 ) -> int:
-    """Run a command in a sandbox beside the recorded one; its exit status. It has this process's stdin, stdout, stderr.
+    """Run a command in a sandbox beside the recorded one; its exit status. It has this process's stdin, stdout, stderr;
+    with `record_stdio` by way of us, and recorded: what children of the command write to them is too, until 5 seconds
+    after its end.
 
     Raises NotFoundError when the session does not run.
     """
@@ -42,12 +49,26 @@ def run_inside(
     options = [f"--env={name}={value}" for name, value in (env or {}).items()]
     options += [f"--cwd={workdir}"] if workdir else []
     options += [f"--user={user}"] if user else []
-    with Lifecycle(home, session, state.sandbox, f"exec-{os.getpid()}-{time.time_ns()}") as acts:
+    part = f"exec-{os.getpid()}-{time.time_ns()}"
+    relay = Record(home, session, state.sandbox, state.redact, part) if record_stdio else None
+    with Lifecycle(home, session, state.sandbox, part, stdio=_STDIO[record_stdio]) as acts, Stdio(relay) as stdio:
         facts = {"container": state.agent, "command": list(command), "workdir": workdir, "user": user}
         acts.act("exec", environment=sorted(env or {}), **facts)
-        status = subprocess.call(_runtime(state).command("exec", *options, state.agent, *command))
+        words = _runtime(state).command("exec", *options, state.agent, *command)
+        status = _call(words, stdio)
         acts.act("exec", event="exit", exit_status=status, **facts)
     return status
+
+
+def _call(words: list[str], stdio: Stdio) -> int:
+    stdin, stdout, stderr = stdio.fds
+    with subprocess.Popen(words, stdin=stdin, stdout=stdout, stderr=stderr) as running:
+        stdio.handed_over()
+        try:
+            return running.wait()
+        except BaseException:  # what ends us, Ctrl-C for one, ends it too
+            running.kill()
+            raise
 
 
 def checkpoint(home: Path, session: str, folder: Path, *, leave_running: bool = True) -> None:

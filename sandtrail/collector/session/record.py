@@ -77,6 +77,7 @@ def record(options: RecordOptions) -> RecordResult:
         root=run_folder(options.home) / "runsc" / session,
         network=True,
         cgroup=cgroup.path_of(session) if options.memory else "",
+        redact=options.boundary.redact,
     )
     if not options.quiet:
         how = f"gVisor {runsc.version}, platform {runsc.platform}, network {runsc.network}"

@@ -34,13 +34,16 @@ BLIND: Final = (
 class Record:
     """A stream of source `stdio`: `{"t": "stdin" | "stdout" | "stderr", "n", "at_ns", "bytes", "data"}`, and at a
     file's end `{"t", "end": true, "bytes", "sha256", "at_ns"}` with what was held back; credentials are replaced as the
-    gateway does, `bytes` and `sha256` are of the bytes themselves. `redact` adds to its rules, as in a policy."""
+    gateway does, `bytes` and `sha256` are of the bytes themselves. `redact` adds to its rules, as in a policy; `part`
+    tells apart the commands of one session."""
 
-    def __init__(self, home: Path, session: str, sandbox: str, redact: Any = None) -> None:
+    def __init__(self, home: Path, session: str, sandbox: str, redact: Any = None, part: str = "record") -> None:
         # Signed entries name spool files, and must not name a session: they outlive its erasure.
         self._spool = SpoolWriter(home, f"stdio-{os.urandom(6).hex()}")
-        sees = [f"{name} of the recorded command" for name in NAMES]
-        about = {"source": "stdio", "session": session, "sandbox": sandbox, "sees": sees, "blind": list(BLIND)}
+        whose = "the recorded command" if part == "record" else "a command that was run beside the recorded one"
+        sees = [f"{name} of {whose}" for name in NAMES]
+        about: dict[str, Any] = {"source": "stdio", "session": session, "sandbox": sandbox, "part": part}
+        about |= {"sees": sees, "blind": list(BLIND)}
         self._frames = Frames(self._spool.open(about), session)
         redactor = Redactor(Fingerprinter.load(home), redact)
         self._scans = {name: redactor.scan() for name in NAMES}

@@ -54,7 +54,8 @@ def process_start(pid: int) -> int | None:
 @dataclass
 class State:
     """`kind` is "record" or "attach"; `sandbox` the root container's id, `agent` the id of the container that runs the
-    command; `root` runsc's state folder; `network` whether namespaces were asked for; `cgroup` its path or ""."""
+    command; `root` runsc's state folder; `network` whether namespaces were asked for; `cgroup` its path or "";
+    `redact` the policy's rules of redaction, for commands that are run beside."""
 
     home: Path
     session: str
@@ -65,6 +66,7 @@ class State:
     root: Path
     network: bool = False
     cgroup: str = ""
+    redact: Any = None
     owner_pid: int = field(default_factory=os.getpid)
     owner_start: int | None = field(default_factory=lambda: process_start(os.getpid()))
 

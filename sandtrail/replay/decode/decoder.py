@@ -163,7 +163,7 @@ class Decoder:
         elif state.source == "gateway":
             state.exchanges = Exchanges()
         elif state.source == "stdio":
-            state.stdio = StdioStream()
+            state.stdio = StdioStream(as_text(state.descriptor.get("part"), 100) or "record")
         elif state.source in ("netfilter", "conntrack"):
             before = self._before(as_text(told.get("continues"), 16))
             if before is not None:

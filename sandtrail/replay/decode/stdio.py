@@ -29,6 +29,8 @@ Drafted = tuple[str, int, str, int | None, dict[str, Any]]
 class StdioStream:
     """The three files of one command. `feed` for every DATA frame."""
 
+    part: str = "record"
+    """Which command of the session."""
     lines: dict[str, bytes] = field(default_factory=dict)
     """What has come of a line that nothing ended yet."""
     skipping: list[str] = field(default_factory=list)
@@ -71,18 +73,19 @@ class StdioStream:
             self.skipping += [] if name in self.skipping else [name]
         elif rest and name not in self.skipping:
             self.lines[name] = rest
-        return [event for line in lines if (event := _message(name, line, at_ns)) is not None]
+        return [event for line in lines if (event := _message(name, line, at_ns, self.part)) is not None]
 
     def dump(self) -> dict[str, Any]:
         """The state as plain data."""
-        return {"lines": self.lines, "skipping": self.skipping}
+        return {"lines": self.lines, "skipping": self.skipping, "part": self.part}
 
     def load(self, state: dict[str, Any]) -> None:
         """Take up a state that `dump` gave."""
         self.lines, self.skipping = dict(state["lines"]), list(state["skipping"])
+        self.part = str(state.get("part", self.part))
 
 
-def _message(name: str, line: bytes, at_ns: int) -> Drafted | None:
+def _message(name: str, line: bytes, at_ns: int, part: str) -> Drafted | None:
     if b'"jsonrpc"' not in line[:MAX_LINE] or len(line) > MAX_LINE:
         return None
     try:
@@ -93,7 +96,8 @@ def _message(name: str, line: bytes, at_ns: int) -> Drafted | None:
         return None
     method = value.get("method")
     what = as_text(method, 200) if isinstance(method, str) else "answer"
-    return "mcp.message", at_ns, what, None, {"on": name, "message": fit(value, MAX_MESSAGE)}
+    beside = {} if part == "record" else {"part": part}
+    return "mcp.message", at_ns, what, None, {"on": name, **beside, "message": fit(value, MAX_MESSAGE)}
 
 
 def _bytes(value: object) -> bytes:

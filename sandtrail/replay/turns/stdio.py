@@ -28,15 +28,15 @@ class Stdio:
 
     def __init__(self, fold: Fold) -> None:
         self._fold = fold
-        self._open: dict[tuple[str, str], tuple[Turn | None, Bucket, Group]] = {}
+        self._open: dict[tuple[str, str, str], tuple[Turn | None, Bucket, Group]] = {}
 
     def take(self, fact: Event) -> None:
         """Take one event: pieces are counted, requests stand under what decided them or else under the start."""
         detail = details(fact)
-        message, name = detail.get("message"), str(detail.get("on") or "")
+        message, name, part = detail.get("message"), str(detail.get("on") or ""), str(detail.get("part") or "")
         told = read_message(message, from_server=False) if isinstance(message, dict) else None
         if isinstance(told, McpAnswer):
-            asked = self._open.pop(("stdin" if name == "stdout" else "stdout", told.id), None)
+            asked = self._open.pop((part, "stdin" if name == "stdout" else "stdout", told.id), None)
             if asked is not None and asked[2].mcp is not None:
                 asked[2].mcp.calls[0].answer(told)
                 self._fold.extend(*asked, fact)
@@ -50,7 +50,7 @@ class Stdio:
         found = fold.web.protocol.asked(said, fact.time_ns, fact.ref) if name == "stdout" else None
         edge = found[1] if found is not None else _OUTSIDE if name == "stdin" else _COMMAND
         turn, bucket = fold.bucket(found[0].index if found is not None else 0, edge, None, None)
-        key = ("stdio", told.method) if not told.id else ("stdio", fact.ref, fact.n)
+        key = ("stdio", part, told.method) if not told.id else ("stdio", fact.ref, fact.n)
         group = fold.add(turn, bucket, key, fact, edge)
         if group.mcp is not None:
             return  # one more of the same notification
@@ -59,4 +59,4 @@ class Stdio:
         if told.id:
             if len(self._open) >= MAX_OPEN:
                 self._open.pop(next(iter(self._open)))
-            self._open[name, told.id] = (turn, bucket, group)
+            self._open[part, name, told.id] = (turn, bucket, group)
