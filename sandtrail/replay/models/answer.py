@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from sandtrail.replay.models.body import content_type, load_json
+from sandtrail.replay.models import sse
+from sandtrail.replay.models.body import content_type, load_json, opening
 from sandtrail.replay.models.call import ModelCall, ToolCall, scrub
 from sandtrail.replay.models.exchange import Exchange
 
@@ -18,6 +19,7 @@ __all__ = [
     "is_event_stream",
     "object_of",
     "once",
+    "read_answer",
     "request_of",
     "runs",
     "settle",
@@ -108,7 +110,7 @@ def object_of(call: ModelCall, data: bytes | str, what: str) -> dict[str, Any] |
 def whole_answer(call: ModelCall, response: bytes) -> dict[str, Any] | None:
     """The JSON object that an answer is which came as a whole; one that only begins as such was cut."""
     found = object_of(call, response, "the answer")
-    call.cut = call.cut or (found is None and response.lstrip()[:1] == b"{")
+    call.cut = call.cut or (found is None and opening(response)[:1] == b"{")
     return found
 
 
@@ -130,26 +132,47 @@ def as_objects(value: Any, limit: int, call: ModelCall, what: str) -> list[dict[
     return found
 
 
+_NO_EVENTS = (b"{", b"[", b"<")
+"""How a body begins that is JSON or a page, whatever its header says."""
+
+
 def is_event_stream(call: ModelCall, exchange: Exchange, response: bytes) -> bool:
     """Whether the answer is a stream of server-sent events. What it looks like wins over what its header says."""
-    media, head = content_type(exchange.response_headers), response.lstrip()[:6]
-    streamed = head.startswith((b"data:", b"event:", b": ", b":", b"id:")) or (
-        media == "text/event-stream" and not head.startswith((b"{", b"["))
-    )
+    media, head = content_type(exchange.response_headers), opening(response)
+    streamed = head.startswith(sse.BEGINNINGS) or (media == "text/event-stream" and not head.startswith(_NO_EVENTS))
     if streamed and response and media not in ("text/event-stream", ""):
         call.problem(f"a stream of events, sent as {media[:60]}")
     return streamed
 
 
+Reader = Callable[[ModelCall, bytes], None]
+
+
+def read_answer(call: ModelCall, exchange: Exchange, response: bytes, stream: Reader, whole: Reader) -> ModelCall:
+    """Read an answer, which is a stream of events, a whole, or nothing; then it is settled."""
+    if is_event_stream(call, exchange, response):
+        call.streamed = True
+        stream(call, response)
+    elif response:
+        call.streamed = False  # whatever was asked for
+        whole(call, response)
+    return settle(call, exchange, response)
+
+
 def settle(call: ModelCall, exchange: Exchange, response: bytes) -> ModelCall:
     """After all was read: errors of HTTP and of the connection, and whether the answer was cut off."""
+    said = scrub(response[:2000].decode("utf-8", "replace")).strip()
+    broken = bool(exchange.response_cut or exchange.error)
     if exchange.status is not None and exchange.status >= 400 and call.error is None:
-        call.error = scrub(response[:2000].decode("utf-8", "replace")) or f"HTTP {exchange.status}"
+        call.error = said or f"HTTP {exchange.status}"
     if exchange.error and call.error is None and not call.choices:
         call.error = exchange.error
     if not call.choices and call.error is None:
-        call.cut = True
+        if said and exchange.response_done and not (call.streamed or call.cut or broken):
+            call.error = said  # it came whole, and is something else: a page of a proxy's, say
+        else:
+            call.cut = True
         if not response:
             call.problem("no answer was seen")
-    call.cut = call.cut or (bool(exchange.response_cut or exchange.error) and not call.finished)
+    call.cut = call.cut or (broken and not call.finished)
     return call

@@ -39,13 +39,15 @@ def messages(raw: dict[str, Any], call: ModelCall) -> list[Message]:
         text = "\n".join(part for part in [*summaries, said.text] if part)
         return [Message(role, text, tool_calls=said.tool_calls, raw=raw), *said.results]
     out: list[Message] = []
+    rest = raw
     for run in runs(blocks, _is_result):
         if _is_result(run[0]):
             out.append(_result(run[0], call))
         else:
             calls = _tool_calls(run)
             text = "\n".join(words(block, call) for block in run)
-            out.append(Message(role, scrub(text), tool_calls=calls, raw={**raw, "content": run}))
+            out.append(Message(role, scrub(text), tool_calls=calls, raw={**rest, "content": run}))
+            rest = {"role": role}  # what stands beside is kept once
     return out or [Message(role, "", raw=raw)]
 
 

@@ -13,10 +13,10 @@ from typing import Any
 from urllib.parse import unquote
 
 from sandtrail.replay.models import sse
-from sandtrail.replay.models.answer import as_objects, as_text, is_event_stream, object_of, request_of, settle
+from sandtrail.replay.models.answer import as_objects, as_text, object_of, read_answer, request_of
 from sandtrail.replay.models.anthropic_blocks import answer, content_text, messages
 from sandtrail.replay.models.anthropic_stream import Accumulator, error_text
-from sandtrail.replay.models.body import load_json
+from sandtrail.replay.models.body import load_json, opening
 from sandtrail.replay.models.call import Message, ModelCall, scrub
 from sandtrail.replay.models.exchange import Exchange
 
@@ -54,12 +54,7 @@ def decode(exchange: Exchange, request: Any, response: bytes) -> ModelCall:
     place = unquote(exchange.url.partition("?")[0])
     if not call.model and place.endswith(_VERTEX):
         call.model = scrub(place.rpartition("/")[2].rpartition(":")[0])
-    call.streamed = is_event_stream(call, exchange, response) or (call.streamed and not response)
-    if call.streamed:
-        _read_stream(call, response)
-    elif response:
-        _read_whole(call, response)
-    return settle(call, exchange, response)
+    return read_answer(call, exchange, response, _read_stream, _read_whole)
 
 
 def _read_request(call: ModelCall, request: Any) -> None:
@@ -90,7 +85,7 @@ def _read_whole(call: ModelCall, response: bytes) -> None:
         message = message[0]
     if not isinstance(message, dict):
         call.problem(f"the answer is not a JSON object{f': {trouble}' if trouble else ''}")
-        call.cut = response.lstrip()[:1] in (b"{", b"[")
+        call.cut = opening(response)[:1] in (b"{", b"[")
         return
     if message.get("type") == "error" or (message.get("error") is not None and "content" not in message):
         call.error = error_text(message.get("error"))

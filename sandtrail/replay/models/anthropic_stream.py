@@ -13,7 +13,7 @@ from sandtrail.replay.models.answer import as_json, as_text, once
 from sandtrail.replay.models.anthropic_blocks import MAX_BLOCKS
 from sandtrail.replay.models.body import load_json
 from sandtrail.replay.models.call import ModelCall, scrub
-from sandtrail.replay.models.deltas import joined, merge
+from sandtrail.replay.models.deltas import Deltas
 
 __all__ = ["Accumulator", "error_text"]
 
@@ -31,7 +31,7 @@ class _Block:
     fields: dict[str, Any]
     parts: dict[str, list[str]] = field(default_factory=dict)
     citations: list[Any] = field(default_factory=list)
-    unknown: dict[str, dict[str, Any]] = field(default_factory=dict)
+    unknown: Deltas = field(default_factory=Deltas)
     """Deltas of types that we do not know, by type."""
 
     def whole(self) -> dict[str, Any]:
@@ -47,7 +47,7 @@ class _Block:
         if self.citations:
             before = block.get("citations")
             block["citations"] = [*(before if isinstance(before, list) else []), *self.citations]
-        return {kind: joined(delta) for kind, delta in self.unknown.items()} | block
+        return self.unknown.whole() | block
 
 
 class Accumulator:
@@ -87,6 +87,8 @@ class Accumulator:
         """The message as far as it came; None where nothing of it did."""
         if self._message is None and not self._blocks:
             return None
+        if left := sum(block.unknown.left_out for block in self._blocks):
+            once(self._call, f"{left} fields or entries of unknown deltas are left out")
         return {**(self._message or {}), "content": [block.whole() for block in self._blocks]}
 
     def written(self) -> list[str]:
@@ -100,7 +102,10 @@ class Accumulator:
         if not isinstance(message, dict):
             self._call.problem("message_start without a message")
             message = {}
-        self._message = {**message, **(self._message or {})}
+        if self._message is None:
+            self._message = dict(message)
+        for key, value in message.items():
+            self._message.setdefault(key, value)
         content = message.get("content")
         for place, block in enumerate(content[:MAX_BLOCKS] if isinstance(content, list) else []):
             if isinstance(block, dict):
@@ -142,7 +147,7 @@ class Accumulator:
             block.fields |= {k: v for k, v in delta.items() if k != "type"}
         else:
             once(self._call, f"a delta of an unknown type: {kind[:80]!r}")
-            merge(block.unknown.setdefault(kind or "delta", {}), {k: v for k, v in delta.items() if k != "type"})
+            block.unknown.add({kind or "delta": {k: v for k, v in delta.items() if k != "type"}})
 
     def _end(self, event: dict[str, Any]) -> None:
         message = self._message if self._message is not None else {}
@@ -153,8 +158,8 @@ class Accumulator:
         if isinstance(usage, dict):
             # Counts are totals so far, not more of them; those that are absent stand as they were.
             before = message.get("usage")
-            told = {k: v for k, v in usage.items() if v is not None}
-            message["usage"] = {**(before if isinstance(before, dict) else {}), **told}
+            held = message["usage"] = before if isinstance(before, dict) else {}
+            held.update({k: v for k, v in usage.items() if v is not None})
         self._keep(event, ("type", "delta", "usage"))
 
     def _keep(self, event: dict[str, Any], known: tuple[str, ...]) -> None:

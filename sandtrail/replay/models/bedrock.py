@@ -6,31 +6,36 @@ model, or an ARN, URL-encoded; streams are AWS's binary event streams. Counts of
 
 from __future__ import annotations
 
-import re
 from typing import Any
 from urllib.parse import unquote
 
 from sandtrail.replay.models import bedrock_converse, bedrock_invoke, eventstream
 from sandtrail.replay.models.answer import settle
 from sandtrail.replay.models.bedrock_stream import events
-from sandtrail.replay.models.body import content_type
+from sandtrail.replay.models.body import content_type, opening
 from sandtrail.replay.models.call import ModelCall, scrub
 from sandtrail.replay.models.exchange import Exchange
 
 __all__ = ["decode", "matches"]
 
-_PATH = re.compile(r"/model/(.+)/(converse|converse-stream|invoke|invoke-with-response-stream)/?\Z", re.DOTALL)
+_OPERATIONS = frozenset({"converse", "converse-stream", "invoke", "invoke-with-response-stream"})
 
 
 def matches(path: str, request: Any, response: bytes) -> bool:
     """Whether the path says so."""
-    return _PATH.search(path) is not None
+    return _asked(path) is not None
+
+
+def _asked(path: str) -> tuple[str, str] | None:
+    """Model and operation that a path names."""
+    head, _, operation = path.removesuffix("/").rpartition("/")
+    model = head.partition("/model/")[2]
+    return (scrub(unquote(model)), operation) if model and operation in _OPERATIONS else None
 
 
 def decode(exchange: Exchange, request: Any, response: bytes) -> ModelCall:
     """Read the call, however much of it is there. Never raises."""
-    found = _PATH.search(exchange.url.partition("?")[0])
-    model, operation = (scrub(unquote(found[1])), found[2]) if found else ("", "converse")
+    model, operation = _asked(exchange.url.partition("?")[0]) or ("", "converse")
     streamed = operation.endswith("stream")
     told: list[str] = []
     if response:
@@ -55,6 +60,6 @@ def _is_stream(exchange: Exchange, response: bytes) -> tuple[bool, list[str]]:
     media = content_type(exchange.response_headers)
     if eventstream.looks_like(response):
         return True, [] if media in (eventstream.MEDIA_TYPE, "") else [f"an event stream, sent as {media[:60]}"]
-    if media == eventstream.MEDIA_TYPE and response.lstrip()[:1] == b"{":
+    if media == eventstream.MEDIA_TYPE and opening(response)[:1] == b"{":
         return False, ["JSON, sent as an event stream"]
     return media == eventstream.MEDIA_TYPE, []

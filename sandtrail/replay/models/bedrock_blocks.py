@@ -32,12 +32,14 @@ def messages(raw: dict[str, Any], call: ModelCall) -> list[Message]:
         said = answer(0, {"content": blocks}, None, call)
         return [Message(role, said.text, tool_calls=said.tool_calls, raw=raw), *said.results]
     out: list[Message] = []
+    rest = raw
     for run in runs(blocks, _is_result):
         if _is_result(run[0]):
             out.append(_result(run[0], call))
         else:
             text = "\n".join(words(block, call) for block in run if "cachePoint" not in block)
-            out.append(Message(role, scrub(text), tool_calls=_tool_calls(run), raw={**raw, "content": run}))
+            out.append(Message(role, scrub(text), tool_calls=_tool_calls(run), raw={**rest, "content": run}))
+            rest = {"role": role}  # what stands beside is kept once
     return out or [Message(role, "", raw=raw)]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sandtrail.replay.models.answer import as_json, as_objects, as_text, once, request_of, tool_call
-from sandtrail.replay.models.body import load_json
+from sandtrail.replay.models.body import load_json, opening
 from sandtrail.replay.models.call import Choice, Message, ModelCall, scrub
 from sandtrail.replay.models.openai_chat import content_text
 
@@ -49,7 +49,7 @@ def read_answer(call: ModelCall, chunks: Iterable[bytes]) -> None:
         found, trouble = load_json(chunk)
         if trouble:
             call.problem(f"an answer that is not JSON: {trouble}")
-            texts.append(chunk[:MAX_SHOWN].decode("utf-8", "replace"))
+            call.cut = call.cut or opening(chunk)[:1] == b"{"
             continue
         kept.append(found)
         words, reason = _words(found)
@@ -67,7 +67,7 @@ def read_answer(call: ModelCall, chunks: Iterable[bytes]) -> None:
                 )
             usage = found.get("usage", found.get("amazon-bedrock-invocationMetrics"))
             call.usage = usage if isinstance(usage, dict) else call.usage
-    if kept or texts:
+    if kept:
         choice.text = scrub("".join(texts))
         choice.message = kept[0] if len(kept) == 1 and isinstance(kept[0], dict) else {"chunks": kept}
         if call.error is None:

@@ -53,7 +53,8 @@ def decode(exchange: Exchange, request: Any, response: bytes, model: str, stream
         else:
             bedrock_families.read_request(call, request)
             bedrock_families.read_answer(call, chunks)
-            call.cut = streamed and call.error is None and not call.finished and _METRICS not in (chunks or [b""])[-1]
+            ended = call.finished or _METRICS in (chunks or [b""])[-1]
+            call.cut = call.error is None and (call.cut or (streamed and not ended))
         if not outer.error:
             settle(call, exchange, response)
     if outer.error:

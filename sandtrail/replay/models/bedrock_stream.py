@@ -15,7 +15,7 @@ from sandtrail.replay.models.answer import as_text, once
 from sandtrail.replay.models.bedrock_blocks import MAX_BLOCKS
 from sandtrail.replay.models.body import load_json
 from sandtrail.replay.models.call import ModelCall, scrub
-from sandtrail.replay.models.deltas import joined, merge
+from sandtrail.replay.models.deltas import Deltas
 
 __all__ = ["Accumulator", "events"]
 
@@ -52,7 +52,7 @@ class _Block:
     reasoning: dict[str, Any] = field(default_factory=dict)
     citations: list[Any] = field(default_factory=list)
     results: list[Any] = field(default_factory=list)
-    unknown: dict[str, Any] = field(default_factory=dict)
+    unknown: Deltas = field(default_factory=Deltas)
 
     def whole(self) -> dict[str, Any]:
         block = dict(self.fields)
@@ -76,7 +76,7 @@ class _Block:
             block["citationsContent"] = {"content": [said], "citations": self.citations}
         elif self.text:
             block["text"] = scrub("".join(self.text))
-        return {kind: joined(delta) for kind, delta in self.unknown.items()} | block
+        return self.unknown.whole() | block
 
 
 def _run_together(deltas: list[Any]) -> list[Any]:
@@ -134,6 +134,8 @@ class Accumulator:
         """The message as far as it came; None where nothing of it did."""
         if self._role is None and not self._blocks and not self.done:
             return None
+        if left := sum(block.unknown.left_out for block in self._blocks):
+            once(self._call, f"{left} fields or entries of unknown deltas are left out")
         return {"role": self._role or "assistant", "content": [block.whole() for block in self._blocks]}
 
     def written(self) -> list[str]:
@@ -169,10 +171,10 @@ class Accumulator:
         elif name == "toolResult" and isinstance(value, list):
             block.results += value[:MAX_BLOCKS]
         elif name == "image" and isinstance(value, dict):
-            merge(block.unknown.setdefault(name, {}), value)
+            block.unknown.add({name: value})
         else:
             once(self._call, f"a delta of an unknown kind: {name[:80]!r}")
-            merge(block.unknown, {name: value})
+            block.unknown.add({name: value})
 
     def _keep(self, event: dict[str, Any], known: tuple[str, ...]) -> None:
         for key, value in event.items():

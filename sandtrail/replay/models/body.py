@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import zlib
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from typing import Any, Protocol
 import brotli  # type: ignore[import-untyped]  # it has no type hints
 import zstandard
 
-__all__ = ["MAX_BODY", "Headers", "content_type", "decode_body", "header", "load_json"]
+__all__ = ["MAX_BODY", "Headers", "content_type", "decode_body", "header", "load_json", "opening"]
 
 MAX_BODY = 32 * 1024 * 1024
 """No body grows beyond this, however small it was on the wire."""
@@ -32,6 +33,11 @@ def header(headers: Headers, name: str) -> str:
 def content_type(headers: Headers) -> str:
     """The media type alone, in lower case."""
     return header(headers, "content-type").split(";")[0].strip().lower()
+
+
+def opening(body: bytes) -> bytes:
+    """The first bytes of a body, by which its form is told: after a byte order mark and blank space."""
+    return body.removeprefix(codecs.BOM_UTF8).lstrip()[:16]
 
 
 def decode_body(data: bytes, headers: Headers, limit: int = MAX_BODY) -> tuple[bytes, list[str]]:

@@ -16,7 +16,7 @@ from hashlib import sha256
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from sandtrail.replay.models.body import Headers, content_type, decode_body, header, load_json
+from sandtrail.replay.models.body import Headers, content_type, decode_body, header, load_json, opening
 from sandtrail.replay.models.call import scrub
 from sandtrail.replay.models.multipart import boundary_of, file_name, parts_of
 
@@ -105,7 +105,7 @@ def _pieces(plain: bytes, headers: Headers, media: str, *, coded: bool, cut: boo
 
 
 def _in_text(plain: bytes, media: str) -> Iterator[tuple[str, bytes]]:
-    if plain.lstrip()[:1] in (b"{", b"["):
+    if opening(plain)[:1] in (b"{", b"["):
         value, trouble = load_json(plain)
         if not trouble:
             yield from _in_json(value)

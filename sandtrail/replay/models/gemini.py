@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from sandtrail.replay.models import sse
 from sandtrail.replay.models.answer import as_json, as_objects, as_text, is_event_stream, request_of, settle
-from sandtrail.replay.models.body import load_json
+from sandtrail.replay.models.body import load_json, opening
 from sandtrail.replay.models.call import Message, ModelCall, scrub
 from sandtrail.replay.models.exchange import Exchange
 from sandtrail.replay.models.gemini_parts import answer, get, messages, system_text
@@ -51,7 +51,8 @@ def decode(exchange: Exchange, request: Any, response: bytes) -> ModelCall:
     if isinstance(feedback, dict) and (blocked := get(feedback, "blockReason")) and not call.choices:
         said = as_text(get(feedback, "blockReasonMessage"))
         call.error = call.error or f"the prompt was blocked: {as_text(blocked)}{f': {said}' if said else ''}"
-    call.cut = call.cut or (bool(response) and call.error is None and not done and not call.finished)
+    whole = done or call.finished or (not call.streamed and opening(response)[:1] != b"{")
+    call.cut = call.cut or (bool(response) and call.error is None and not whole)
     return settle(call, exchange, response)
 
 
@@ -92,13 +93,14 @@ def _read_answer(call: ModelCall, exchange: Exchange, response: bytes) -> bool:
             if event.data.strip() != "[DONE]":
                 chunk, trouble = load_json(event.data)
                 _read_chunk(call, candidates, chunk, trouble)
-    elif response.lstrip()[:1] == b"[":
+    elif opening(response)[:1] == b"[":
         call.streamed, done = True, False
         for chunk, trouble in _elements(response.decode("utf-8-sig", "replace").strip()):
             done = chunk is None and not trouble
             if not done:
                 _read_chunk(call, candidates, chunk, trouble)
     elif response:
+        call.streamed = False
         chunk, trouble = load_json(response)
         _read_chunk(call, candidates, chunk, trouble)
         done = not trouble

@@ -58,14 +58,15 @@ def messages(raw: dict[str, Any], call: ModelCall) -> list[Message]:
     if role == "model":
         said = answer(0, raw, {}, call)
         return [Message("assistant", said.text, tool_calls=said.tool_calls, raw=raw), *said.results]
-    out, idents = [], _Idents()
+    out, idents, rest = [], _Idents(), raw
     for run in runs(parts, _is_result):
         if _is_result(run[0]):
             out.append(_result(run[0], idents))
         else:
             calls = _tool_calls(run)
             text = scrub("\n".join(_words(part, call) for part in run))
-            out.append(Message(role, text, tool_calls=calls, raw={**raw, "parts": run}))
+            out.append(Message(role, text, tool_calls=calls, raw={**rest, "parts": run}))
+            rest = {"role": role}  # what stands beside is kept once
     return out or [Message(role, "", raw=raw)]
 
 

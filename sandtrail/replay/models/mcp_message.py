@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
 from sandtrail.replay.models.call import scrub
 from sandtrail.replay.models.mcp_words import content_words, error_words, name_of
 
-__all__ = ["McpAnswer", "McpCall", "read_message"]
+__all__ = ["McpAnswer", "McpCall", "ident_of", "read_message"]
+
+MAX_IDENT = 200
 
 
 @dataclass(slots=True)
@@ -84,7 +87,7 @@ class McpAnswer:
 
 def read_message(message: dict[str, Any], *, from_server: bool) -> McpCall | McpAnswer | None:
     """One JSON-RPC message; None where it is none."""
-    ident = _ident(message.get("id")) if message.get("id") is not None else ""
+    ident = ident_of(message.get("id"))
     method, params = message.get("method"), message.get("params")
     if isinstance(method, str):
         return McpCall(scrub(method)[:200], ident, params if isinstance(params, dict) else {}, from_server)
@@ -93,8 +96,12 @@ def read_message(message: dict[str, Any], *, from_server: bool) -> McpCall | Mcp
     return None
 
 
-def _ident(value: Any) -> str:
+def ident_of(value: Any) -> str:
+    """An id or a token as JSON, a long one by its digest; empty where there is none."""
+    if value is None:
+        return ""
     try:
-        return scrub(json.dumps(value))[:200]
+        text = json.dumps(value)
     except (RecursionError, ValueError):  # nested, or an integer of more digits than Python writes
         return "?"
+    return text if len(text) <= MAX_IDENT else sha256(text.encode()).hexdigest()

@@ -7,22 +7,15 @@ CreateChatCompletionStreamResponse. Works on dicts, so that fields of other serv
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
 from sandtrail.replay.models import sse
-from sandtrail.replay.models.answer import (
-    as_objects,
-    as_text,
-    is_event_stream,
-    object_of,
-    request_of,
-    settle,
-    whole_answer,
-)
+from sandtrail.replay.models.answer import as_objects, as_text, object_of, read_answer, request_of, whole_answer
 from sandtrail.replay.models.body import load_json
 from sandtrail.replay.models.call import Choice, Message, ModelCall, ToolCall, scrub
-from sandtrail.replay.models.deltas import joined, merge
+from sandtrail.replay.models.deltas import Deltas
 from sandtrail.replay.models.exchange import Exchange
 
 __all__ = ["decode", "matches"]
@@ -50,12 +43,7 @@ def decode(exchange: Exchange, request: Any, response: bytes) -> ModelCall:
     _read_request(call, request)
     if not call.model and (deployment := _DEPLOYMENT.search(exchange.url)):
         call.model = unquote(deployment[1])
-    call.streamed = is_event_stream(call, exchange, response)
-    if call.streamed:
-        _read_stream(call, response)
-    elif response:
-        _read_whole(call, response)
-    return settle(call, exchange, response)
+    return read_answer(call, exchange, response, _read_stream, _read_whole)
 
 
 def _read_request(call: ModelCall, request: Any) -> None:
@@ -138,9 +126,25 @@ def _read_whole(call: ModelCall, response: bytes) -> None:
     call.choices.sort(key=lambda choice: choice.index)
 
 
+@dataclass(slots=True)
+class _Coming:
+    """A choice of a stream."""
+
+    message: Deltas = field(default_factory=Deltas)
+    beside: Deltas = field(default_factory=Deltas)
+    reason: str | None = None
+
+    def take(self, raw: dict[str, Any]) -> None:
+        """Its share of a chunk: the last word on why it ended stands, everything else grows."""
+        if isinstance(delta := raw.get("delta"), dict):
+            self.message.add(delta)
+        self.beside.add({k: v for k, v in raw.items() if k not in ("delta", "index", "finish_reason")})
+        if (reason := raw.get("finish_reason")) is not None:
+            self.reason = as_text(reason)
+
+
 def _read_stream(call: ModelCall, response: bytes) -> None:
-    call.streamed = True
-    choices: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
+    choices: dict[int, _Coming] = {}
     done = False
     for event in sse.parse(response):
         if event.data.strip() == "[DONE]":
@@ -155,20 +159,14 @@ def _read_stream(call: ModelCall, response: bytes) -> None:
             if index not in choices and (index < 0 or len(choices) >= MAX_CHOICES):
                 call.problem("a choice that is no object, or one too many")
                 continue
-            message, beside = choices.setdefault(index, ({}, {}))
-            delta = raw.get("delta")
-            if isinstance(delta, dict):
-                merge(message, delta)
-            # The last word on why it ended stands; everything else beside the delta grows.
-            reason = raw.get("finish_reason")
-            merge(beside, {k: v for k, v in raw.items() if k not in ("delta", "index", "finish_reason")})
-            if reason is not None:
-                beside["finish_reason"] = as_text(reason)
-    for index in sorted(choices):
-        message, beside = (joined(part) for part in choices[index])
+            choices.setdefault(index, _Coming()).take(raw)
+    for index, coming in sorted(choices.items()):
+        message = coming.message.whole()
         if isinstance(calls := message.get("tool_calls"), list):
             calls.sort(key=lambda c: _index(c, 0) if isinstance(c, dict) else 0)
-        call.choices.append(_choice(index, beside, message))
+        call.choices.append(_choice(index, {**coming.beside.whole(), "finish_reason": coming.reason}, message))
+        if left := coming.message.left_out + coming.beside.left_out:
+            call.problem(f"{left} fields or entries of a streamed choice are left out")
     call.cut = call.error is None and not done and not call.finished
 
 

@@ -67,6 +67,8 @@ class _Item:
     def read(self) -> dict[str, Any]:
         """The item as far as it came."""
         if not self.done:
+            if isinstance(action := self.value.get("action"), dict):
+                self.value["action"] = dict(action)
             for place, pieces in self.texts.items():
                 _put(self.value, place, scrub("".join(pieces)))
             for field in ("content", "summary", "output"):
@@ -254,7 +256,9 @@ def _put(item: dict[str, Any], place: _Place, words: str) -> None:
         return
     if text.field == "commands":
         action = item.get("action")
-        item["action"] = item = dict(action) if isinstance(action, dict) else {}
+        if not isinstance(action, dict):
+            action = item["action"] = {}
+        item = action
     entries = _grown(_list(item, text.field), index)
     if text.field == "commands":
         entries[index] = words

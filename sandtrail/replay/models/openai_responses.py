@@ -16,11 +16,10 @@ from sandtrail.replay.models.answer import (
     as_objects,
     as_text,
     flowing,
-    is_event_stream,
     object_of,
     once,
+    read_answer,
     request_of,
-    settle,
     whole_answer,
 )
 from sandtrail.replay.models.call import Choice, Message, ModelCall, scrub
@@ -48,11 +47,7 @@ def decode(exchange: Exchange, request: Any, response: bytes) -> ModelCall:
     """Read the call, however much of it is there. Never raises."""
     call = ModelCall(api="openai.responses")
     _read_request(call, request)
-    if is_event_stream(call, exchange, response):
-        _read_stream(call, response)
-    elif response:
-        _read_whole(call, response)
-    return settle(call, exchange, response)
+    return read_answer(call, exchange, response, _read_stream, _read_whole)
 
 
 def fetches(path: str) -> bool:
@@ -66,15 +61,12 @@ def fetched(exchange: Exchange, response: bytes) -> ModelCall | None:
     None where it is not there yet, and where it was given to the client before: only a call in the background has none.
     """
     call = ModelCall(api="openai.responses")
-    if is_event_stream(call, exchange, response):
-        _read_stream(call, response)
-    elif response:
-        _read_whole(call, response)
+    read_answer(call, exchange, response, _read_stream, _read_whole)
     if call.extra.get("background") is not True or not (call.finished or call.streamed):
         return None
     # It goes on from the exchange that was told no more than this id.
     call.previous = call.response_id
-    return settle(call, exchange, response)
+    return call
 
 
 def _first(request: Any) -> dict[str, Any]:
@@ -140,7 +132,6 @@ def _read_whole(call: ModelCall, response: bytes) -> None:
 
 
 def _read_stream(call: ModelCall, response: bytes) -> None:
-    call.streamed = True
     events = Events(call)
     seen = 0
     for event in sse.parse(response):

@@ -9,8 +9,10 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-__all__ = ["ServerEvent", "parse"]
+__all__ = ["BEGINNINGS", "ServerEvent", "parse"]
 
+BEGINNINGS = (b"data:", b"event:", b":", b"id:", b"retry:")
+"""How a body begins that is such a stream."""
 _LINE_END = re.compile("\r\n|\n|\r")
 
 

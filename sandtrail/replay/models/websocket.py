@@ -14,7 +14,7 @@ import re
 from typing import Any, NamedTuple
 
 from sandtrail.replay.models.answer import as_text
-from sandtrail.replay.models.body import load_json
+from sandtrail.replay.models.body import load_json, opening
 
 __all__ = ["ASKS", "Answer", "Said", "as_event", "read_message"]
 
@@ -65,7 +65,7 @@ def read_message(frame: dict[str, Any]) -> Said | None:
         # What it was can still be told by its beginning, as the API's own clients and servers write it.
         head = _HEAD.match(raw)
         return Said(head[1].decode().rstrip('"'), raw, asks=True) if head else None
-    found, _ = load_json(raw) if raw.lstrip()[:1] == b"{" else (None, "")
+    found, _ = load_json(raw) if opening(raw)[:1] == b"{" else (None, "")
     if not isinstance(found, dict) or not isinstance(found.get("type"), str):
         return None
     inner = found.get("response")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 from typing import Any
 
@@ -89,6 +90,45 @@ def test_a_server_that_wants_to_be_told_first_says_what() -> None:
     assert list(call.wants) == ["who"]
     assert call.wants["who"].from_server
     assert call.wants["who"].method == "elicitation/create"
+
+
+def test_two_requests_of_one_id_are_answered_one_after_the_other_and_named() -> None:
+    said = read([ask(1, name="a"), ask(1, name="b")], events(answer(1, words("x")), answer(1, words("y"))))
+    assert [(call.name, call.text) for call in said.calls] == [("a", "x"), ("b", "y")]
+    assert said.problems == ["two requests of the id 1, of which neither was answered yet"]
+
+
+def test_a_second_answer_to_a_request_is_named_and_the_first_stands() -> None:
+    said = read(ask(1, name="a"), events(answer(1, words("x")), answer(1, words("y"))))
+    assert [call.text for call in said.calls] == ["x"]
+    assert said.problems == ["another answer to the request 1; the first stands"]
+
+
+def test_an_error_that_names_no_request_is_of_none() -> None:
+    refused = {"jsonrpc": "2.0", "id": None, "error": {"code": -32700, "message": "Parse error"}}
+    said = read([{"jsonrpc": "2.0", "method": "notifications/initialized"}, ask(1, name="a")], refused)
+    assert [call.answered for call in said.calls] == [False, False]
+    assert (said.error, said.cut) == ("Parse error", True)
+
+
+def test_long_ids_are_told_apart() -> None:
+    one, other = "x" * 300 + "1", "x" * 300 + "2"
+    said = read([ask(one, name="a"), ask(other, name="b")], [answer(other, words("of b"))])
+    assert [call.text for call in said.calls] == ["", "of b"]
+
+
+def test_a_page_in_place_of_an_answer_is_told() -> None:
+    said = read(ask(1, name="a"), b"<html>log in</html>", response_headers=[("content-type", "text/html")])
+    assert (said.error, said.cut) == ("<html>log in</html>", True)
+    packed = gzip.compress(b"no such session")
+    said = read(ask(1, name="a"), packed, status=404, response_headers=[("content-encoding", "gzip")])
+    assert said.error == "no such session"
+
+
+def test_messages_beyond_those_that_are_kept_are_counted() -> None:
+    more = [{"jsonrpc": "2.0", "method": "notifications/message"} for _ in range(1500)]
+    said = read([ask(1, name="a"), *more], events(*(answer(n, {}) for n in range(2, 1102))), response_headers=EVENTS)
+    assert said.problems == ["601 messages are left out: more than 1000 of a kind"]
 
 
 @pytest.mark.parametrize(
