@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from sandtrail.cli import app
 from sandtrail.replay.timeline import read_timeline
 from tests.collector.gateway.upstream import Server, serving
-from tests.collector.session.conftest import keeper_ends, recorder  # noqa: F401  # fixtures
+from tests.collector.session.conftest import keeper_ends, own_recorder  # noqa: F401  # fixtures
 from tests.collector.session.recorded import recorded
 from tests.collector.session.recorder import Recorder
 
@@ -31,7 +31,8 @@ curl -sf http://drop.test/get -o fetched
 """
 
 
-def test_a_file_is_found_in_every_way_in_which_it_left(recorder: Recorder, tmp_path: Path) -> None:  # noqa: F811
+def test_a_file_is_found_in_every_way_in_which_it_left(own_recorder: Recorder, tmp_path: Path) -> None:  # noqa: F811
+    recorder = own_recorder
     with serving(Server()) as server:
         for path in ("/form", "/put/plan.txt", "/stream", "/field", "/coded"):
             server.routes[path] = lambda handler: handler.answer(b"ok")

@@ -60,25 +60,52 @@ class Recorded:
         return [int.from_bytes(packet[2:4], "little") for packet in self.of("gvisor").data]
 
 
-def _read(home: Path, session: str) -> Recorded:
-    streams: dict[int, Stream] = {}
-    log = open_log(home)
-    for entry in log.entries():
-        if entry.kind != "segment":
-            continue
-        for frame in log.frames(entry.map["segment"]):
-            if frame.kind == Kind.OPEN:
-                descriptor = cbor2.loads(frame.payload)
-                if descriptor.get("session") == session:
-                    streams[frame.stream] = Stream(frame.stream, descriptor)
-            elif stream := streams.get(frame.stream):
-                if frame.kind == Kind.DATA:
-                    stream.data.append(frame.payload)
+@dataclass
+class _Log:
+    """The log of one home, as far as it was read."""
+
+    home: Path
+    position: int = 0
+    streams: dict[int, Stream] = field(default_factory=dict)
+
+    def read_on(self) -> None:
+        """Read what is new, segment by segment."""
+        log = open_log(self.home)
+        for entry in log.entries(self.position, log.size()):
+            for frame in list(log.frames(entry.map["segment"])) if entry.kind == "segment" else []:
+                if frame.kind == Kind.OPEN:
+                    self.streams[frame.stream] = Stream(frame.stream, cbor2.loads(frame.payload))
+                elif frame.kind == Kind.DATA:
+                    self.streams[frame.stream].data.append(frame.payload)
                 elif frame.kind == Kind.NOTE:
-                    stream.notes.append(cbor2.loads(frame.payload))
+                    self.streams[frame.stream].notes.append(cbor2.loads(frame.payload))
                 else:
-                    stream.closed = cbor2.loads(frame.payload)
-    return Recorded(list(streams.values()))
+                    self.streams[frame.stream].closed = cbor2.loads(frame.payload)
+            self.position = entry.index + 1
+
+
+_logs: list[_Log] = []
+
+
+def _read(home: Path, session: str) -> Recorded:
+    # Many sessions share a home, and nobody wants to read those before over and over.
+    if not _logs or _logs[-1].home != home:
+        _logs[:] = [_Log(home)]
+    log = _logs[-1]
+    log.read_on()
+    return Recorded([stream for stream in log.streams.values() if stream.descriptor.get("session") == session])
+
+
+def _promised(found: Recorded) -> set[int]:
+    """The streams that the lifecycle names: what is left of writers that are gone may be signed before them."""
+    acts = [
+        json.loads(data)
+        for stream in found.streams
+        if stream.descriptor["source"] == "lifecycle"
+        for data in stream.data
+    ]
+    told = [one for act in acts if act.get("event") == "streams" for one in act["streams"]]
+    return {int(one["stream"], 16) for one in told if one.get("stream")}
 
 
 def recorded(home: Path, session: str, *, unclosed: str = "", timeout: float = 15.0) -> Recorded:
@@ -96,8 +123,20 @@ def recorded(home: Path, session: str, *, unclosed: str = "", timeout: float = 1
             for s in found.streams
             if s.number not in continued and (not unclosed or s.descriptor.get("part") != unclosed)
         ]
-        if awaited and all(stream.closed for stream in awaited):
+        if (
+            awaited
+            and all(stream.closed for stream in awaited)
+            and _promised(found) <= {s.number for s in found.streams}
+        ):
             return found
         if time.monotonic() > deadline:
             raise AssertionError(f"not closed within {timeout:.0f} s: {[s.descriptor for s in found.streams]}")
+        time.sleep(0.1)
+
+
+def noticed(home: Path, session: str, act: str, timeout: float = 60.0) -> None:
+    """Wait until the log has an act of a session that goes on."""
+    deadline = time.monotonic() + timeout
+    while f'"act": "{act}"'.encode() not in b"".join(data for s in _read(home, session).streams for data in s.data):
+        assert time.monotonic() < deadline, f"no {act!r} within {timeout:.0f} s"
         time.sleep(0.1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import subprocess
@@ -17,6 +18,7 @@ from sandtrail.collector.network.wire import namespace_names
 from sandtrail.collector.session.state import process_start
 from tests import parts
 
+_NUMBERS = itertools.count(1)
 RECORD = """
 import json, sys
 from pathlib import Path
@@ -40,11 +42,14 @@ class Recorder:
     def __init__(self, home: Path, runsc: parts.Runsc) -> None:
         self.home = home
         self.runsc = runsc
-        self._count = 0
+
+    @staticmethod
+    def name() -> str:
+        """A session id that no other test uses."""
+        return f"t{os.getpid()}-{next(_NUMBERS)}"
 
     def start(self, *command: str, **options: Any) -> tuple[str, subprocess.Popen[str]]:
-        self._count += 1
-        name = f"t{os.getpid()}-{self._count}"
+        name = self.name()
         document = {"home": str(self.home), "command": command, "runsc": str(self.runsc.path), "name": name, **options}
         process = subprocess.Popen(
             [sys.executable, "-c", RECORD, json.dumps(document)],
@@ -60,17 +65,12 @@ class Recorder:
         out, err = process.communicate(stdin, timeout=90)
         return name, subprocess.CompletedProcess(command, process.returncode, out, err)
 
-    def started(self, name: str) -> None:
-        """Wait until the command of a session runs."""
-        deadline = time.monotonic() + 20
-        state = self.home / "run" / "runsc" / name
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError):
-                if any(name in path.name and "agent" in path.name for path in state.iterdir()):
-                    time.sleep(1.0)
-                    return
-            time.sleep(0.05)
-        raise AssertionError("the command was not started")
+    def running(self, before: str, script: str) -> tuple[str, subprocess.Popen[str]]:
+        """Start a shell script, and return when it has done the first of two parts."""
+        name, process = self.start("sh", "-c", f"{before}\necho up\n{script}")
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n", process.communicate()
+        return name, process
 
     def sentry(self, name: str) -> int:
         """The pid of the sandbox's kernel."""

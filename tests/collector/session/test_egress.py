@@ -77,10 +77,7 @@ def test_a_client_that_ignores_the_proxy_is_seen_whole_and_to_the_byte(recorder:
 
 
 def test_what_leaves_around_the_filter_becomes_a_gap_of_its_size(recorder: Recorder) -> None:
-    name, process = recorder.start("sh", "-c", 'echo up; read -r line; echo "$line"')
-    recorder.started(name)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "up\n"
+    name, process = recorder.running("", 'read -r line; echo "$line"')
 
     def around() -> None:
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
@@ -90,6 +87,7 @@ def test_what_leaves_around_the_filter_becomes_a_gap_of_its_size(recorder: Recor
     namespaces.inside(namespace_names(name)[0], around)
     out, err = process.communicate("go on\n", timeout=90)
     assert (process.returncode, out) == (0, "go on\n"), err
+    recorded(recorder.home, name)
     timeline = read_timeline(recorder.home, name)
     (gap,) = timeline["gaps"]
     assert (gap["cause"], gap["count"]) == ("egress not accounted for", 1)

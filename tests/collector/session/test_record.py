@@ -41,6 +41,7 @@ def test_a_command_runs_and_is_recorded_from_its_first_instruction_to_its_end(
     assert found.act("exit")["exit_status"] == 7
     assert found.act("runtime", event="trace-list")["dropped"] == 0
     assert found.gaps() == []
+    assert [act for act in found.acts() if str(act.get("event")).endswith("failed")] == []
     types = found.message_types()
     assert types.count(1) == 2, "container/start of the pod and of the agent"
     assert types[0] == 1, "nothing came before it"
@@ -140,8 +141,7 @@ def test_what_goes_around_the_gateway_is_refused_at_once_and_recorded(each_recor
 
 
 def test_an_interrupt_is_the_commands_first(recorder: Recorder) -> None:
-    name, process = recorder.start("sh", "-c", "trap 'echo caught; exit 9' INT; while :; do sleep 0.1; done")
-    recorder.started(name)
+    name, process = recorder.running("trap 'echo caught; exit 9' INT", "while :; do sleep 0.1; done")
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=30)
     assert (process.returncode, out) == (9, "caught\n")
@@ -150,8 +150,7 @@ def test_an_interrupt_is_the_commands_first(recorder: Recorder) -> None:
 
 
 def test_a_command_that_ignores_an_interrupt_is_ended_by_the_second(recorder: Recorder) -> None:
-    name, process = recorder.start("sh", "-c", "trap '' INT; while :; do sleep 0.1; done")
-    recorder.started(name)
+    name, process = recorder.running("trap '' INT", "while :; do sleep 0.1; done")
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
     assert process.poll() is None
@@ -162,8 +161,7 @@ def test_a_command_that_ignores_an_interrupt_is_ended_by_the_second(recorder: Re
 
 
 def test_a_request_to_terminate_reaches_the_command_and_cleans_up(recorder: Recorder) -> None:
-    name, process = recorder.start("sleep", "100")
-    recorder.started(name)
+    name, process = recorder.running("", "exec sleep 100")
     process.terminate()
     process.communicate(timeout=30)
     assert process.returncode == 143
@@ -172,8 +170,7 @@ def test_a_request_to_terminate_reaches_the_command_and_cleans_up(recorder: Reco
 
 
 def test_when_the_recorder_is_killed_the_keeper_cleans_up_and_says_so(recorder: Recorder) -> None:
-    name, process = recorder.start("sleep", "100")
-    recorder.started(name)
+    name, process = recorder.running("", "exec sleep 100")
     process.kill()
     process.communicate()
     assert eventually(nothing_left, recorder.home, name)
@@ -184,9 +181,9 @@ def test_when_the_recorder_is_killed_the_keeper_cleans_up_and_says_so(recorder: 
     assert gone["recorder_pid"] == process.pid
 
 
-def test_what_a_crash_of_everything_left_is_gone_after_the_next_start(recorder: Recorder) -> None:
-    name, process = recorder.start("sleep", "100")
-    recorder.started(name)
+def test_what_a_crash_of_everything_left_is_gone_after_the_next_start(own_recorder: Recorder) -> None:
+    recorder = own_recorder
+    name, process = recorder.running("", "exec sleep 100")
     keeper = Keeper.connect(recorder.home, start=False)
     status = keeper.status()
     pids = [status["pid"], process.pid, *(child["pid"] for child in status["processes"].values())]
@@ -205,8 +202,7 @@ def test_what_a_crash_of_everything_left_is_gone_after_the_next_start(recorder: 
 
 def test_a_kernel_that_dies_under_the_command_is_a_recorded_fact(each_recorder: Recorder) -> None:
     home = each_recorder.home
-    name, process = each_recorder.start("sleep", "100")
-    each_recorder.started(name)
+    name, process = each_recorder.running("", "exec sleep 100")
     os.kill(each_recorder.sentry(name), signal.SIGKILL)
     process.communicate(timeout=30)
     assert process.returncode == 137
@@ -217,9 +213,9 @@ def test_a_kernel_that_dies_under_the_command_is_a_recorded_fact(each_recorder: 
     assert nothing_left(home, name)
 
 
-def test_a_recorder_that_dies_takes_the_command_with_it(recorder: Recorder) -> None:
-    name, process = recorder.start("sleep", "100")
-    recorder.started(name)
+def test_a_recorder_that_dies_takes_the_command_with_it(own_recorder: Recorder) -> None:
+    recorder = own_recorder
+    name, process = recorder.running("", "exec sleep 100")
     keeper = Keeper.connect(recorder.home, start=False)
     pid = int(keeper.status()["pid"])
     keeper.close()

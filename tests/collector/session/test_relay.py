@@ -108,7 +108,7 @@ def test_credentials_are_taken_out_of_the_record_and_out_of_nothing_else(tmp_pat
 @pytest.mark.needs("root", "runsc", "ip", "nft")
 @pytest.mark.timeout(180)
 def test_an_mcp_server_in_a_sandbox_and_its_client_outside_are_in_the_timeline(recorder: Recorder) -> None:
-    name = f"t{os.getpid()}-relay"
+    name = recorder.name()
     document = {
         "home": str(recorder.home),
         "command": ["python3", "-c", SERVER],
