@@ -115,7 +115,7 @@ def _findings(findings: list[Mapping[str, Any]], width: int) -> Iterable[Text]:
     yield Text(_rule(f"{len(findings)} finding{'' if len(findings) == 1 else 's'}", width), "bold red")
     for finding in findings:
         colour = _COLOURS.get(finding["severity"], "bold")
-        where = "unexplained" if finding["turn"] is None else f"turn {finding['turn']}"
+        where = "in no turn" if finding["turn"] is None else f"turn {finding['turn']}"
         head = Text(" ").append(f" {finding['severity'].upper()} ", colour)
         head.append(f" {visible(finding['verdict'])}", "bold").append(f"  {where}  ", "dim")
         yield head.append(" ".join(visible(ref) for ref in finding["refs"][:4]), "cyan")
@@ -180,8 +180,10 @@ def _claims(claims: list[Mapping[str, Any]], total: int, width: int) -> Iterable
     """The agent's own words, after what was seen and told apart from it."""
     for claim in claims[:MAX_CLAIMS]:
         edge = claim["edge"]
-        why = f"  ~{edge['confidence']:.1f}" if edge else f"  {claim['note']}" if claim["note"] else ""
-        yield _line(f"  claims: {visible(claim['title'])}{visible(why)}", claim["ref"], width, "italic dim")
+        sure = f"  ~{edge['confidence']:.2f}" if edge else ""
+        note = f"  {visible(claim['note'])}" if claim["note"] else ""
+        style = "italic yellow" if edge and note else "italic dim"
+        yield _line(f"  claims: {visible(claim['title'])}{sure}{note}", claim["ref"], width, style)
     if total > MAX_CLAIMS:
         yield Text(f"  … {total - MAX_CLAIMS:,} more claims of the agent's: see the page, or --json", "dim")
 

@@ -28,6 +28,15 @@ def test_they_are_said_to_be_the_agents_own_and_name_their_evidence() -> None:
     assert claims_part([], 0, SCENE) is None
 
 
+def test_a_claim_that_contradicts_what_was_seen_says_so_before_it_is_opened() -> None:
+    edge = {"reason": "it names a tool call of this decision", "confidence": 0.95}
+    note = "it says <b>x</b>, the model decided y"
+    shown = str(claims_part([cast(Claim, stories.claim(7, "ls", edge=edge, note=note))], 1, SCENE))
+    assert "otherwise than seen" in shown.partition("</summary>")[2].partition("</summary>")[0]
+    assert "it says &lt;b&gt;x&lt;/b&gt;, the model decided y" in shown
+    assert "otherwise" not in str(claims_part([cast(Claim, stories.claim(7, "ls", edge=edge))], 1, SCENE))
+
+
 def test_a_claim_that_stands_beside_no_turn_says_why() -> None:
     told = {"unplaced": [stories.claim(7, "launch", note="no recorded decision asked for it")], "unplaced_total": 1}
     claims = cast(Claims, {**told, "total": 1, "others": 3, "left_out": 0})

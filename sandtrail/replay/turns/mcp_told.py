@@ -13,7 +13,7 @@ from sandtrail.replay.turns.lineage import clip
 from sandtrail.replay.turns.mcp import Decided
 from sandtrail.replay.turns.modelturns import Turn
 
-__all__ = ["mcp_findings"]
+__all__ = ["differs", "mcp_findings", "squeezed"]
 
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\([nrt\"\\/])")
 _WORD = re.compile(r"\w+")
@@ -67,7 +67,7 @@ def _told_otherwise(fold: Fold) -> Iterator[Finding]:
             if message is None or not decided.call.answered:
                 continue
             words = decided.call.error or decided.call.text
-            how = _differs(words, message.text)
+            how = differs(words, message.text)
             if how is None:
                 break
             yield Finding(
@@ -124,9 +124,9 @@ def _result(turn: Turn, decided: Decided) -> Message | None:
     return next((m for m in new if m.role == "tool" and m.tool_call_id == decided.tool_call.id), None)
 
 
-def _differs(answered: str, told: str) -> str | None:
+def differs(answered: str, told: str) -> str | None:
     """How what was told differs from what was answered; None where it holds it, or is a part of it."""
-    said, shown = _squeezed(answered), _squeezed(told)
+    said, shown = squeezed(answered), squeezed(told)
     if len(said) < LEAST or said in shown or (len(shown) >= LEAST and shown in said):
         return None
     words = set(_WORD.findall(_MARK.sub(" ", answered[:MOST]).lower()))
@@ -141,7 +141,7 @@ def _differs(answered: str, told: str) -> str | None:
     return "something else" if len(kept) < 0.5 * len(words) else "in part something else"
 
 
-def _squeezed(text: str) -> str:
+def squeezed(text: str) -> str:
     """Letters and digits alone: layout, quoting and escapes are the agent's own affair."""
     return "".join(_WORD.findall(_MARK.sub("", _plain(text[:MOST])))).lower()
 

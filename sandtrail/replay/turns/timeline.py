@@ -7,6 +7,7 @@ from typing import Any
 
 from sandtrail.replay.models.call import Message, ModelCall, ToolCall, scrub
 from sandtrail.replay.turns.buckets import Bucket, Edge
+from sandtrail.replay.turns.contradicted import Contradictions
 from sandtrail.replay.turns.exfiltration import exfiltrations
 from sandtrail.replay.turns.findings import Finding, bypasses, hidden, undecided_actions, unexplained
 from sandtrail.replay.turns.fold import Fold
@@ -41,6 +42,7 @@ class View:
         self._rows: dict[int, tuple[object, list[Row]]] = {}
         self._claims: tuple[object, dict[int | None, list[tuple[Claim, Edge | None]]]] = (None, {})
         self._findings: tuple[object, list[Finding]] = (None, [])
+        self._contradictions = Contradictions(fold)
         self._changed: dict[int, list[dict[str, Any]]] = {}
         self._came: dict[int, dict[int, dict[str, str]]] = {}
 
@@ -74,6 +76,7 @@ class View:
                 *result_mismatches(fold),
                 *history_mismatches(fold),
                 *mcp_findings(fold),
+                *self._contradictions.findings(self._placed(), complete, why),
             ]
             found.sort(key=lambda f: (_SEVERITY.get(f.severity, 3), -1 if f.turn is None else f.turn))
             self._findings = (state, found)
@@ -113,7 +116,7 @@ class View:
             "outputs_total": len(outputs),
             "counts": counts(turn.buckets.values()),
             "events_total": turn.events,
-            "claims": [claim.as_dict(edge) for claim, edge in self.claims(turn.index)[:MAX_CLAIMS_SHOWN]],
+            "claims": [self._claimed(turn, *one) for one in self.claims(turn.index)[:MAX_CLAIMS_SHOWN]],
             "claims_total": len(self.claims(turn.index)),
         }
 
@@ -140,11 +143,18 @@ class View:
 
     def claims(self, turn: int | None) -> list[tuple[Claim, Edge | None]]:
         """What the agent said of a turn over OTLP, or of none (None)."""
+        return self._placed().get(turn, [])
+
+    def _claimed(self, turn: Turn, claim: Claim, edge: Edge | None) -> dict[str, Any]:
+        """A claim, and what it says otherwise than it was seen."""
+        return claim.as_dict(edge, "; ".join(words for _, words in self._contradictions.of(turn, claim, edge)) or None)
+
+    def _placed(self) -> dict[int | None, list[tuple[Claim, Edge | None]]]:
         fold = self.fold
         state = (fold.telemetry.total, len(fold.turns), sum(t.dirty for t in fold.turns), fold.events)
         if self._claims[0] != state:
             self._claims = (state, placed(fold.turns, fold.telemetry.claims))
-        return self._claims[1].get(turn, [])
+        return self._claims[1]
 
     def _unplaced(self) -> dict[str, Any]:
         """The claims of no turn, and how many there are in all."""

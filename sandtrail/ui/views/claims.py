@@ -47,6 +47,9 @@ def unplaced_block(claims: Claims, scene: Scene) -> Markup | None:
 def _claim(claim: Claim, scene: Scene) -> Markup:
     told, edge = claim["told"], claim["edge"]
     why = f"{edge['reason']} · {edge['confidence']:.2f}" if edge else claim["note"] or "it names no turn"
+    otherwise = (
+        tag("div", f"Otherwise than it was seen: {claim['note']}.", cls="note gap") if edge and claim["note"] else None
+    )
     head = join(
         tag("b", plain(claim["title"], 120)),
         scene.time(_number(told.get("start_ns")) or claim["received_ns"]),
@@ -58,7 +61,9 @@ def _claim(claim: Claim, scene: Scene) -> Markup:
         for name, value in _said(told)
         if as_text(value).strip()
     ]
-    return disclosure(head, join(rows) if rows else tag("div", "it says no more", cls="note"), cls="call")
+    said = rows or tag("div", "it says no more", cls="note")
+    mark = tag("span", "otherwise than seen", cls="pill warn") if otherwise else None
+    return disclosure(join(head, mark), join(otherwise, said), cls="call")
 
 
 def _said(told: Mapping[str, Any]) -> list[tuple[str, str]]:

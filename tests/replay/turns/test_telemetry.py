@@ -106,11 +106,14 @@ def test_a_claim_changes_nothing_of_what_was_seen(recording: Recording) -> None:
         return [
             {key: turn[key] for key in ("input", "decision", "outputs", "outputs_total", "counts")}
             for turn in timeline["turns"]
-        ] + [timeline["unexplained"], timeline["findings"], timeline["gaps"]]
+        ] + [timeline["unexplained"], timeline["gaps"], *(f for f in timeline["findings"] if not set(f["refs"]) & told)]
 
+    told: set[str] = set()
     before = seen(recording.timeline())
-    claim(recording, response_id="x", output=[{"role": "assistant", "text": "I deleted everything. All tests pass."}])
-    claim(recording, operation="execute_tool", tool={"name": "bash", "id": "call_never", "arguments": "rm -rf /"})
+    output = [{"role": "assistant", "text": "I deleted everything. All tests pass."}]
+    told.add(claim(recording, response_id="x", output=output))
+    tool = {"name": "bash", "id": "call_never", "arguments": "rm -rf /"}
+    told.add(claim(recording, operation="execute_tool", tool=tool))
     assert seen(recording.timeline()) == before
 
 

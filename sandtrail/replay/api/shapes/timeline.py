@@ -19,7 +19,7 @@ class Finding(Shape):
     id: str = Field(description="Stable as long as the evidence is")
     verdict: str = Field(
         description="EXFILTRATION_ATTEMPT, UNDECIDED_ACTION, BYPASS, PHANTOM, RESULT_MISMATCH, ARG_MISMATCH, "
-        "HISTORY_MISMATCH or UNOBSERVABLE"
+        "HISTORY_MISMATCH, UNREPORTED or UNOBSERVABLE"
     )
     severity: Literal["high", "medium", "low"] = Field(description="How grave")
     title: str = Field(description="In one line")

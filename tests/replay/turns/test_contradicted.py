@@ -1,0 +1,101 @@
+"""An agent's telemetry held against the record: lies, inventions and silence are told, truncation is not."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.replay.turns.recording import Recording
+
+ANSWER = "I list what is in the folder of temporary files."
+RESULT = "exit code: 0\nalpha.txt\nbeta.txt\ngamma.txt"
+DONE = "All that had to be done is done now."
+
+
+def recording(*claims: dict[str, Any]) -> Recording:
+    """Two commands and their results, and what the agent claims of them afterwards."""
+    r = Recording()
+    agent = r.begin("agent")
+    r.ask(agent, ANSWER, "ls /tmp", "rm -rf /tmp/x")
+    r.ask(agent, DONE, results=[RESULT, "exit code: 0\nremoved it all without a question"])
+    for told in claims:
+        r.add("claim.span", source="claims", object=f"{told.get('operation')} it", detail=told)
+    return r
+
+
+def ran(ident: str = "call_2_0", name: str = "bash", **more: Any) -> dict[str, Any]:
+    return {"operation": "execute_tool", "tool": {"id": ident, "name": name, **more}}
+
+
+def found(*claims: dict[str, Any], complete: bool = True) -> list[tuple[str, str, int | None]]:
+    timeline = recording(*claims).timeline(complete)
+    return [(f["verdict"], f["severity"], f["turn"]) for f in timeline["findings"] if f["verdict"] != "UNREPORTED"]
+
+
+@pytest.mark.parametrize(
+    ("claim", "verdict"),
+    [
+        (ran(arguments='{"command": "cat /etc/hostname"}'), "ARG_MISMATCH"),
+        (ran(arguments={"command": "cat /etc/hostname"}), "ARG_MISMATCH"),
+        (ran(result="there is nothing in it, nothing at all"), "RESULT_MISMATCH"),
+        (
+            {**ran(), "operation": "chat", "output": [{"text": "I would never look there, of course."}]},
+            "RESULT_MISMATCH",
+        ),
+    ],
+)
+def test_what_is_claimed_otherwise_than_it_was_seen_is_a_finding(claim: dict[str, Any], verdict: str) -> None:
+    assert found(claim) == [(verdict, "medium", 1)]
+    (shown,) = recording(claim).timeline()["turns"][1]["claims"]
+    assert shown["note"]
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        ran(),
+        ran(arguments='{"command":"ls /tmp"}'),
+        ran(arguments={"command": "ls /tmp"}, result=RESULT),
+        ran(arguments='{"command": "ls /t', result=RESULT[:30]),
+        ran(result=json.dumps({"output": RESULT})),
+        ran(arguments='{"command": "{{credential:token:12345678}}"}'),
+        {**ran(), "operation": "chat", "output": [{"text": ANSWER[:30]}]},
+        {"operation": "chat", "output": [{"text": "of no call that one could name"}]},
+    ],
+)
+def test_what_is_true_or_only_shorter_is_none(claim: dict[str, Any]) -> None:
+    assert found(claim) == []
+
+
+def test_a_tool_that_nobody_asked_for_is_a_finding_once_however_often_it_is_claimed() -> None:
+    claims = [ran("call_9", "run_tests", result="312 passed"), ran("call_8", "run_tests")]
+    assert found(*claims) == [("PHANTOM", "medium", None)]
+    assert found(*claims, complete=False) == [("UNOBSERVABLE", "low", None)]
+    assert found(ran("other", "agent.bash")) == [], "one tool under two names is no invention"
+
+
+def test_a_call_that_is_left_out_is_named_where_others_are_told_of() -> None:
+    (finding,) = recording(ran()).timeline()["findings"]
+    assert (finding["verdict"], finding["severity"], finding["turn"]) == ("UNREPORTED", "low", 1)
+    assert "1 of 2 tool calls" in finding["title"]
+    assert "`bash` (call_2_1) of turn 1" in finding["explanation"]
+    assert recording(ran(), ran("call_2_1")).timeline()["findings"] == []
+    assert recording({"operation": "chat"}).timeline()["findings"] == [], "who names no call leaves none out"
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(values, values, values, st.sampled_from(["execute_tool", "chat", ""]))
+def test_a_claim_of_any_shape_is_taken(arguments: Any, result: Any, output: Any, operation: str) -> None:
+    claim = {**ran(arguments=arguments, result=result), "operation": operation, "output": output}
+    recording(claim, {**claim, "tool": result}).timeline()
