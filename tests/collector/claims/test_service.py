@@ -64,7 +64,9 @@ def test_nothing_is_acknowledged_that_is_not_recorded_and_the_gap_is(start: Call
     assert gaps[0]["cause"] == "exports were turned away: the spool could not be written"
 
 
-def test_an_exporter_tries_again_until_its_spans_are_recorded(start: Callable[[], Claims]) -> None:
+def test_an_exporter_tries_again_until_its_spans_are_recorded(
+    start: Callable[[], Claims], caplog: pytest.LogCaptureFixture
+) -> None:
     claims = start()
     url = claims.listen("s")
     full = sum(path.stat().st_size for path in (claims.home / "spool").glob("claims.*"))
@@ -73,7 +75,9 @@ def test_an_exporter_tries_again_until_its_spans_are_recorded(start: Callable[[]
 
     async def meanwhile() -> None:
         sending = loop.run_in_executor(None, export_with, GrpcSpans(url, insecure=True, timeout=60), "at last")
-        await asyncio.sleep(0.5)
+        async with asyncio.timeout(60):
+            while "UNAVAILABLE" not in caplog.text:  # the exporter's own word for having been turned away
+                await asyncio.sleep(0.01)
         assert claims.exports("s") == []
         resource.prlimit(claims.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         await sending

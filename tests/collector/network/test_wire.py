@@ -8,7 +8,6 @@ import os
 import socket
 import struct
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -25,7 +24,7 @@ def session_of(link: wire.Wire) -> str:
 
 def connect(address: tuple[str, int]) -> str:
     try:
-        socket.create_connection(address, 3).close()
+        socket.create_connection(address, 60).close()
     except OSError as error:
         return errno.errorcode.get(error.errno or 0, repr(error))
     return "connected"
@@ -69,9 +68,8 @@ def test_the_gateway_can_be_reached_and_nothing_else(link: wire.Wire) -> None:
             connect(a) for a in ((wire.WIRE_ADDRESS, wire.GATEWAY_PORT), (wire.WIRE_ADDRESS, 81), ("192.0.2.7", 443))
         ]
 
-    began = time.monotonic()
     assert namespaces.inside(link.sandbox, act) == ["connected", "ECONNREFUSED", "ECONNREFUSED"]
-    assert time.monotonic() - began < 2, "a refusal must not be a timeout"
+    # Refused at the first try: one that is left without an answer is sent again, and logged again.
     assert [prefix for prefix, _ in logged(link.nflog)] == ["flow:allow", "flow:reject", "flow:reject"]
 
 
@@ -80,7 +78,7 @@ def test_a_dns_question_is_recorded_whole_and_refused(link: wire.Wire) -> None:
 
     def act() -> str:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-            udp.settimeout(2)
+            udp.settimeout(60)
             udp.connect((wire.WIRE_ADDRESS, 53))
             udp.send(question)
             try:
@@ -108,16 +106,20 @@ def test_frames_that_are_not_ipv4_are_seen_too(link: wire.Wire) -> None:
 
 def test_a_flow_that_passed_is_reported_with_its_volume_even_if_it_never_ended(link: wire.Wire) -> None:
     assert link.conntrack is not None
-    flows = []
-    namespaces.inside(
-        link.sandbox, lambda: flows.append(socket.create_connection((wire.WIRE_ADDRESS, wire.GATEWAY_PORT), 2))
-    )
-    flows[0].sendall(b"x" * 10_000)
-    time.sleep(0.1)
-    account = wire.finish(session_of(link))
-    kinds = [struct.unpack_from("<H", message, 4)[0] & 0xFF for message in datagrams(link.conntrack)]
-    flows[0].close()
+    address = (wire.WIRE_ADDRESS, wire.GATEWAY_PORT)
+    flow = namespaces.inside(link.sandbox, lambda: socket.create_connection(address, 60))
+    flow.sendall(b"x" * 10_000)
+    link.listener.settimeout(60)
+    arrived, _ = link.listener.accept()
+    with flow, arrived, arrived.makefile("rb") as reader:
+        assert len(reader.read(10_000)) == 10_000
+        account = wire.finish(session_of(link))
+    told = datagrams(link.conntrack)
+    kinds = [struct.unpack_from("<H", message, 4)[0] & 0xFF for message in told]
     assert kinds == [0, 2], "the flow's beginning and its end"
+    # CTA_COUNTERS_ORIG and in it CTA_COUNTERS_BYTES, linux/netfilter/nfnetlink_conntrack.h
+    volume = int.from_bytes(attributes(attributes(told[1], 20)[9], 0)[2], "big")
+    assert 10_000 <= volume < 12_000
     assert account.logged["flow:allow"].packets == 1
 
 
