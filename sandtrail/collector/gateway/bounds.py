@@ -1,5 +1,5 @@
-"""Bounds that mitmproxy's protocol layers do not have of their own: how long a message head and a message may grow, how
-many fields a head has, and that a WebSocket's control frames pass nobody unseen."""
+"""Bounds that mitmproxy's protocol layers do not have of their own: how long a message head and a message may grow, of
+how many fields and frames, what many chunks cost, and that a WebSocket's control frames pass nobody unseen."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import h11
 import wsproto.events
+from h11._readers import ChunkedReader
 from h11._receivebuffer import ReceiveBuffer
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.layers import websocket
@@ -15,12 +16,14 @@ from mitmproxy.proxy.layers.http import _http1
 from mitmproxy.websocket import WebSocketMessage
 from wsproto.frame_protocol import Opcode
 
-__all__ = ["MAX_HEAD", "MAX_MESSAGE", "install"]
+__all__ = ["MAX_HEAD", "MAX_MESSAGE", "MergingReader", "install"]
 
 MAX_HEAD = 256 * 1024
 MAX_FIELDS = 1000
 """Lines of a head: each costs many times its bytes."""
 MAX_MESSAGE = 16 << 20
+MAX_FRAMES = 1024
+"""Frames of one message, which may be empty."""
 
 
 class _HeadBuffer(ReceiveBuffer):
@@ -43,23 +46,51 @@ class _HeadBuffer(ReceiveBuffer):
         return line
 
 
+class MergingReader(ChunkedReader):
+    """A chunked body as it comes, not chunk by chunk: of one byte each, they would cost a thousand times their size."""
+
+    _next: h11.EndOfMessage | Exception | None = None
+
+    def __call__(self, buf: ReceiveBuffer) -> Any:
+        """As h11's: the next of the body, its end, or None where more has to come first. Raises as that does."""
+        pieces: list[bytes] = []
+        while self._next is None:
+            try:
+                event = super().__call__(buf)
+            except h11.ProtocolError as error:
+                self._next = error
+                break
+            if isinstance(event, h11.Data):
+                pieces.append(bytes(event.data))
+            else:
+                self._next = event
+                break
+        if pieces:
+            return h11.Data(data=b"".join(pieces))
+        found, self._next = self._next, None
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
 class _BoundedWebsocket(websocket.WebsocketConnection):
     """Closes a connection whose message grows beyond the limit, as if its sender had. Notes control frames that carry
     something, for `_Controlled`."""
 
-    _pending = 0
+    _pending = _frames = 0
     control: tuple[Opcode, bytes] | None = None
 
     def events(self) -> Generator[Any, None, None]:
         for event in super().events():
             if isinstance(event, wsproto.events.Message):
                 self._pending += len(event.data)
-                if self._pending > MAX_MESSAGE:
+                self._frames += event.frame_finished
+                if self._pending > MAX_MESSAGE or self._frames > MAX_FRAMES:
                     self.frame_buf = [b""]
                     yield wsproto.events.CloseConnection(1009, "message too big")
                     return
                 if event.message_finished:
-                    self._pending = 0
+                    self._pending = self._frames = 0
             elif isinstance(event, wsproto.events.CloseConnection):
                 self.control = Opcode.CLOSE, (event.reason or "").encode("utf-8", "surrogateescape")
             elif isinstance(event, wsproto.events.Ping | wsproto.events.Pong):
@@ -94,5 +125,6 @@ class _Controlled(websocket.WebsocketLayer):
 def install() -> None:
     """Put the bounds into the layers of this process, before any of them is used: mitmproxy has no setting for them."""
     vars(_http1)["ReceiveBuffer"] = _HeadBuffer
+    vars(_http1)["ChunkedReader"] = MergingReader
     vars(websocket)["WebsocketConnection"] = _BoundedWebsocket
     vars(websocket)["WebsocketLayer"] = _Controlled

@@ -24,6 +24,8 @@ from sandtrail.collector.gateway.vault import Access
 __all__ = ["Connection"]
 
 _log = structlog.get_logger(__name__)
+_SLICE = 8 * 1024
+_LONG_S = 0.005
 _AT_ONCE = 8
 """Hooks: those of two requests."""
 _MODE = mode_specs.ProxyMode.parse("regular")
@@ -81,11 +83,33 @@ class Connection(mode_servers.ProxyConnectionHandler):
 
     async def server_event(self, event: events.Event) -> None:
         """Counts what the client sends, and does not wait for the end of an endless body that is refused."""
-        if isinstance(event, events.DataReceived) and event.connection is self.client:
+        if not isinstance(event, events.DataReceived):
+            await self._take(event)
+            return
+        if event.connection is self.client:
             self.up += len(event.data)
             self._unwanted = self._unwanted + len(event.data) if self.refuses else 0
             if self._unwanted > self.session.policy.limits.request_body:
                 self.abort("the body of a refused request goes on and on")
+        try:
+            await self._take_in_turns(event)
+        except asyncio.CancelledError:
+            # The engine expects that where it waits for more, and only there is the connection closed as it should be.
+            if task := asyncio.current_task():
+                task.cancel()
+
+    async def _take_in_turns(self, event: events.DataReceived) -> None:
+        """Everybody waits while one piece is worked on. Frames of HTTP/2 cost many times their bytes, so they are taken
+        in smaller pieces; and who took long goes on, with all of its sandbox, when others have had their turn."""
+        size = _SLICE if self.client.alpn == b"h2" else len(event.data)
+        for start in range(0, len(event.data), size):
+            async with self.session.turn:
+                began = time.perf_counter()
+                await self._take(events.DataReceived(event.connection, event.data[start : start + size]))
+                if time.perf_counter() - began > _LONG_S:
+                    await asyncio.sleep(0)
+
+    async def _take(self, event: events.Event) -> None:
         await super().server_event(event)
         at_once = 0
         while self._answered:
@@ -103,6 +127,12 @@ class Connection(mode_servers.ProxyConnectionHandler):
                 self._answered.append(answer)
             else:
                 await self.server_event(answer)
+
+    async def drain_writers(self) -> None:
+        """Waits where something waits to be written; mitmproxy asks each side after every read."""
+        writers = [found for io in self.transports.values() if isinstance(found := io.writer, asyncio.StreamWriter)]
+        if any(writer.transport.get_write_buffer_size() for writer in writers):
+            await super().drain_writers()  # type: ignore[no-untyped-call]
 
     async def open_connection(self, command: commands.OpenConnection) -> None:
         """Connects on the session's behalf."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -57,6 +58,8 @@ class Session(Share):
         self.vault = Vault(secrets, descriptor.get("secrets"), self.redactor)
         self.resolver = Resolver()
         self.told = Told()
+        self.turn = asyncio.Lock()
+        """Held by the connection whose piece of traffic is worked on, until others have had their turn too."""
         sees = [*SEES, *SEES_TURNED] if self.transparent else SEES
         own = {"source": "gateway", "version": __version__, "sees": sees, "blind": BLIND, **self.policy.described()}
         if self.vault:

@@ -137,6 +137,16 @@ def test_a_websocket_message_without_an_end_is_refused(gateway: Gateway, session
         assert gateway.ended(session).one("websocket", kind="close")["code"] == 1009
 
 
+def test_a_websocket_message_of_frames_without_an_end_is_refused(gateway: Gateway, session: str) -> None:
+    with websocket_echo() as port:
+        proxy = gateway.listen(session, upstream={"api.test": f"http://127.0.0.1:{port}"})
+        with connect("ws://api.test/", proxy=proxy) as connection, pytest.raises(ConnectionClosed):
+            connection.send(iter(["x"] * 200))
+            assert connection.recv() == "x" * 200
+            connection.send("" for _ in iter(int, 1))
+        assert gateway.ended(session).one("websocket", kind="close")["code"] == 1009
+
+
 def tunnel(proxy: str, target: str) -> socket.socket:
     parts = urlsplit(proxy)
     raw = socket.create_connection((str(parts.hostname), parts.port or 0), timeout=10)
