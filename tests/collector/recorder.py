@@ -20,7 +20,7 @@ from sandtrail.store.position import wait_sealed
 from tests.store.recording import entries, sealed
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 15.0) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Return when the condition holds; fail when it takes too long."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any
 
 import cbor2
 
-from sandtrail.errors import SandtrailError
+from sandtrail.errors import NotFoundError, SandtrailError
 from sandtrail.store.frames import Kind
 from sandtrail.store.reader import open_log
 
@@ -108,7 +109,7 @@ def _promised(found: Recorded) -> set[int]:
     return {int(one["stream"], 16) for one in told if one.get("stream")}
 
 
-def recorded(home: Path, session: str, *, unclosed: str = "", timeout: float = 15.0) -> Recorded:
+def recorded(home: Path, session: str, *, unclosed: str = "", timeout: float = 60.0) -> Recorded:
     """What the log holds of a session, once each of its streams is closed in it, or another one continues it, but for
     the lifecycle's part `unclosed`: its writer was killed."""
     deadline = time.monotonic() + timeout
@@ -134,9 +135,18 @@ def recorded(home: Path, session: str, *, unclosed: str = "", timeout: float = 1
         time.sleep(0.1)
 
 
-def noticed(home: Path, session: str, act: str, timeout: float = 60.0) -> None:
+def noticed(home: Path, session: str, act: str) -> None:
     """Wait until the log has an act of a session that goes on."""
+    said(home, session, "lifecycle", f'"act": "{act}"'.encode())
+
+
+def said(home: Path, session: str, source: str, words: bytes, timeout: float = 60.0) -> None:
+    """Wait until the log has a frame of this source with these words in it, of a session that goes on."""
     deadline = time.monotonic() + timeout
-    while f'"act": "{act}"'.encode() not in b"".join(data for s in _read(home, session).streams for data in s.data):
-        assert time.monotonic() < deadline, f"no {act!r} within {timeout:.0f} s"
+    while True:
+        with contextlib.suppress(NotFoundError):  # no log yet
+            streams = [one for one in _read(home, session).streams if one.descriptor["source"] == source]
+            if any(words in data for stream in streams for data in stream.data):
+                return
+        assert time.monotonic() < deadline, f"no {words!r} within {timeout:.0f} s"
         time.sleep(0.1)

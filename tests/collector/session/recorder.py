@@ -100,7 +100,7 @@ def nothing_left(home: Path, name: str) -> bool:
     )
 
 
-def eventually(check: Callable[..., bool], *arguments: Any, timeout: float = 15.0) -> bool:
+def eventually(check: Callable[..., bool], *arguments: Any, timeout: float = 60.0) -> bool:
     """Whether a check comes true in time."""
     deadline = time.monotonic() + timeout
     while not check(*arguments):

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import pytest
 from sandtrail.collector.session.inside import checkpoint, run_inside
 from sandtrail.collector.session.options import RecordOptions
 from sandtrail.errors import NotFoundError, RuntimeFailedError
-from tests.collector.session.recorded import noticed, recorded
+from tests.collector.session.recorded import noticed, recorded, said
 from tests.collector.session.recorder import Recorder, eventually, nothing_left
 
 pytestmark = [pytest.mark.needs("root", "runsc", "ip", "nft"), pytest.mark.timeout(120)]
@@ -102,9 +101,10 @@ def attaching(recorder: Recorder, root: Path, container: str, **options: Any) ->
 def test_a_running_sandbox_is_recorded_from_now_on_and_left_running(each_recorder: Recorder, foreign: Foreign) -> None:
     name = each_recorder.name()
     process = attaching(each_recorder, foreign.root, foreign.container, name=name)
-    time.sleep(3)
+    noticed(each_recorder.home, name, "processes")
+    said(each_recorder.home, name, "gvisor", b"os-release")
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     assert process.returncode == 130
     assert foreign.running()
     found = recorded(each_recorder.home, name)
@@ -125,9 +125,9 @@ def test_a_running_sandbox_is_recorded_from_now_on_and_left_running(each_recorde
 def test_when_the_sandbox_ends_so_does_its_recording(each_recorder: Recorder, foreign: Foreign) -> None:
     name = each_recorder.name()
     process = attaching(each_recorder, foreign.root, foreign.container, name=name)
-    time.sleep(2)
+    noticed(each_recorder.home, name, "processes")
     foreign.end()
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     assert process.returncode == 0
     found = recorded(each_recorder.home, name)
     assert found.act("runtime", "attach", event="ended")
@@ -136,7 +136,7 @@ def test_when_the_sandbox_ends_so_does_its_recording(each_recorder: Recorder, fo
 
 def test_a_sandbox_that_is_not_there_is_refused_with_the_runtimes_words(recorder: Recorder, tmp_path: Path) -> None:
     process = attaching(recorder, tmp_path, "nobody")
-    _, words = process.communicate(timeout=30)
+    _, words = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "RuntimeFailedError" in words
     assert "nobody" in words
@@ -186,7 +186,7 @@ def test_a_trace_that_another_consumer_takes_away_is_noticed_while_the_sandbox_r
 def test_a_command_beside_the_recorded_one_is_on_the_record(recorder: Recorder) -> None:
     name, process = recorder.running("", "read line")
     assert run_inside(recorder.home, name, ["sh", "-c", "cat /etc/hosts > /dev/null; exit 5"]) == 5
-    process.communicate("enough\n", timeout=30)
+    process.communicate("enough\n", timeout=60)
     found = recorded(recorder.home, name)
     begun, ended = found.acts("exec")
     assert begun["command"] == ["sh", "-c", "cat /etc/hosts > /dev/null; exit 5"]
@@ -201,7 +201,7 @@ def test_what_goes_through_a_command_beside_the_recorded_one_is_recorded_where_a
     words = ["exec", name, "--record-stdio", "--home", str(recorder.home), "--", "sh", "-c", "cat; echo no >&2; exit 3"]
     said = b'{"jsonrpc": "2.0", "id": 1, "method": "ping"}\n' + b"sk-ant-api03-0123456789abcdefghij\n"
     done = subprocess.run([sys.executable, "-m", "sandtrail", *words], input=said, capture_output=True, check=False)
-    process.communicate("enough\n", timeout=30)
+    process.communicate("enough\n", timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (3, said, b"no\n")
     found = recorded(recorder.home, name)
     assert found.of("lifecycle", "exec").descriptor["stdio"] == "recorded"
@@ -220,7 +220,7 @@ def test_a_checkpoint_is_on_the_record_and_the_trace_goes_on_after_it(recorder: 
     checkpoint(recorder.home, name, tmp_path / "image")
     with pytest.raises(RuntimeFailedError):
         checkpoint(recorder.home, name, tmp_path / "image")
-    process.communicate("go on\n", timeout=30)
+    process.communicate("go on\n", timeout=60)
     found = recorded(recorder.home, name)
     acts = [json.loads(p) for s in found.streams if s.descriptor.get("part", "").startswith("checkp") for p in s.data]
     assert [act["done"] for act in acts] == [True, False]
