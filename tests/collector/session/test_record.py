@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from sandtrail.collector.session.options import RecordOptions
 from sandtrail.collector.session.record import record
 from sandtrail.collector.session.state import State
 from sandtrail.errors import UsageError
-from tests.collector.session.recorded import recorded
+from tests.collector.session.recorded import recorded, said
 from tests.collector.session.recorder import Recorder, eventually, nothing_left
 
 pytestmark = [pytest.mark.needs("root", "runsc", "ip", "nft"), pytest.mark.timeout(120)]
@@ -152,7 +151,7 @@ def test_an_interrupt_is_the_commands_first(recorder: Recorder) -> None:
 def test_a_command_that_ignores_an_interrupt_is_ended_by_the_second(recorder: Recorder) -> None:
     name, process = recorder.running("trap '' INT", "while :; do sleep 0.1; done")
     process.send_signal(signal.SIGINT)
-    time.sleep(0.5)
+    said(recorder.home, name, "lifecycle", b'"event": "signal"')
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
