@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from sandtrail.replay.models import anthropic_messages, bedrock, gemini, openai_chat, openai_responses
 from sandtrail.replay.models.body import Headers, decode_body, load_json
 from sandtrail.replay.models.call import ModelCall
+from sandtrail.replay.models.cut_json import load_cut_json
 from sandtrail.replay.models.exchange import WEBSOCKET, Exchange
 
 __all__ = ["Decoder", "decode_exchange"]
@@ -42,6 +43,8 @@ def decode_exchange(exchange: Exchange) -> ModelCall | None:
     plain: Headers = []
     body, problems = decode_body(exchange.asked, plain if exchange.request_decoded else exchange.request_headers)
     request, trouble = load_json(body) if body else (None, "it has no body")
+    if trouble and exchange.request_cut:
+        request = load_cut_json(body)
     coded = plain if exchange.response_decoded else exchange.response_headers
     response, more = decode_body(exchange.body, coded)
     call = openai_responses.fetched(exchange, response) if exchange.method == "GET" else None

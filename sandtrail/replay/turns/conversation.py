@@ -54,6 +54,8 @@ class Threads:
             place = self._named(call, digests(messages))
         else:
             place = self._placed(now, messages, above)
+            if call.input_cut:
+                _cut_short(place)
         seen = Seen(len(self._seen), place, len(messages), now, above)
         self._seen.append(seen)
         self._keep(seen, now)
@@ -250,6 +252,15 @@ class Threads:
 def _distinct(answer: Answer) -> bool:
     """Whether no other call is likely to be answered like this."""
     return any(answer.ids) or len(answer.text) >= DISTINCT
+
+
+def _cut_short(place: Place) -> None:
+    """The request was recorded in part: what is not there tells nothing."""
+    place.altered = None
+    if place.parent is None:
+        place.notes.append("its request was not recorded whole: it may continue a conversation that is here too")
+    else:
+        place.notes = [f"as far as its request was recorded: {note}" for note in place.notes]
 
 
 def _again(before: Seen) -> str:

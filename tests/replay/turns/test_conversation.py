@@ -46,6 +46,18 @@ def test_a_second_try_of_a_call_that_was_answered_says_so() -> None:
     assert threads.add(call).note == "asked again: the same messages as in turn 1, which had been answered"
 
 
+def test_of_a_request_that_was_recorded_in_part_nothing_is_said_that_the_rest_could_change() -> None:
+    threads = Threads()
+    threads.add(ModelCall("x", messages=say("s", "u", "a", "u long")))
+    again = threads.add(ModelCall("x", messages=say("s", "u", "a", "u long"), input_cut=True))
+    assert again.note is not None
+    assert again.note.startswith("as far as its request was recorded: asked again")
+    nothing = threads.add(ModelCall("x", input_cut=True))
+    assert nothing.thread == 1
+    assert nothing.note is not None
+    assert "it may continue a conversation that is here too" in nothing.note
+
+
 def test_an_edited_history_is_reported_and_stays_in_its_thread() -> None:
     _, edited = places(say("s", "u", "a1", "t1"), say("s", "u", "a1 changed", "t1", "a2", "t2"))
     assert edited.thread == 0
