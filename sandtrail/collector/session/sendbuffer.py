@@ -55,8 +55,12 @@ def raised() -> Iterator[int]:
             return
         _NOTE.write_text(str(before))
         try:
-            with contextlib.suppress(OSError):
-                SETTING.write_text(str(WANTED))
+            SETTING.write_text(str(WANTED))
+        except OSError:
+            _NOTE.unlink()  # in a network namespace of one's own it can be read and not written
+            yield before
+            return
+        try:
             yield int(SETTING.read_text())
         finally:
             _put_back()
