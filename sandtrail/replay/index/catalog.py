@@ -21,6 +21,7 @@ from sandtrail.replay.index.tables import REVISION, metadata
 __all__ = ["alembic_config", "open_catalog", "scrub", "upgrade"]
 
 _PATIENCE = 60.0
+_BUSY_MS = 10_000
 # SQLite's words for what is not the database's fault; the lower byte says which, whatever the circumstances.
 _DISK = {
     sqlite3.SQLITE_PERM,
@@ -56,7 +57,8 @@ def _sqlite_settings(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
     # What is deleted is overwritten, and nothing of it passes through files elsewhere: see `scrub`.
     safety = ("secure_delete=ON", "temp_store=MEMORY")
-    for setting in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=10000", "foreign_keys=ON", *safety):
+    waiting = f"busy_timeout={_BUSY_MS}"
+    for setting in ("journal_mode=WAL", "synchronous=NORMAL", waiting, "foreign_keys=ON", *safety):
         cursor.execute(f"PRAGMA {setting}")
     cursor.close()
 

@@ -214,6 +214,7 @@ def test_what_a_stream_says_after_its_erasure_begins_the_session_anew(recorder: 
 def test_a_catalog_that_somebody_reads_for_long_is_tried_again(told: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     erase(told, f"of-{MARK}")
     monkeypatch.setattr(catalog, "_PATIENCE", 0.2)
+    monkeypatch.setattr(catalog, "_BUSY_MS", 200)
     position = Index(told.home).log_index()
     with closing(sqlite3.connect(told.home / "catalog.db", isolation_level=None)) as reading:
         reading.execute("BEGIN")
