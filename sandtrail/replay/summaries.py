@@ -12,7 +12,7 @@ from sandtrail.store.layout import listed, shred
 
 __all__ = ["VERSION", "Summaries", "state"]
 
-VERSION = 1
+VERSION = 2
 """Of the rules: a summary that another version made is made again."""
 
 

@@ -52,7 +52,7 @@ def decode_exchange(exchange: Exchange) -> ModelCall | None:
         for decoder in DECODERS:
             if decoder.matches(path, request, response):
                 call = decoder.decode(exchange, request, response)
-                problems += [f"request: {trouble}"] if trouble else []
+                problems += [f"request: {trouble}"] if trouble and request is None else []
                 call.input_cut = call.input_cut or exchange.request_cut or bool(trouble)
                 break
     if call is not None:

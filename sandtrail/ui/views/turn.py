@@ -180,7 +180,7 @@ def _changed(one: Rewritten) -> Markup:
 def _message(said: str, characters: int = 0) -> Markup:
     """A message as it is; a JSON object laid out, so that line breaks in its strings are line breaks."""
     if characters > len(said):
-        note = f"Only the beginning and the end of {characters:,} characters are shown: all of it is in the evidence."
+        note = f"Only the beginning and the end of {characters:,} characters are shown: the rest is in the evidence."
         return join(block(said, "say"), tag("div", note, cls="note"))
     try:
         held = json.loads(said) if said.startswith("{") else None
