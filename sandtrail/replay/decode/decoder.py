@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sandtrail.replay.decode.gateway import Exchanges
+from sandtrail.replay.decode.gateway import ENDS, Exchanges
 from sandtrail.replay.decode.gvisor.stream import GvisorStream
 from sandtrail.replay.decode.netfilter import add_flows, conntrack_events, nflog_events
 from sandtrail.replay.decode.others import OTHERS, other_events
@@ -22,9 +22,10 @@ from sandtrail.store.frames import Kind
 
 __all__ = ["RECORDER", "VERSION", "Decoder", "StreamState"]
 
-VERSION: Final = 5
+VERSION: Final = 6
 """Of the events that come out. Raise it when they change: the index is then made anew from the evidence."""
 
+BROKEN: Final = "the gateway was started again before it ended"
 RECORDER: Final = "recorder"
 """The session of what the recorder says of itself."""
 _MIN, _MAX = -(1 << 63), (1 << 63) - 1
@@ -120,16 +121,15 @@ class Decoder:
         if kind == Kind.DATA:
             self._data(state, ref, seq, received_ns, payload, rows)
             return
-        if kind == Kind.OPEN:
-            self._open(state, payload)
+        before = len(rows)
+        if kind == Kind.OPEN and (cut := self._open(state, payload)) is not None:
+            self._finish(cut, (ref, cut.session, cut.sandbox, cut.source), seq, received_ns, rows, BROKEN)
         at = (ref, state.session, state.sandbox, state.source)
-        n = 0
         if kind == Kind.CLOSE:
-            before = len(rows)
             self._finish(state, at, seq, received_ns, rows)
-            # What ends with the stream comes under the frames that began it, or, without one, first of this frame's.
-            n = sum(row[0] == ref for row in rows[before:])
             self.streams.pop(int(state.id, 16), None)
+        # What ends with a stream comes under the frames that began it, or, without one, first of this frame's.
+        n = sum(row[0] == ref for row in rows[before:])
         event = stream_event(kind, payload, state.source, state.id)
         if kind == Kind.NOTE:
             event = self._note(state, event)
@@ -137,7 +137,8 @@ class Decoder:
             event[4]["unknown"] = dict(list(state.gvisor.unknown.items())[:200])
         rows.append(_row(at, event, received_ns, seq, "", n))
 
-    def _open(self, state: StreamState, payload: bytes) -> None:
+    def _open(self, state: StreamState, payload: bytes) -> StreamState | None:
+        """A stream begins; the one that it goes on with, where it does not know how that would have ended."""
         told = read_map(payload)
         state.descriptor = told
         state.source = as_text(told.get("source"), 40) or "unnamed"
@@ -162,12 +163,15 @@ class Decoder:
                 )
         elif state.source == "gateway":
             state.exchanges = Exchanges()
+            # A gateway that was started again knows nothing of the connections of the one before: they broke with it.
+            return self._before(as_text(told.get("continues"), 16))
         elif state.source == "stdio":
             state.stdio = StdioStream(as_text(state.descriptor.get("part"), 100) or "record")
         elif state.source in ("netfilter", "conntrack"):
             before = self._before(as_text(told.get("continues"), 16))
             if before is not None:
                 state.next_packet, state.sums, state.overrun = before.next_packet, before.sums, before.overrun
+        return None
 
     def _before(self, name: str) -> StreamState | None:
         """The stream that this one goes on with; its receiver may have died without closing it."""
@@ -236,13 +240,21 @@ class Decoder:
             return ("note.gap", *event[1:])
         return event
 
-    def _finish(self, state: StreamState, at: tuple[str, ...], seq: int, received_ns: int, rows: list[Row]) -> None:
+    def _finish(
+        self,
+        state: StreamState,
+        at: tuple[str, ...],
+        seq: int,
+        received_ns: int,
+        rows: list[Row],
+        why: str = ENDS,
+    ) -> None:
         if state.gvisor is not None:
             self._ended[state.id] = state
             while len(self._ended) > 64:
                 self._ended.pop(next(iter(self._ended)))
             state.gvisor.finish(rows)
-        events: list[Any] = state.exchanges.finish() if state.exchanges is not None else []
+        events: list[Any] = state.exchanges.finish(why) if state.exchanges is not None else []
         if state.overrun:
             cause = "netlink buffer overrun at the end"
             detail = {"cause": cause, "count": None, "before_seq": seq, "stream": state.id, "source": state.source}

@@ -16,8 +16,10 @@ from sandtrail.replay.decode.exfiltration import attempts, swaps, why_refused
 from sandtrail.replay.decode.text import as_int, as_text, fit
 from sandtrail.replay.decode.websocket import Sockets
 
-__all__ = ["Exchanges"]
+__all__ = ["ENDS", "Exchanges"]
 
+ENDS: Final = "the record of the gateway ends first"
+"""Why an exchange is cut that the gateway says nothing more of."""
 MAX_OPEN: Final = 50_000
 _MAX_URL: Final = 16_384
 _PLAIN: Final = frozenset({"tls", "websocket", "tcp"})
@@ -51,6 +53,8 @@ class _Exchange:
     end_ns: int = 0
     asked_ns: int = 0
     """When the request was whole."""
+    asking: bool = False
+    """Only the head of the request was told."""
     secrets: list[dict[str, Any]] = field(default_factory=list)
     """Which secrets the gateway put in."""
 
@@ -59,7 +63,9 @@ class Exchanges:
     """Puts the frames of one gateway stream together. `feed` for every DATA frame, `finish` at the stream's end."""
 
     def __init__(self) -> None:
-        self.open: dict[tuple[str, str], _Exchange] = {}
+        self.open: dict[str, dict[str, _Exchange]] = {}
+        """By connection and id."""
+        self._count = 0
         self.clients: dict[str, list[Any]] = {}
         self.sockets = Sockets()
         self.bodies = Bodies()
@@ -72,7 +78,7 @@ class Exchanges:
             return [_unknown(f"a gateway frame that is not JSON: {type(error).__name__}", payload)]
         if not isinstance(frame, dict):
             return [_unknown("a gateway frame that is no map", payload)]
-        kind, flow, at_ns = frame.get("t"), as_text(frame.get("flow"), 200), as_int(frame.get("at_ns"))
+        kind, flow, at_ns = as_text(frame.get("t"), 40), as_text(frame.get("flow"), 200), as_int(frame.get("at_ns"))
         if kind == "connect":
             return [self._connect(flow, frame, at_ns)]
         if kind == "close":
@@ -82,19 +88,24 @@ class Exchanges:
         if kind == "websocket":
             return self._websocket(flow, frame, ref, received_ns)
         if kind in _PLAIN or (kind == "error" and "id" not in frame):
-            return _plain_event(str(kind), flow, frame, at_ns)
+            return _plain_event(kind, flow, frame, at_ns)
         if kind not in _OF_EXCHANGES:
-            return [_unknown(f"a gateway frame of kind {as_text(kind, 40)!r}", payload)]
-        key = (flow, as_text(frame.get("id"), 200))
-        exchange = self.open.get(key)
+            return [_unknown(f"a gateway frame of kind {kind!r}", payload)]
+        ident = as_text(frame.get("id"), 200)
+        exchange = self.open.get(flow, {}).get(ident)
         if exchange is None:
             if kind in ("chunk", "request_chunk"):
                 return []  # what still comes after an exchange was told out
-            if len(self.open) >= MAX_OPEN:
+            if self._count >= MAX_OPEN:
                 return [_unknown("more open exchanges than are followed", payload)]
-            exchange = self.open[key] = _Exchange(*key, self.clients.get(flow))
+            exchange = self._hold(_Exchange(flow, ident, self.clients.get(flow)))
         exchange.refs = [*exchange.refs[:1], ref]
-        return self._step(exchange, str(kind), frame, ref, received_ns)
+        return self._step(exchange, kind, frame, ref, received_ns)
+
+    def _hold(self, exchange: _Exchange) -> _Exchange:
+        self._count += 1
+        self.open.setdefault(exchange.flow, {})[exchange.id] = exchange
+        return exchange
 
     def _step(self, to: _Exchange, kind: str, frame: dict[str, Any], ref: str, received_ns: int) -> list[Drafted]:
         if kind == "request":
@@ -132,6 +143,7 @@ class Exchanges:
     def _asked(self, to: _Exchange, frame: dict[str, Any], ref: str, received_ns: int) -> list[Drafted]:
         """A request; of one whose body is recorded as it passes, first the head and then the end."""
         again = to.request is not None
+        to.asking = not again and bool(frame.get("stream"))
         to.method, to.url = as_text(frame.get("method"), 64).upper(), as_text(frame.get("url"), _MAX_URL)
         to.request = _part(frame, str(to.request["ref"]) if to.request is not None else ref)
         if again or not frame.get("stream"):
@@ -142,7 +154,11 @@ class Exchanges:
         return [] if again else [("http.request", to.start_ns, f"{to.method} {to.url}", None, _detail(to))]
 
     def _end(self, exchange: _Exchange, **more: Any) -> Drafted:
-        self.open.pop((exchange.flow, exchange.id), None)
+        of_flow = self.open.get(exchange.flow, {})
+        if of_flow.pop(exchange.id, None) is not None:
+            self._count -= 1
+        if not of_flow:
+            self.open.pop(exchange.flow, None)
         self.bodies.drop(exchange.flow, exchange.id)
         if exchange.status == HTTPStatus.SWITCHING_PROTOCOLS:
             self.sockets.upgraded(exchange.flow, exchange.id, exchange.url, exchange.client)
@@ -174,25 +190,28 @@ class Exchanges:
 
     def _close(self, flow: str, frame: dict[str, Any], at_ns: int) -> list[Drafted]:
         self.clients.pop(flow, None)
-        ended = [exchange for exchange in self.open.values() if exchange.flow == flow]
+        ended = list(self.open.get(flow, {}).values())
         sums: dict[str, Any] = {key: as_int(frame[key]) for key in ("up_bytes", "down_bytes") if key in frame}
         events: list[Drafted] = [("http.close", at_ns, "", None, {"flow": flow, **sums})]
         why = "the connection closed first"
         return events + [self._cut_off(exchange, why) for exchange in ended] + self.sockets.closed(flow, None, why)
 
     def _cut_off(self, exchange: _Exchange, why: str) -> Drafted:
-        # A streamed response ends with its connection where nothing else ends it.
-        whole = exchange.streamed and exchange.status is not None
-        return self._end(exchange) if whole else self._end(exchange, error=why)
+        """Of this one no more can come, and its own end was not told: what there is of it is not all."""
+        if exchange.asking and exchange.request is not None:
+            exchange.request["cut"] = True
+        if exchange.response is not None:
+            exchange.response |= {"bytes": max(exchange.response["bytes"], exchange.chunk_bytes), "cut": True}
+        return self._end(exchange, error=why)
 
-    def finish(self) -> list[Drafted]:
+    def finish(self, why: str = ENDS) -> list[Drafted]:
         """The exchanges of which no more can come."""
-        why = "the record of the gateway ends first"
-        return [self._cut_off(exchange, why) for exchange in list(self.open.values())] + self.sockets.finish(why)
+        ended = [exchange for of_flow in self.open.values() for exchange in of_flow.values()]
+        return [self._cut_off(exchange, why) for exchange in ended] + self.sockets.finish(why)
 
     def dump(self) -> dict[str, Any]:
         """The state as plain data."""
-        exchanges = [asdict(exchange) for exchange in self.open.values()]
+        exchanges = [asdict(exchange) for of_flow in self.open.values() for exchange in of_flow.values()]
         return {
             "open": exchanges,
             "clients": self.clients,
@@ -203,7 +222,8 @@ class Exchanges:
     def load(self, state: dict[str, Any]) -> None:
         """Take up a state that `dump` gave."""
         self.clients = dict(state["clients"])
-        self.open = {(e["flow"], e["id"]): _Exchange(**e) for e in state["open"]}
+        for told in state["open"]:
+            self._hold(_Exchange(**told))
         self.sockets.load(state["sockets"])
         self.bodies.load(state.get("bodies") or [])
 

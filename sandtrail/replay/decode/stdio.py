@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sandtrail.replay.decode.text import as_int, as_text, fit, text
+from sandtrail.replay.models.body import load_json
 
 __all__ = ["StdioStream"]
 
 MAX_LINE: Final = 1 << 20
 """A line that is longer is no message that we read."""
+MAX_BATCH: Final = 1000
 MAX_MESSAGE: Final = 48 << 10
 _SHOWN: Final = 1000
 _NAMES: Final = frozenset({"stdin", "stdout", "stderr"})
@@ -31,7 +33,7 @@ class StdioStream:
 
     part: str = "record"
     """Which command of the session."""
-    lines: dict[str, bytes] = field(default_factory=dict)
+    lines: dict[str, bytearray] = field(default_factory=dict)
     """What has come of a line that nothing ended yet."""
     skipping: list[str] = field(default_factory=list)
     """Files on which the rest of a line that is too long is still coming."""
@@ -43,7 +45,7 @@ class StdioStream:
         except (ValueError, RecursionError):
             frame = None
         name = frame.get("t") if isinstance(frame, dict) else None
-        if not isinstance(frame, dict) or name not in _NAMES:
+        if not isinstance(frame, dict) or not isinstance(name, str) or name not in _NAMES:
             reason = "a frame of stdio that says nothing known"
             return [("unknown", 0, reason, None, {"type": "stdio", "reason": reason, "bytes": len(payload)})]
         data, at_ns = _bytes(frame.get("data")), as_int(frame.get("at_ns"))
@@ -63,41 +65,68 @@ class StdioStream:
         return events
 
     def _messages(self, name: str, data: bytes, at_ns: int, *, last: bool) -> list[Drafted]:
-        *lines, rest = (self.lines.pop(name, b"") + data).split(b"\n")
-        if lines and name in self.skipping:
+        *ended, rest = data.split(b"\n")
+        events = [event for piece in ended for event in self._ended(name, piece, at_ns)]
+        events += self._grown(name, rest, at_ns)
+        return events + (self._ended(name, b"", at_ns) if last else [])
+
+    def _ended(self, name: str, piece: bytes, at_ns: int) -> list[Drafted]:
+        """A line is whole, or what a line that is too long had left is over."""
+        if name in self.skipping:
             self.skipping.remove(name)
-            del lines[0]
-        if last:
-            lines.append(rest)
-        elif len(rest) > MAX_LINE:
-            self.skipping += [] if name in self.skipping else [name]
-        elif rest and name not in self.skipping:
-            self.lines[name] = rest
-        return [event for line in lines if (event := _message(name, line, at_ns, self.part)) is not None]
+            return []
+        line = self.lines.pop(name, None)
+        return self._told(name, bytes(line + piece) if line else piece, at_ns)
+
+    def _grown(self, name: str, piece: bytes, at_ns: int) -> list[Drafted]:
+        """More of a line has come."""
+        if not piece or name in self.skipping:
+            return []
+        line = self.lines.setdefault(name, bytearray())
+        line += piece
+        if len(line) <= MAX_LINE:
+            return []
+        self.skipping.append(name)
+        return self._told(name, bytes(self.lines.pop(name)), at_ns)
+
+    def _told(self, name: str, line: bytes, at_ns: int) -> list[Drafted]:
+        """The messages of a line: one, or those of a batch (2025-03-26)."""
+        if b'"jsonrpc"' not in line:
+            return []
+        on = {"on": name} | ({} if self.part == "record" else {"part": self.part})
+        if len(line) > MAX_LINE:
+            return [_unread(f"a message over stdio of more than {MAX_LINE} bytes is not read", at_ns, len(line), on)]
+        value, _ = load_json(line)
+        messages = [one for one in (value if isinstance(value, list) else [value]) if _is_ours(one)]
+        events = [_message(message, at_ns, on) for message in messages[:MAX_BATCH]]
+        if left := len(messages) - len(events):
+            events.append(_unread(f"{left} messages of a batch over stdio are left out", at_ns, len(line), on))
+        return events
 
     def dump(self) -> dict[str, Any]:
         """The state as plain data."""
-        return {"lines": self.lines, "skipping": self.skipping, "part": self.part}
+        lines = {name: bytes(line) for name, line in self.lines.items()}
+        return {"lines": lines, "skipping": self.skipping, "part": self.part}
 
     def load(self, state: dict[str, Any]) -> None:
         """Take up a state that `dump` gave."""
-        self.lines, self.skipping = dict(state["lines"]), list(state["skipping"])
+        self.lines = {name: bytearray(line) for name, line in state["lines"].items()}
+        self.skipping = list(state["skipping"])
         self.part = str(state.get("part", self.part))
 
 
-def _message(name: str, line: bytes, at_ns: int, part: str) -> Drafted | None:
-    if b'"jsonrpc"' not in line[:MAX_LINE] or len(line) > MAX_LINE:
-        return None
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(value, dict) or value.get("jsonrpc") != "2.0":
-        return None
-    method = value.get("method")
+def _is_ours(value: object) -> bool:
+    return isinstance(value, dict) and value.get("jsonrpc") == "2.0"
+
+
+def _message(message: dict[str, Any], at_ns: int, on: dict[str, str]) -> Drafted:
+    method = message.get("method")
     what = as_text(method, 200) if isinstance(method, str) else "answer"
-    beside = {} if part == "record" else {"part": part}
-    return "mcp.message", at_ns, what, None, {"on": name, **beside, "message": fit(value, MAX_MESSAGE)}
+    return "mcp.message", at_ns, what, None, {**on, "message": fit(message, MAX_MESSAGE)}
+
+
+def _unread(reason: str, at_ns: int, size: int, on: dict[str, str]) -> Drafted:
+    return "unknown", at_ns, reason, None, {"type": "stdio", **on, "reason": reason, "bytes": size}
 
 
 def _bytes(value: object) -> bytes:

@@ -64,16 +64,23 @@ class Sockets:
     """The upgraded exchanges of one gateway stream."""
 
     def __init__(self) -> None:
-        self.held: dict[tuple[str, str], _Socket] = {}
+        self.held: dict[str, dict[str, _Socket]] = {}
+        """By connection and the exchange that was upgraded."""
+        self._count = 0
 
     def upgraded(self, flow: str, ident: str, url: str, client: list[Any] | None) -> None:
         """An exchange has become a WebSocket."""
-        if len(self.held) < MAX_SOCKETS:
-            self.held[flow, ident] = _Socket(flow, ident, url, client)
+        if self._count < MAX_SOCKETS:
+            self._hold(_Socket(flow, ident, url, client))
+
+    def _hold(self, socket: _Socket) -> None:
+        of_flow = self.held.setdefault(socket.flow, {})
+        self._count += socket.id not in of_flow
+        of_flow[socket.id] = socket
 
     def feed(self, frame: dict[str, Any], flow: str, ref: str, received_ns: int) -> list[Drafted] | None:
         """The events of a message; None where it is part of no call, and an event of its own."""
-        socket = self.held.get((flow, as_text(frame.get("id"), 200)))
+        socket = self.held.get(flow, {}).get(as_text(frame.get("id"), 200))
         if socket is None:
             return None
         sent, at_ns = frame.get("from") == "client", as_int(frame.get("at_ns")) or received_ns
@@ -86,13 +93,16 @@ class Sockets:
 
     def closed(self, flow: str, ident: str | None, why: str) -> list[Drafted]:
         """A WebSocket, or all of a connection, has ended: so has what was under way on it."""
-        keys = [key for key in self.held if key[0] == flow and ident in (None, key[1])]
-        sockets = [self.held.pop(key) for key in keys]
+        of_flow = self.held.get(flow, {})
+        sockets = [of_flow.pop(key) for key in ([*of_flow] if ident is None else [ident]) if key in of_flow]
+        self._count -= len(sockets)
+        if not of_flow:
+            self.held.pop(flow, None)
         return [_told(socket, call, error=why) for socket in sockets for call in socket.open]
 
     def finish(self, why: str) -> list[Drafted]:
         """No more can come of any."""
-        return [event for flow, ident in list(self.held) for event in self.closed(flow, ident, why)]
+        return [event for flow in list(self.held) for event in self.closed(flow, None, why)]
 
     def _sent(self, socket: _Socket, said: Said, frame: dict[str, Any], ref: str, at_ns: int) -> list[Drafted] | None:
         if said.type == "response.steer" and len(socket.steers) < MAX_STEERS:
@@ -143,14 +153,14 @@ class Sockets:
 
     def dump(self) -> list[dict[str, Any]]:
         """The state as plain data."""
-        return [asdict(socket) for socket in self.held.values()]
+        return [asdict(socket) for of_flow in self.held.values() for socket in of_flow.values()]
 
     def load(self, state: list[dict[str, Any]]) -> None:
         """Take up a state that `dump` gave."""
         for told in state:
             calls = [_Call(**call) for call in told.pop("open")]
             steers = [(previous, ref) for previous, ref in told.pop("steers")]
-            self.held[told["flow"], told["id"]] = _Socket(**told, open=calls, steers=steers)
+            self._hold(_Socket(**told, open=calls, steers=steers))
 
 
 def _steers(socket: _Socket, previous: str) -> list[str]:

@@ -84,6 +84,8 @@ class ExchangeReader:
         found.first_ns = found.first_ns or whole(detail.get("first_ns"))
         found.request_ref = found.request_ref or event.ref
         found.client = _client(detail)
+        if detail.get("error"):  # where no frame says so: the record itself broke off
+            found.error = found.error or str(detail["error"])
         return found
 
     def _of_socket(self, event: Event, detail: dict[str, Any]) -> Exchange:

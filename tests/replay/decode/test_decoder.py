@@ -159,6 +159,26 @@ def test_a_restarted_receiver_goes_on_with_what_was_known(was_closed: bool) -> N
     assert (program.ppid, program.cwd) == (1, "/home")
 
 
+GATEWAY = json.dumps(CONNECT).encode(), json.dumps(REQUEST).encode()
+
+
+@pytest.mark.parametrize("stop", [-1, 4])
+def test_what_was_under_way_when_the_gateway_died_is_cut_when_its_successor_begins(stop: int) -> None:
+    frames: Frames = [opened(3, "gateway"), *((3, Kind.DATA, data) for data in GATEWAY)]
+    head = {**RESPONSE, "stream": True, "end_ns": None, "body": ""}
+    frames += [(3, Kind.DATA, json.dumps(head).encode()), opened(9, "gateway", continues="0000000000000003")]
+    frames += [*((9, Kind.DATA, data) for data in GATEWAY), (9, Kind.DATA, json.dumps(RESPONSE).encode()), closed(9)]
+    found = feed(frames, stop=stop)
+    cut, whole = [event for event in found if event.kind == "http.exchange"]
+    told = [json.loads(event.detail) for event in (cut, whole)]
+    assert (cut.ref, cut.result, told[0]["error"]) == ("4.4", 200, "the gateway was started again before it ended")
+    assert (told[0]["refs"], told[0]["response"]["cut"]) == (["4.2", "4.3"], True)
+    # The same ids on the successor's stream are another exchange.
+    assert (whole.ref, "error" in told[1], told[1]["refs"]) == ("4.7", False, ["4.6", "4.7"])
+    assert [event.kind for event in found].count("http.request") == 2
+    assert len({(event.ref, event.n) for event in found}) == len(found)
+
+
 def test_a_stream_without_a_beginning_is_one_by_itself() -> None:
     (event,) = feed([(0xFF, Kind.DATA, b"x")])
     assert (event.kind, event.session) == ("unknown", "unbound-00000000000000ff")

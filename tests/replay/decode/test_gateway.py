@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from typing import Any
 
 from sandtrail.replay.decode.gateway import Exchanges
@@ -34,7 +35,7 @@ def chunk(n: int, at_ns: int, ident: str = "1") -> dict[str, Any]:
 def told(*frames: dict[str, Any], finish: bool = False) -> list[tuple[str, str, int | None, dict[str, Any]]]:
     exchanges = Exchanges()
     found = [e for i, f in enumerate(frames) for e in exchanges.feed(f"3.{i}", 1000 + i, json.dumps(f).encode())]
-    found += exchanges.finish() if finish else []
+    found += exchanges.finish("it ends here") if finish else []
     return [(kind, thing, result, detail) for kind, _, thing, result, detail in found]
 
 
@@ -82,14 +83,32 @@ def test_the_connection_s_end_ends_what_is_open() -> None:
     assert all(detail["error"] for kind, _, _, detail in found if kind == "http.exchange")
 
 
-def test_a_stream_that_only_its_connection_ends_is_whole() -> None:
-    head = {**RESPONSE, "stream": True, "end_ns": None}
-    found = told(REQUEST, head, chunk(0, 140), {"t": "close", "flow": "f"})
-    assert "error" not in found[-1][3]
+def test_a_stream_whose_end_was_not_told_is_cut() -> None:
+    head = {**RESPONSE, "stream": True, "end_ns": None, "body": "", "body_bytes": None, "body_sha256": None}
+    *_, (_, _, status, detail) = told(REQUEST, head, chunk(0, 140), {"t": "close", "flow": "f"})
+    assert (status, detail["error"]) == (200, "the connection closed first")
+    assert detail["response"] == {"bytes": 5, "sha256": "", "cut": True, "ref": "3.1"}
+
+
+def test_a_request_of_which_only_the_head_was_told_is_cut() -> None:
+    head = {**REQUEST, "stream": True, "end_ns": None, "body": "", "body_bytes": None}
+    _, (_, _, _, detail) = told(head, finish=True)
+    assert (detail["request"]["cut"], detail["error"]) == (True, "it ends here")
 
 
 def test_the_record_s_end_ends_what_is_open() -> None:
     assert [kind for kind, *_ in told(REQUEST, finish=True)] == ["http.request", "http.exchange"]
+
+
+def test_many_connections_end_in_time() -> None:
+    asked = [json.dumps({**REQUEST, "flow": f"f{n}"}).encode() for n in range(20_000)]
+    closed = [json.dumps({"t": "close", "flow": f"f{n}"}).encode() for n in range(20_000)]
+    exchanges = Exchanges()
+    for payload in asked:
+        exchanges.feed("3.0", 1, payload)
+    begun = time.process_time()
+    assert sum(len(exchanges.feed("3.1", 2, payload)) for payload in closed) == 40_000
+    assert time.process_time() - begun < 2.5  # it took four while each looked through all that were open
 
 
 def test_exchanges_on_one_connection_are_told_apart() -> None:
@@ -111,7 +130,7 @@ def test_hostile_fields_are_capped_and_clean() -> None:
 
 def test_what_is_no_frame_is_said() -> None:
     exchanges = Exchanges()
-    for payload in (b"", b"{", b"[]", b'{"t":"what"}', b"\xff", b"[" * 100_000):
+    for payload in (b"", b"{", b"[]", b'{"t":"what"}', b'{"t":[]}', b"\xff", b"[" * 100_000):
         assert [event[0] for event in exchanges.feed("1.1", 1, payload)] == ["unknown"]
 
 

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from typing import Any
 
 import cbor2
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -64,11 +66,40 @@ def test_a_line_without_end_is_let_go_and_what_follows_is_read() -> None:
     assert messages(stream.feed(frame(b'"jsonrpc" \n' + json.dumps(ask(3)).encode() + b"\n"))) == [ask(3)]
 
 
+def test_a_line_in_many_pieces_takes_time_in_proportion_to_its_length() -> None:
+    stream, piece = StdioStream(), frame(b"x")
+    begun = time.process_time()
+    for _ in range(MAX_LINE // 4):
+        stream.feed(piece)
+    assert time.process_time() - begun < 6  # it took nine, and four times that for twice as many, while each was a copy
+
+
+def test_a_batch_is_its_messages() -> None:
+    both = json.dumps([ask(1), "no message", ask(2)]).encode()
+    assert messages(StdioStream().feed(frame(both + b"\n"))) == [ask(1), ask(2)]
+
+
+def test_a_message_that_is_not_utf_8_is_told_as_far_as_it_is_text() -> None:
+    (told,) = messages(StdioStream().feed(frame(b'{"jsonrpc": "2.0", "method": "a", "params": {"x": "\xff"}}\n')))
+    assert told["params"] == {"x": "\ufffd"}
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_a_message_that_is_too_long_to_be_read_says_so_once(pieces: int) -> None:
+    line = json.dumps({**ask(1), "more": "x" * MAX_LINE}).encode() + b"\n"
+    size, stream = len(line) // pieces + 1, StdioStream()
+    events = [e for at in range(0, len(line), size) for e in stream.feed(frame(line[at : at + size]))]
+    told = [event for event in events if event[0] != "stdio.stdout"]
+    assert [(event[0], event[2]) for event in told] == [
+        ("unknown", f"a message over stdio of more than {MAX_LINE} bytes is not read")
+    ]
+
+
 @given(
     st.binary(max_size=200)
     | st.fixed_dictionaries(
         {
-            "t": st.sampled_from(["stdin", "x"]),
+            "t": st.sampled_from(["stdin", "x", []]),
             "data": st.text(max_size=9) | st.none(),
             "at_ns": st.integers() | st.text(max_size=3),
         }

@@ -50,7 +50,7 @@ def told(*frames: dict[str, Any], finish: bool = False, stopping: bool = True) -
         if stopping:  # a decoder may stop after any frame and go on elsewhere
             state, exchanges = cbor2.dumps(exchanges.dump()), Exchanges()
             exchanges.load(cbor2.loads(state))
-    found += exchanges.finish() if finish else []
+    found += exchanges.finish("the record of the gateway ends first") if finish else []
     return [(kind, result, detail) for kind, _, _, result, detail in found]
 
 
