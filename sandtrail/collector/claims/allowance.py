@@ -18,10 +18,11 @@ from typing import Final
 from sandtrail.collector.claims.answers import Answer
 from sandtrail.collector.gateway.policy import Limits
 
-__all__ = ["FRAME", "Allowance", "Turns"]
+__all__ = ["FRAME", "Allowance", "Turn", "Turns"]
 
 FRAME: Final = 512
 """What a frame takes beside the body, path and headers in it: digest, times, addresses."""
+QUANTUM_S: Final = 0.002
 BURST_S: Final = 16
 """An allowance that is not used adds up to that of so many seconds: what has waited may come at once."""
 
@@ -65,6 +66,28 @@ class Allowance:
         cost = max(size + FRAME, seconds * self.limits.claims_rate)
         self._level -= cost
         self.used += cost
+
+
+class Turn:
+    """One sandbox's turn at the event loop: of all that its connections send, one piece is read at a time, and when
+    these have taken long together, others go first. A few kB of protocol can cost a second."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._began = self._spent = 0.0
+
+    async def __aenter__(self) -> None:
+        await self._lock.acquire()
+        self._began = time.perf_counter()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._spent += time.perf_counter() - self._began
+        try:
+            if self._spent > QUANTUM_S:
+                self._spent = 0.0
+                await asyncio.sleep(0)
+        finally:
+            self._lock.release()
 
 
 @dataclass(slots=True)

@@ -33,13 +33,17 @@ class Http1:
             raise BrokenError(f"no HTTP/1.1: {error}") from None
 
     async def _event(self) -> object:
-        while (event := self._http.next_event()) is h11.NEED_DATA:
+        while (event := await self._next()) is h11.NEED_DATA:
             if self._http.they_are_waiting_for_100_continue:
                 await self._send(h11.InformationalResponse(status_code=100, headers=[]))
             data = await self._link.read()
             self._link.since = self._link.since or time.monotonic()
             self._http.receive_data(data)
         return event
+
+    async def _next(self) -> object:
+        async with self._link.session.turn:
+            return self._http.next_event()
 
     async def _export(self) -> bool:
         """One request and its answer; whether another may follow."""

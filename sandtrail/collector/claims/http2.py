@@ -24,6 +24,8 @@ __all__ = ["PREFACE", "Http2"]
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _WINDOW: Final = 1 << 20
+_SLICE: Final = 4096
+"""So much is read at a time: it may be some two hundred frames."""
 _SETTINGS: Final = {
     SettingCodes.MAX_CONCURRENT_STREAMS: STREAMS,
     SettingCodes.INITIAL_WINDOW_SIZE: _WINDOW,
@@ -52,9 +54,11 @@ class Http2:
         data = first
         try:
             while data:
-                for event in self._http.receive_data(data):
-                    self._handle(event)
-                await self._flush()
+                for start in range(0, len(data), _SLICE):
+                    async with self._link.session.turn:
+                        for event in self._http.receive_data(data[start : start + _SLICE]):
+                            self._handle(event)
+                    await self._flush()
                 self._clock()
                 data = await self._link.read()
         except h2.exceptions.ProtocolError as error:

@@ -10,6 +10,8 @@ WORKING: Final = 2
 """Exports of all sandboxes that are redacted and written at once; of one sandbox it is one at a time. Each takes up to
 some ten times `MAX_BODY` of memory while it lasts."""
 MAX_HEAD: Final = 64 << 10
+FIELDS: Final = 128
+"""In a head; exporters send ten."""
 CONNECTIONS: Final = 64
 STREAMS: Final = 16
 """Exports at once on one connection."""

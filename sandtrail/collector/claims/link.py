@@ -7,9 +7,10 @@ import contextlib
 import time
 from typing import Final, Protocol
 
+from sandtrail.collector.claims.allowance import Turn
 from sandtrail.collector.claims.answers import Answer
 from sandtrail.collector.claims.export import Export, Headers
-from sandtrail.collector.claims.limits import CONNECTIONS, EXPORT_S, IDLE_S, LINGER_S, STALL_S
+from sandtrail.collector.claims.limits import CONNECTIONS, EXPORT_S, FIELDS, IDLE_S, LINGER_S, STALL_S
 from sandtrail.collector.claims.session import address
 
 __all__ = ["BrokenError", "Link", "Taker", "drain"]
@@ -28,6 +29,7 @@ class Taker(Protocol):
 
     connections: int
     counts: dict[str, int]
+    turn: Turn
 
     def reserve(self, size: int) -> bool:
         """Take memory for an export under way."""
@@ -97,6 +99,8 @@ class Link:
         """Begin an export. Its head takes memory, too: of exports that are taken back there may be many."""
         export = Export(self.client, self.port, http_version, method, path, headers)
         size = WEIGHT + len(path) + sum(len(name) + len(value) for name, value in headers)
+        if len(headers) > FIELDS:
+            export.problem, export.headers = Answer.MALFORMED, headers[:FIELDS]
         if self.session.reserve(size):
             export.held = size
         else:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from sandtrail import __version__
-from sandtrail.collector.claims.allowance import Allowance, Turns
+from sandtrail.collector.claims.allowance import Allowance, Turn, Turns
 from sandtrail.collector.claims.answers import Answer
 from sandtrail.collector.claims.export import Export
 from sandtrail.collector.claims.limits import MEMORY, REFUSALS
@@ -56,7 +56,8 @@ class Session(Share):
         turns: Turns,
     ) -> None:
         """`turns` are all sessions': how many exports are worked on at once."""
-        self._turn = asyncio.Lock()
+        self.turn = Turn()
+        self._recording = asyncio.Lock()
         self._turns = turns
         self._allowance = Allowance(Limits.parse(descriptor.get("limits")))
         self._over: dict[Answer, list[int]] = {}
@@ -75,7 +76,7 @@ class Session(Share):
         if answer is Answer.BUSY:
             self.refuse(export.client, export.port, answer.words)
             return answer
-        async with self._turn:
+        async with self._recording:
             if over := self._allowance.judge():
                 return self._turned_away(export, over)
             async with self._turns.of(self._allowance):
@@ -121,7 +122,7 @@ class Session(Share):
             frame |= {"redacted": redacted, "marks": found.marks}
         self.counts["exports"] += 1
         self._allowance.worked(found.size, time.monotonic() - began)
-        self._allowance.keep(len(found.body) + len(path) + sum(len(name) + len(value) for name, value in headers))
+        self._allowance.keep(len(found.body) + len(path) + sum(len(name) + len(value) + 8 for name, value in headers))
         return answer if self._write(frame) else Answer.UNRECORDED
 
     def refuse(self, client: tuple[str, int], port: int, reason: str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
+from sandtrail.collector.claims.allowance import Turn
 from sandtrail.collector.claims.answers import Answer
 from sandtrail.collector.claims.export import Export
 from sandtrail.collector.claims.limits import MEMORY
@@ -47,6 +48,7 @@ class Listener(Memory):
         self.connections = 0
         self.counts = dict.fromkeys(("connections", "refused", "up_bytes", "down_bytes"), 0)
         self.memory = MEMORY
+        self.turn = Turn()
         self._links: set[Link] = set()
 
     async def run(self, host: str, port: int, stop: asyncio.Event, ready: Callable[[str], None]) -> str:

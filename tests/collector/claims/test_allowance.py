@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
+import gzip
+import hashlib
+import socket
+import struct
+import time
+import zlib
 from typing import Any
 
 import httpx
@@ -15,6 +23,8 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 
 from sandtrail.collector.claims.allowance import BURST_S, FRAME, Allowance, Turns
 from sandtrail.collector.claims.answers import AGAIN, RETRY_S, Answer, status
+from sandtrail.collector.claims.http2 import PREFACE
+from sandtrail.collector.claims.limits import FIELDS
 from sandtrail.collector.gateway.policy import Limits
 from tests.collector.claims.harness import Claims, GrpcSpans, HttpSpans, export_with, request_of
 
@@ -189,3 +199,74 @@ def test_floods_of_several_sandboxes_do_not_starve_another(claims: Claims, sessi
 def test_limits_that_make_no_sense_are_refused(claims: Claims, session: str, limits: dict[str, object]) -> None:
     with pytest.raises(AssertionError):
         claims.listen(session, limits=limits)
+
+
+def _frames(kind: int, payload: bytes, stream: int = 0) -> bytes:
+    return struct.pack(">I", len(payload))[1:] + bytes((kind, 0)) + struct.pack(">I", stream) + payload
+
+
+@pytest.mark.parametrize(
+    ("first", "more"),
+    [
+        (b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n" * 10_000),
+        (PREFACE + _frames(4, b""), _frames(6, b"pingping") * 4000),
+        (PREFACE + _frames(4, b""), _frames(8, b"\0\0\0\1") * 4000),
+    ],
+    ids=["chunks of a byte", "pings", "window updates"],
+)
+def test_a_flood_of_small_things_on_many_connections_holds_up_its_own_sandbox(
+    claims: Claims, session: str, first: bytes, more: bytes
+) -> None:
+    url, other = claims.listen(session), claims.listen(f"{session}-other")
+    address = ("127.0.0.1", int(url.rpartition(":")[2]))
+    held = []
+    for _ in range(30):
+        raw = socket.create_connection(address, 15)
+        raw.sendall(first)
+        raw.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            raw.send(more)  # as much as there is room for
+        held.append(raw)
+    began = time.monotonic()
+    assert post(other, b"").status_code == 200
+    assert time.monotonic() - began < 5, "read one after the other, it would be some 10 s"
+    for raw in held:
+        raw.close()
+
+
+def test_a_head_of_very_many_fields_is_refused(claims: Claims, session: str) -> None:
+    url = claims.listen(session)
+    answer = httpx.post(f"{url}/v1/traces", headers=[(f"x{n}", "y") for n in range(1000)])
+    assert answer.status_code == 400
+    (frame,) = claims.exports(session)
+    assert len(frame["headers"]) == FIELDS
+
+
+def test_bodies_that_nobody_can_search_are_not_kept(claims: Claims, session: str) -> None:
+    url = claims.listen(session)
+    secret = b"sk-ant-api03-0123456789abcdefghijABCDEFGHIJ"
+    cases = [("snappy", 415), ("gzip, gzip, gzip, gzip", 415), ("gzip", 400), ("zstd", 400)]
+    for coding, expected in cases:
+        body = zlib.compress(secret * 9)  # none of these
+        headers = {**PROTOBUF, "content-encoding": coding}
+        assert httpx.post(f"{url}/v1/traces", content=body, headers=headers).status_code == expected
+    for frame in claims.exports(session):
+        assert (frame["body"], frame["withheld"], frame["body_bytes"]) == ("", len(body), len(body))
+        assert frame["body_sha256"] == hashlib.sha256(body).hexdigest()
+    mixed = gzip.compress(b"clean") + body
+    httpx.post(f"{url}/v1/traces", content=mixed, headers={**PROTOBUF, "content-encoding": "gzip"})
+    last = claims.exports(session)[-1]
+    assert (base64.b64decode(last["body"]), last["withheld"]) == (b"clean", len(body))
+
+
+def test_two_codings_told_in_two_headers_are_both_undone(claims: Claims, session: str) -> None:
+    url = claims.listen(session)
+    body = gzip.compress(b"api_key=sk-ant-api03-0123456789abcdefghijABCDEFGHIJ")
+    headers = [
+        ("content-type", PROTOBUF["content-type"]),
+        ("content-encoding", "identity"),
+        ("content-encoding", "gzip"),
+    ]
+    httpx.post(f"{url}/v1/traces", content=body, headers=headers)
+    (frame,) = claims.exports(session)
+    assert (frame["decoded"], frame["redacted"]) == (True, 1)
