@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 _DIGEST = re.compile("[0-9a-fA-F]{64}", re.ASCII)
-_WAYS = {"left": "left the sandbox", "arrived": "came into it", "ran": "ran as a program", "seen": "is named"}
+_WAYS = {
+    "left": "left the sandbox",
+    "refused": "was kept back by the gateway",
+    "arrived": "came into it",
+    "ran": "ran as a program",
+    "seen": "is named",
+}
 
 
 def register(app: typer.Typer) -> None:

@@ -11,6 +11,7 @@ from sandtrail.errors import NotFoundError
 from sandtrail.replay.api.query import find_events
 from sandtrail.replay.timeline import Timelines
 from sandtrail.replay.turns.buckets import MOST_N
+from sandtrail.replay.turns.carried import kept_back
 
 __all__ = ["Sighting", "member_of", "sightings"]
 
@@ -28,7 +29,7 @@ class Sighting:
     kind: str
     object: str
     way: str
-    """`left`, `arrived`, `ran` (a program), or `seen`."""
+    """`left`, `refused` (the gateway kept it back), `arrived`, `ran` (a program), or `seen`."""
     how: str
     """`body`, `decoded body`, `part`, `base64`, `query`, `message`, `program`."""
     name: str = ""
@@ -69,7 +70,8 @@ def sightings(timelines: Timelines, sha256: str, session: str = "") -> list[Sigh
 def _key(row: Mapping[str, Any], seen: Sighting) -> tuple[str, ...]:
     detail = _detail(row)
     of = f"{detail.get('flow')}/{detail.get('id')}" if row["kind"] in ("http.request", "http.exchange") else row["ref"]
-    return seen.session, of, seen.way, seen.how, seen.name
+    way = "left" if seen.way == "refused" else seen.way  # what was asked for, the request says, and how it ended
+    return seen.session, of, way, seen.how, seen.name
 
 
 def _detail(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,7 +105,7 @@ def _read(row: dict[str, Any], sha256: str) -> Iterator[Sighting]:
     elif row["kind"] == "http.websocket":
         yield seen("left" if detail.get("from") == "client" else "arrived", "message", detail)
     elif row["kind"] in ("http.request", "http.exchange"):
-        for side, way in (("request", "left"), ("response", "arrived")):
+        for side, way in (("request", "refused" if kept_back(detail) else "left"), ("response", "arrived")):
             what = detail.get(side)
             if not isinstance(what, dict):
                 continue

@@ -25,7 +25,8 @@ DIGEST = sha256(FILE).hexdigest()
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with two sessions: one uploads the file and downloads it compressed, the other puts it into JSON."""
+    """A home with three sessions: one uploads the file and downloads it compressed, another puts it into JSON, and from
+    the third it is not let out."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("SEGMENT_AGE", "URGENT_AGE", "CHECKPOINT_EVERY", "CHECKPOINT_URGENT"):
             patch.setattr(sealer, name, 0.0)
@@ -40,20 +41,23 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ])  # fmt: skip
         talk = json.dumps({"image": base64.b64encode(FILE).decode()}).encode()
         session(made, "s2", [("http://api.test/", talk, {"content-type": "application/json"}, b"{}", {})])
+        session(made, "s3", [("http://denied.test/", FILE, {"content-type": "text/plain"}, None, {})])
         made.stop()
     return home
 
 
 def session(
-    made: Recorder, name: str, exchanges: list[tuple[str, bytes, dict[str, str], bytes, dict[str, str]]]
+    made: Recorder, name: str, exchanges: list[tuple[str, bytes, dict[str, str], bytes | None, dict[str, str]]]
 ) -> None:
     life = made.open("lifecycle", name, part="record", command=["sh"])
     gateway = made.open("gateway", name)
     for number, (url, asked, headers, answered, back) in enumerate(exchanges):
         key = {"flow": "f", "id": str(number)}
         request = {"t": "request", **key, "method": "POST", "url": url, "headers": list(headers.items()), **body(asked)}
-        response = {"t": "response", **key, "status": 200, "headers": list(back.items()), **body(answered)}
-        for frame in (request, response):
+        ended = {"t": "error", **key, "message": "denied", "by": "gateway", "reason": "denied", "at_ns": 2}
+        if answered is not None:
+            ended = {"t": "response", **key, "status": 200, "headers": list(back.items()), **body(answered)}
+        for frame in (request, ended):
             gateway.write(json.dumps(frame).encode())
     gateway.close("ended", dropped=0)
     made.act(life, "exit", container=f"{name}-agent", exit_status=0)
@@ -80,6 +84,7 @@ def test_a_file_is_found_wherever_it_went(home: Path, tmp_path: Path) -> None:
         ("s1", "left", "part", "f, vault.txt", len(FILE)),
         ("s1", "arrived", "decoded body", "", len(FILE)),
         ("s2", "left", "base64", "image", len(FILE)),
+        ("s3", "refused", "body", "", len(FILE)),
     ]
     assert all(seen["ref"].count(".") == 1 for seen in told["found"])
     assert {seen["turn"] for seen in told["found"]} == {None}
@@ -111,7 +116,7 @@ def test_what_is_no_file_of_any_bytes_is_refused(home: Path, tmp_path: Path, wha
 def test_events_are_found_by_digest_over_http(home: Path) -> None:
     with TestClient(create_app(home), base_url="http://127.0.0.1") as client:
         found = client.get("/v1/events", params={"sha256": DIGEST}).raise_for_status().json()["events"]
-        assert {event["session"] for event in found} == {"s1", "s2"}
+        assert {event["session"] for event in found} == {"s1", "s2", "s3"}
         assert {event["kind"] for event in found} == {"http.request", "http.exchange"}
         none = client.get("/v1/events", params={"sha256": "0" * 64, "session": "s1"}).json()["events"]
         assert none == []

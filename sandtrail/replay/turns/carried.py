@@ -9,9 +9,12 @@ from urllib.parse import unquote, urlsplit
 from sandtrail.replay.models.call import scrub
 from sandtrail.replay.turns.facts import whole
 
-__all__ = ["carried", "readable"]
+__all__ = ["carried", "kept_back", "readable"]
 
 MAX_NAMED = 4
+MAX_WHY = 300
+_REFUSED = frozenset({"denied", "mismatch", "refused", "exfiltration", "malformed", "unrecorded"})
+"""Why the gateway answers a request itself."""
 _TALK = frozenset(
     {
         "",
@@ -40,14 +43,29 @@ _TALK_TO = ("+json", "+xml")
 
 
 def carried(detail: Mapping[str, Any]) -> tuple[str, set[str]]:
-    """From the detail of an http.* event: words, and the flags `upload` and `download` where they are due."""
+    """From the detail of an http.* event: words, and the flags `upload`, `download` and `refused` where they are
+    due."""
     sent, got = _side(detail.get("request")), _side(detail.get("response"))
+    refused, kept = _refused(detail), kept_back(detail)
     up, down = list(_sent(detail, sent)), list(_got(detail, got))
-    words = [f"uploads {_listed(up)}"] if up else []
+    words = [str(detail.get("error") or "")[:MAX_WHY]] if refused else []
+    words += [f"{'tried to upload' if refused else 'uploads'} {_listed(up)}"] if up else []
     words += [f"downloads {_listed(down)}"] if down else []
-    sizes = [f"{readable(whole(side.get('bytes')))} {way}" for side, way in ((sent, "out"), (got, "back")) if side]
-    flags = {name for name, found in (("upload", up), ("download", down)) if found}
-    return "; ".join([*words, ", ".join(sizes)]) if words or sizes else "", flags
+    out = "kept back" if kept else "out, and no more" if refused else "out"
+    sizes = [f"{readable(whole(side.get('bytes')))} {way}" for side, way in ((sent, out), (got, "back")) if side]
+    flags = {name for name, found in (("upload", up and not kept), ("download", down)) if found}
+    return "; ".join([*words, ", ".join(sizes)]) if words or sizes else "", flags | ({"refused"} if refused else set())
+
+
+def kept_back(detail: Mapping[str, Any]) -> bool:
+    """Whether the gateway refused the request, so that nothing of it left; of a body that was cut off on its way
+    something has."""
+    sent = _side(detail.get("request"))
+    return _refused(detail) and not (sent.get("cut") and sent.get("bytes"))
+
+
+def _refused(detail: Mapping[str, Any]) -> bool:
+    return detail.get("by") == "gateway" and detail.get("reason") in _REFUSED
 
 
 def readable(size: int) -> str:

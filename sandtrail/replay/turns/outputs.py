@@ -202,7 +202,8 @@ def _act_row(group: Group, bucket: Bucket, depth: int, groups: list[Group]) -> R
         if own is not None and connection is not None:
             row["refs"] = (row["refs"] + own.members.refs())[:16]
         row["count"] = 1
-        end = f"answered {group.result}" if group.result else "no answer was seen"
+        unanswered = "refused by the gateway" if "refused" in flags else "no answer was seen"
+        end = f"answered {group.result}" if group.result else unanswered
         row["summary"] = f"{end}; {group.summary}" if group.summary else end
     elif group.summary:
         row["summary"] = f"{'read' if not group.errno else 'tried to read'} {group.summary}"
@@ -213,7 +214,7 @@ def _act_row(group: Group, bucket: Bucket, depth: int, groups: list[Group]) -> R
 
 
 def _file_words(group: Group) -> str:
-    failed = ", which failed" if group.errno else ""
+    failed = ", which failed" if group.errno else ", dropped by the packet filter" if "dropped" in group.flags else ""
     if not group.object:
         return f"{_NAMELESS.get(group.kind, group.kind)} whose name was not carried{failed}"
     return f"{_SAYS.get(group.kind, group.kind)} {group.object[:500]}{failed}"

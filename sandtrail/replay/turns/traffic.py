@@ -23,6 +23,7 @@ _KINDS = {STREAM: "tcp", DATAGRAM: "udp"}
 _INWARD = frozenset({"answer", "inbound"})
 _STRAY = frozenset({"ether", "invalid", "fragment", "spoof", "error"})
 """Packets that begin no flow."""
+_DROPPED = _STRAY - {"error"}
 RECENT_NS = 60_000_000_000
 
 Spot = tuple[Turn | None, Bucket, Group]
@@ -130,7 +131,8 @@ class Traffic:
             # Late packets of a connection that is over, or none of any.
             known = self.connections.known(peer, port, proto) if peer is not None else None
             if known is None or not self.join(known, fact):
-                self.loose(None, fact, ("packet", proto, fact.object))
+                group = self.loose(None, fact, ("packet", proto, fact.object))
+                group.flags |= {"dropped"} if verdict in _DROPPED else set()
             return
         if fact.kind == "net.flow_end":
             found = self.connections.flow_end(peer, port, fact.time_ns, proto)
@@ -176,13 +178,14 @@ class Traffic:
             self.fold.extend(*spot, fact)
         return spot is not None
 
-    def loose(self, connection: Connection | None, fact: Event, key: object) -> None:
+    def loose(self, connection: Connection | None, fact: Event, key: object) -> Group:
         """Keep an event that nothing explains, until something does."""
         turn, bucket = self.fold.bucket(None, None, None, None)
         group = self.fold.add(turn, bucket, key, fact, None)
         if connection is not None:
             group.connection = connection
             self.spots[connection.number] = (turn, bucket, group)
+        return group
 
     def _signal(self, connection: Connection) -> None:
         """An undecided program that opens a connection matters; packets prove it where a connect alone does not."""

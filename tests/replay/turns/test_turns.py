@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from tests.replay.turns.recording import Recording
 
 
@@ -166,6 +168,25 @@ def test_what_is_put_and_what_comes_back_are_files() -> None:
     assert "uploads b c.txt, 5 B, sha256 cdcd" in row["summary"]
     assert "downloads b c.txt, 2.0 MB, sha256 efef" in row["summary"]
     assert row["flags"] == ["download", "upload"]
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_what_the_gateway_refused_is_not_told_as_if_it_had_left(cut: bool) -> None:
+    r = Recording()
+    agent = r.begin("agent")
+    r.request(agent, "PUT", "https://drop.test/plan.txt")
+    event = r.events[-1]
+    detail = json.loads(event.detail)
+    ended = {"t": "error", "flow": detail["flow"], "id": detail["id"], "message": "denied"}
+    r.payloads[detail.pop("response")["ref"]] = json.dumps(ended).encode()
+    why = "drop.test is denied by the rule drop.test"
+    detail |= {"by": "gateway", "reason": "denied", "error": why, "status": None}
+    detail["request"] |= {"media": "text/plain", "bytes": 65, "sha256": "cd" * 32, "cut": cut}
+    r.events[-1] = event._replace(detail=json.dumps(detail), result=None)
+    (row,) = [row for row in r.timeline()["turns"][0]["outputs"] if row["kind"] == "http.exchange"]
+    assert row["summary"].startswith(f"refused by the gateway; {why}; tried to upload plan.txt, 65 B")
+    assert row["summary"].endswith("; 65 B out, and no more" if cut else "; 65 B kept back")
+    assert row["flags"] == (["refused", "upload"] if cut else ["refused"])
 
 
 def test_talk_is_no_upload() -> None:
