@@ -103,11 +103,14 @@ class Names(asyncio.DatagramProtocol):
         question = message.question
         if not message.query or question is None or message.op_code != op_codes.QUERY:
             return None
-        if question.class_ != classes.IN or question.type not in (types.A, types.AAAA, types.HTTPS):
-            return message.fail(response_codes.NOTIMP).packed
-        name = canonical(question.name)
+        name, asker = canonical(question.name), {"client": list(client[:2]), "proto": proto}
         try:
-            found = await self._addresses(name, {"client": list(client[:2]), "proto": proto})
+            # What is not to be asked for is told of, whatever it was that it was asked for.
+            if not self._may_ask(name, asker):
+                return message.fail(response_codes.REFUSED).packed
+            if question.class_ != classes.IN or question.type not in (types.A, types.AAAA, types.HTTPS):
+                return message.fail(response_codes.NOTIMP).packed
+            found = await self._addresses(name, asker)
         except UnknownNameError:
             return message.fail(response_codes.NXDOMAIN).packed
         except OSError:
@@ -121,18 +124,20 @@ class Names(asyncio.DatagramProtocol):
         records = [dns.ResourceRecord(question.name, types.A, classes.IN, TTL_S, socket.inet_aton(ip)) for ip in found]
         return message.succeed(records).packed
 
-    async def _addresses(self, name: str, asker: dict[str, Any]) -> list[str] | None:
-        """What the sandbox is told; None where it is refused. Raises OSError where the host's resolver has none."""
+    def _may_ask(self, name: str, asker: dict[str, Any]) -> bool:
         policy, vault = self._session.policy, self._session.vault
         if secret := vault.in_names(name):
             refusal = vault.refusal(secret, name, "host")
             self._refused(name, asker, refusal.message, refusal.reason, **refusal.facts)
-            return None
+            return False
         decision = policy.rules.judge_host(name)
         if decision.denial:
             self._refused(name, asker, decision.denial, "denied", rules=policy.rules.digest, rule=decision.rule)
-            return None
-        if policy.upstream(name):
+        return not decision.denial
+
+    async def _addresses(self, name: str, asker: dict[str, Any]) -> list[str] | None:
+        """What the sandbox is told; None where it is refused. Raises OSError where the host's resolver has none."""
+        if self._session.policy.upstream(name):
             found = [self._here]
         else:
             infos = await self._session.resolver.resolve(name)
