@@ -199,7 +199,8 @@ class Timelines:
             if row["state"] == "ended":
                 self._kept.write(row, kept, lambda: self.index.session(row["id"]))
         self._summaries[row["id"]] = kept
-        return {"turns": kept["turns"], "findings": len(kept["found"]), "found": kept["found"]}
+        grave = sum(finding["severity"] == "high" for finding in kept["found"])
+        return {"turns": kept["turns"], "findings": len(kept["found"]), "grave": grave, "found": kept["found"]}
 
     def summaries(self, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         """Sessions with their summaries, but for those that are erased while we look."""

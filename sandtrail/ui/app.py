@@ -12,12 +12,12 @@ from pathlib import Path
 
 import streamlit as st
 
-from sandtrail.errors import SandtrailError
+from sandtrail.errors import NotFoundError, SandtrailError
 from sandtrail.ui.address import UNEXPLAINED, Address
 from sandtrail.ui.choose import CATEGORIES, Filter, gaps_by_turn, page_of, pages, same_act, turn_of
 from sandtrail.ui.client import Api, Gone
 from sandtrail.ui.markup import Child, join, link, tag
-from sandtrail.ui.shapes import Evidence, Session, Timeline, Turn
+from sandtrail.ui.shapes import Evidence, Health, Session, Timeline, Turn
 from sandtrail.ui.text import plain
 from sandtrail.ui.views import events as events_view
 from sandtrail.ui.views import evidence as evidence_view
@@ -80,6 +80,7 @@ def sessions_page() -> None:
             page = api().sessions(st.query_params.get("cursor"))
         except SandtrailError as error:
             return show(trouble(error))
+        show(sessions_view.behind(health_now()))
         gone = removals_panel(api().removals()) if not st.query_params.get("cursor") else None
         if not page["sessions"]:
             return show(gone, sessions_view.empty(api().url))
@@ -94,8 +95,17 @@ def sessions_page() -> None:
 
 
 def trouble(error: SandtrailError) -> Child:
-    """Returns an error as the page shows it: what to do, nothing else."""
-    return tag("section", tag("h3", "This cannot be shown"), tag("p", str(error)), cls="trouble")
+    """Returns an error as the page shows it: what to do; of what is not there, whether it may come yet."""
+    said = tag("section", tag("h3", "This cannot be shown"), tag("p", str(error)), cls="trouble")
+    return join(said, sessions_view.behind(health_now()) if isinstance(error, NotFoundError) else None)
+
+
+def health_now() -> Health:
+    """Returns how far the index is; where the server does not say, nothing is taken for missing."""
+    try:
+        return api().health()
+    except SandtrailError:
+        return {"status": "", "log_entries": 0, "indexed_entries": 0}
 
 
 def session_page(address: Address) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import httpx
 
 from sandtrail.errors import ErasedError, NotFoundError, RecorderError, UsageError
-from sandtrail.ui.shapes import Evidence, Log, Output, Removal, Session, SessionPage, Timeline
+from sandtrail.ui.shapes import Evidence, Health, Log, Output, Removal, Session, SessionPage, Timeline
 
 __all__ = ["Api", "Gone"]
 
@@ -96,6 +96,10 @@ class Api:
             return cast(list[Removal], self._get("/v1/removals")["removals"])
         except NotFoundError:
             return []
+
+    def health(self) -> Health:
+        """Returns how far the index is behind the log."""
+        return cast(Health, self._get("/v1/health"))
 
     def log(self) -> Log:
         """Returns the log's signed head and the key that checks it."""

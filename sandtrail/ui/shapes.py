@@ -54,6 +54,7 @@ class Session(TypedDict):
     events: int
     gaps: int
     findings: int
+    grave: NotRequired[int]
     sources: NotRequired[list[dict[str, Any]]]
     completeness: NotRequired[Completeness | None]
     removed: NotRequired[dict[str, int] | None]
@@ -303,6 +304,14 @@ class Evidence(TypedDict):
     checks: list[Check]
     previous: NotRequired[str | None]
     next: NotRequired[str | None]
+
+
+class Health(TypedDict):
+    """How far the index is behind the log."""
+
+    status: str
+    log_entries: int
+    indexed_entries: int
 
 
 class Removal(TypedDict):

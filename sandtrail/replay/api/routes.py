@@ -51,7 +51,7 @@ def sessions(
 
 
 def _counts(summary: dict[str, Any]) -> dict[str, int]:
-    return {"turns": summary["turns"], "findings": summary["findings"]}
+    return {name: summary[name] for name in ("turns", "findings", "grave")}
 
 
 def _number(cursor: str | None) -> int | None:

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 from sandtrail.ui.address import Address
 from sandtrail.ui.markup import Markup, link, tag
-from sandtrail.ui.shapes import Session
+from sandtrail.ui.shapes import Health, Session
 from sandtrail.ui.text import clock, day, duration
 from sandtrail.ui.views.session import complete, short_command, state
 
-__all__ = ["empty", "table"]
+__all__ = ["behind", "empty", "table"]
 
+_FAR_BEHIND = 10
+"""Entries; a few are always under way while something is recorded."""
 _COLUMNS = ("", "command", "started (UTC)", "took", "turns", "events", "findings", "gaps", "record")
 _COMMAND_CHARS = 160
 
@@ -38,7 +40,7 @@ def _row(session: Session, now_ns: int) -> Markup:
         tag("span", duration(took), cls="n"),
         tag("span", f"{session['turns']:,}", cls="n"),
         tag("span", f"{session['events']:,}", cls="n"),
-        _count(session["findings"], "pill bad"),
+        _count(session["findings"], "pill bad" if session.get("grave", 1) else "pill warn"),
         _count(session["gaps"], "pill gap"),
         tag("span", complete(session)),
         cls="live" if session["state"] == "recording" else "",
@@ -47,6 +49,16 @@ def _row(session: Session, now_ns: int) -> Markup:
 
 def _count(number: int, pill: str) -> Markup:
     return tag("span", tag("span", f"{number:,}", cls=pill) if number else tag("span", "0", cls="dim"), cls="n")
+
+
+def behind(health: Health) -> Markup | None:
+    """Returns how far the index is, where it is not where the log is: what is recorded may not be shown yet."""
+    missing = health["log_entries"] - health["indexed_entries"]
+    if missing < _FAR_BEHIND:
+        return None
+    read, total = health["indexed_entries"], health["log_entries"]
+    said = f"The index is being made: {read:,} of {total:,} entries of the log are read."
+    return tag("section", tag("h3", said), tag("p", "What is not read yet is missing here until then."), cls="trouble")
 
 
 def empty(api_url: str) -> Markup:

@@ -56,6 +56,7 @@ class Session(Shape):
     events: int = Field(description="Decoded events so far")
     gaps: int = Field(description="Recorded gaps so far")
     findings: int = Field(description="Findings so far")
+    grave: int = Field(description="Those of them whose severity is high")
 
 
 class Loss(Shape):
