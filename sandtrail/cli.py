@@ -100,7 +100,7 @@ def record(
     parse_user(user)
     file = policy or load_settings().file("policy")
     mounts = tuple(map(parse_mount, mount or []))
-    keep_outside(mounts, [*settings_files(), *([file] if file else [])])
+    keep_outside(mounts, [*settings_files(), *([file] if file else [])], home_folder(home))
     boundary = (read_policy(file) if file else Boundary()).with_options(
         upstream=_upstreams(upstream or []),
         allow=allow or [],

@@ -93,16 +93,23 @@ def parse_mount(text: str) -> Mount:
     return Mount(path, os.path.normpath(target), mode == "rw")
 
 
-def keep_outside(mounts: Iterable[Mount], files: Iterable[Path]) -> None:
-    """Raise UsageError where the sandbox could write one of `files`: what it writes there is root's, as if we had."""
-    files = [file.resolve() for file in files]
+def keep_outside(mounts: Iterable[Mount], files: Iterable[Path], home: Path) -> None:
+    """Raise UsageError where the sandbox could write one of `files`, since what it writes there is root's, as if we
+    had; or where it could see anything of the store under `home`, whose keys sign the record."""
+    files, home = [file.resolve() for file in files], home.resolve()
     for mount in mounts:
+        source = mount.source.resolve()
         for file in files if mount.writable else ():
-            if file.is_relative_to(mount.source.resolve()):
+            if file.is_relative_to(source):
                 raise UsageError(
                     f"--mount {mount.source}:{mount.target}:rw: the sandbox could rewrite {file}, which says what it "
                     "may do; move that to /etc/sandtrail, or mount the folder read-only"
                 )
+        if home.is_relative_to(source) or source.is_relative_to(home):
+            raise UsageError(
+                f"--mount {mount.source}:{mount.target}: the sandbox could see the store {home}, and the keys that "
+                "sign its record; mount another folder, or keep the store elsewhere: --home"
+            )
 
 
 def parse_environment(items: list[str]) -> dict[str, str]:

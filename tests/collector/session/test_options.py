@@ -82,10 +82,21 @@ def test_a_sandbox_may_not_write_the_files_that_say_what_it_may_do(tmp_path: Pat
     file = folder / "sandtrail.toml"
     file.write_text("")
     for source in (tmp_path, folder, file, tmp_path / "link"):
-        keep_outside([Mount(source, "/w")], [file])
+        keep_outside([Mount(source, "/w")], [file], tmp_path.parent / "home")
         with pytest.raises(UsageError, match=f"the sandbox could rewrite {file}, .* move that to /etc/sandtrail"):
-            keep_outside([Mount(source, "/w", writable=True)], [file])
-    keep_outside([Mount(tmp_path / "other", "/w", writable=True)], [file])
+            keep_outside([Mount(source, "/w", writable=True)], [file], tmp_path.parent / "home")
+    keep_outside([Mount(tmp_path / "other", "/w", writable=True)], [file], tmp_path.parent / "home")
+
+
+@pytest.mark.parametrize("writable", [False, True])
+def test_a_sandbox_may_not_see_the_store(tmp_path: Path, writable: bool) -> None:
+    home = tmp_path / "a" / "home"
+    (home / "keys").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(home)
+    for source in (tmp_path, home, home / "keys", tmp_path / "link"):
+        with pytest.raises(UsageError, match=f"the sandbox could see the store {home}, and the keys"):
+            keep_outside([Mount(source, "/w", writable)], [], home)
+    keep_outside([Mount(tmp_path / "b", "/w", writable)], [], home)
 
 
 def test_a_recording_does_not_begin_where_its_sandbox_could_write_its_settings(tmp_path: Path) -> None:
