@@ -33,7 +33,10 @@ def run_folder(home: Path) -> Path:
 
 
 def send(sock: socket.socket, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
-    """Send one message, whole, with its file descriptors."""
+    """Send one message, whole, with its file descriptors.
+
+    Raises RecorderError when it is too long, OSError as sendmsg(2) does.
+    """
     data = json.dumps(message, separators=(",", ":")).encode()
     if len(data) > MAX_PACKET:
         raise RecorderError(f"a control message of {len(data)} bytes is over the limit of {MAX_PACKET}")

@@ -70,7 +70,10 @@ def make_secret(name: str, value: str, hosts: Iterable[str]) -> Secret:
 
 
 def write_handed(handed: Iterable[Secret]) -> int:
-    """A descriptor of a memory file that holds them and cannot be changed any more; the caller closes it."""
+    """A descriptor of a memory file that holds them and cannot be changed any more; the caller closes it.
+
+    Raises UsageError when there are too many, OSError when there is no memory for it.
+    """
     items = [[secret.name, list(secret.hosts), secret.placeholder, secret.value] for secret in handed]
     if len(items) > _MAX_SECRETS:
         raise UsageError(f"{len(items)} secrets are more than the {_MAX_SECRETS} that one sandbox can have")

@@ -161,7 +161,8 @@ class Log:
         return TileReader(self._log, size).entries(size // WIDTH) if size % WIDTH else []
 
     def append(self, entry: bytes) -> int:
-        """Queue an entry and return its index. Nothing is durable before `publish`."""
+        """Queue an entry and return its index. Nothing is durable before `publish`. Raises UsageError for one over
+        MAX_ENTRY."""
         if len(entry) > MAX_ENTRY:
             raise UsageError(f"an entry holds at most {MAX_ENTRY} bytes, this one has {len(entry)}")
         index = self.size

@@ -223,7 +223,7 @@ class _Ed25519:
 
 
 class Signer:
-    """A log's private key under its name: 32 bytes, or whatever keeps them."""
+    """A log's private key under its name: 32 bytes, or whatever keeps them. Raises UsageError for what is no name."""
 
     def __init__(self, name: str, key: bytes | PrivateKey) -> None:
         if not valid_name(name):

@@ -80,7 +80,7 @@ class SegmentBuilder:
         return self.frames >= MAX_FRAMES or self.raw >= MAX_RAW or len(self.streams) >= MAX_STREAMS
 
     def build(self, number: int) -> tuple[bytes, dict[str, Any]]:
-        """The blob, and the manifest's fields about it."""
+        """The blob, and the manifest's fields about it. Raises StoreError when there is no frame in it."""
         if self.first is None or self.last is None:
             raise StoreError("a segment needs at least one frame")
         raw = b"".join(self._chunks)

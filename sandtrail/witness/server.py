@@ -33,7 +33,8 @@ _ORIGIN_HASH = re.compile("[0-9a-f]{64}")
 class WitnessServer:
     """Answers requests; the methods may be called from several threads at once.
 
-    `logs` are known beside those of the folder's file, which is read again when it has changed.
+    `logs` are known beside those of the folder's file, which is read again when it has changed. Raises StoreError when
+    the folder cannot be used.
     """
 
     def __init__(

@@ -66,7 +66,7 @@ class Stored:
         self._report.find(_STEP[bad.kind], bad.kind, f"segment {bad.segment}", what, affected)
 
     def kept(self, entry: Entry) -> None:
-        """The bytes of a spool that were no record and were kept."""
+        """Check the bytes of a spool that were no record and were kept; what is wrong with them is a finding."""
         name = f"{entry.map['file']}.{entry.map['offset']}"
         path = self._layout.damaged / name
         try:
