@@ -40,7 +40,8 @@ http.exchange         "METHOD url"; status or None; ``flow`` ``id`` ``method`` `
                       ``request`` {"bytes", "sha256", "cut", "ref"} ``response`` {the same} ``streamed`` ``chunks``
                       both with ``media``, ``file`` (where the headers name one), ``parts`` [{"as": "decoded" | "part" |
                       "base64" | "query", "name", "file", "media", "bytes", "sha256", "cut", "redacted"}, the 24
-                      largest], ``parts_total``, ``unread`` true where a body was too long to be taken apart
+                      largest], ``parts_total``, ``unread`` true where a body was too long to be taken apart or its
+                      coding is not known, ``unlooked``: so many values, fields or parts in which nothing was looked for
                       ``refs`` [first and last of its frames] ``start_ns`` ``asked_ns`` ``first_ns`` ``end_ns``
                       ``error``, with ``by`` ``reason`` ``rule`` ``rules`` where it was refused; ``secrets`` [{"secret",
                       "fingerprint", "host", "in", "at"}] that the gateway put in

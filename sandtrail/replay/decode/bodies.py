@@ -59,9 +59,12 @@ class Bodies:
         decoded = bool(frame.get("decoded")) or key in self._decoded
         cut = bool(frame.get("cut")) or not whole
         found = contents_of(body, pairs, decoded=decoded, cut=cut, redacted=bool(frame.get("redacted")))
-        if side == "request" and (queried := of_query(as_text(frame.get("url"), 16_384))):
+        queried, left = of_query(as_text(frame.get("url"), 16_384)) if side == "request" else ([], 0)
+        if queried:
             found["parts"] = [*found.get("parts", []), *queried]
             found["parts_total"] = found.get("parts_total", 0) + len(queried)
+        if left:
+            found["unlooked"] = found.get("unlooked", 0) + left
         return found
 
     def drop(self, flow: str, ident: str) -> None:

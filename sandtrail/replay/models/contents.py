@@ -18,9 +18,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 from sandtrail.replay.models.body import Headers, content_type, decode_body, header, load_json, opening
 from sandtrail.replay.models.call import scrub
+from sandtrail.replay.models.multipart import MAX_PARTS as PARTS_READ
 from sandtrail.replay.models.multipart import boundary_of, file_name, parts_of
 
-__all__ = ["LEAST_BASE64", "MAX_PARTS", "MAX_SEARCHED", "contents_of", "of_query"]
+__all__ = ["LEAST_BASE64", "MAX_FIELDS", "MAX_NODES", "MAX_PARTS", "MAX_SEARCHED", "contents_of", "of_query"]
 
 LEAST_BASE64 = 128
 """So many characters of base64 are looked at; fewer are identifiers and hashes more often than content."""
@@ -33,6 +34,9 @@ _RUN = re.compile(rb"[A-Za-z0-9+/_-]{60}")
 _URLSAFE = str.maketrans("-_", "+/")
 _LAYOUT = str.maketrans(" ", "+", "\r\n\t")
 MAX_NODES = 200_000
+"""Values of a JSON body that are looked at; the others are counted."""
+MAX_FIELDS = 1000
+"""Fields of a form or a query that are looked at; the others are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,93 +61,119 @@ def contents_of(body: bytes, headers: Headers, *, decoded: bool, cut: bool, reda
     """What a body carries: `media`, `file` where the headers name one, `parts` and how many there are in all.
 
     `decoded`: the record has the body without its content coding. `redacted`: credentials were taken out of the record,
-    so that digests of parts may not be those of the bytes sent.
+    so that digests of parts may not be those of the bytes sent. What was not looked at is told: `unread`, all of a body
+    that is too long or whose coding cannot be undone, or `unlooked`, so many of its values, fields or parts.
     """
     media = content_type(headers)[:100]
     found: dict[str, Any] = {"media": scrub(media)} if media else {}
     if name := file_name(header(headers, "content-disposition")):
         found["file"] = name
-    plain, _ = decode_body(body, [] if decoded else headers)
-    coded = decoded or bool(header(headers, "content-encoding").strip().lower() not in ("", "identity"))
-    pieces = _pieces(plain, headers, media, coded=coded, cut=cut)
-    parts = [piece.as_dict() | ({"redacted": True} if redacted else {}) for piece in _most(pieces)]
+    plain, troubles = decode_body(body, [] if decoded else headers)
+    search = _Search()
+    if plain and (decoded or plain != body):
+        search.pieces.append(_Piece("decoded", plain, cut=cut or bool(troubles)))
+    boundary = boundary_of(header(headers, "content-type"))
+    if boundary:
+        search.parts(plain, boundary, cut=cut)
+    elif LEAST_BASE64 <= len(plain) <= MAX_SEARCHED and _RUN.search(plain):
+        search.text(plain, media)
+    parts = [piece.as_dict() | ({"redacted": True} if redacted else {}) for piece in _most(search.pieces)]
     if parts:
-        found |= {"parts": parts, "parts_total": len(pieces)}
-    if len(plain) > MAX_SEARCHED and not boundary_of(header(headers, "content-type")):
+        found |= {"parts": parts, "parts_total": len(search.pieces)}
+    if (len(plain) > MAX_SEARCHED and not boundary) or (troubles and plain == body):
         found["unread"] = True
+    if search.left:
+        found["unlooked"] = search.left
     return found
 
 
-def of_query(url: str) -> list[dict[str, Any]]:
-    """What is carried in a URL as base64."""
+def of_query(url: str) -> tuple[list[dict[str, Any]], int]:
+    """What is carried in a URL as base64, and how many fields of its query were not looked at."""
     try:
         query = urlsplit(url).query
-        fields = parse_qsl(query, max_num_fields=1000) if len(query) >= LEAST_BASE64 else []
     except ValueError:
-        return []
-    pieces = [_Piece("query", data, scrub(name)[:200]) for name, value in fields for data in _decoded(value)]
-    return [piece.as_dict() for piece in _most(pieces)]
+        return [], 0
+    search = _Search()
+    if len(query) >= LEAST_BASE64:
+        search.fields("query", query)
+    return [piece.as_dict() for piece in _most(search.pieces)], search.left
 
 
 def _most(pieces: list[_Piece]) -> list[_Piece]:
     return pieces if len(pieces) <= MAX_PARTS else sorted(pieces, key=lambda p: -len(p.data))[:MAX_PARTS]
 
 
-def _pieces(plain: bytes, headers: Headers, media: str, *, coded: bool, cut: bool) -> list[_Piece]:
-    pieces = [_Piece("decoded", plain, cut=cut)] if coded and plain else []
-    boundary = boundary_of(header(headers, "content-type"))
-    if boundary:
-        for part in parts_of(plain, boundary):
-            pieces.append(_Piece("part", part.data, part.name, part.file, part.media, part.cut or cut))
-            looked = not part.file and len(part.data) <= MAX_SEARCHED and _RUN.search(part.data)
-            text = part.data if looked else b""
-            pieces += [_Piece("base64", data, part.name) for data in _decoded(text.decode("utf-8", "replace"))]
-        return pieces
-    if len(plain) < LEAST_BASE64 or len(plain) > MAX_SEARCHED or not _RUN.search(plain):
-        return pieces
-    return pieces + [_Piece("base64", data, name) for name, data in _in_text(plain, media)]
+class _Search:
+    """Pieces that were found, and how much there was no time to look at."""
 
+    def __init__(self) -> None:
+        self.pieces: list[_Piece] = []
+        self.left = 0
 
-def _in_text(plain: bytes, media: str) -> Iterator[tuple[str, bytes]]:
-    if opening(plain)[:1] in (b"{", b"["):
-        value, trouble = load_json(plain)
-        if not trouble:
-            yield from _in_json(value)
-            return
-    text = plain.decode("utf-8", "replace")
-    whole = list(_decoded(text))
-    if whole or media != "application/x-www-form-urlencoded":
-        yield from (("", data) for data in whole)
-        return
-    try:
-        fields = parse_qsl(text, max_num_fields=1000)
-    except ValueError:
-        return
-    for name, value in fields:
-        yield from ((scrub(name)[:200], data) for data in _decoded(value))
+    def parts(self, body: bytes, boundary: bytes, *, cut: bool) -> None:
+        """The parts of a multipart body, and what is base64 in those that are no files."""
+        parts = parts_of(body, boundary)
+        for part in parts:
+            self.pieces.append(_Piece("part", part.data, part.name, part.file, part.media, part.cut or cut))
+            if part.file or not _RUN.search(part.data):
+                continue
+            if len(part.data) <= MAX_SEARCHED:
+                self._base64("base64", part.name, part.data.decode("utf-8", "replace"))
+            else:
+                self.left += 1
+        if len(parts) >= PARTS_READ:
+            # The boundary stands before each part, and once more after the last.
+            self.left += max(body.count(b"--" + boundary) - 1 - len(parts), 0)
 
-
-def _in_json(value: Any) -> Iterator[tuple[str, bytes]]:
-    """Fields that are base64, each by its way through the object; a stack, since nesting is the sender's to choose, of
-    iterators, since the length of a list is as well."""
-    stack: list[Iterator[tuple[str, Any]]] = [iter([("", value)])]
-    for _ in range(MAX_NODES):
-        while (found := next(stack[-1], None)) is None:
-            stack.pop()
-            if not stack:
+    def text(self, plain: bytes, media: str) -> None:
+        """What is base64 in a body of text: in JSON, in a form, or all of it."""
+        if opening(plain)[:1] in (b"{", b"["):
+            value, trouble = load_json(plain)
+            if not trouble:
+                self._json(value)
                 return
-        path, node = found
-        if isinstance(node, str):
-            yield from ((scrub(path)[:200], data) for data in _decoded(node))
-        elif isinstance(node, Mapping | list):
-            stack.append(_inner(path, node))
+        text, before = plain.decode("utf-8", "replace"), len(self.pieces)
+        self._base64("base64", "", text)
+        if len(self.pieces) == before and media == "application/x-www-form-urlencoded":
+            self.fields("base64", text)
+
+    def fields(self, form: str, text: str) -> None:
+        """What is base64 in the fields of a form or a query."""
+        fields = text.split("&", MAX_FIELDS)
+        if len(fields) > MAX_FIELDS:
+            self.left += fields.pop().count("&") + 1
+        for name, value in parse_qsl("&".join(fields)):
+            self._base64(form, name, value)
+
+    def _base64(self, form: str, name: str, text: str) -> None:
+        self.pieces += [_Piece(form, data, scrub(name)[:200]) for data in _decoded(text)]
+
+    def _json(self, value: Any) -> None:
+        """Fields that are base64, each by its way through the object; a stack, since nesting is the sender's to choose,
+        of iterators, since the length of a list is as well."""
+        stack: list[tuple[str, Iterator[tuple[str, Any]]]] = [("", iter([("", value)]))]
+        for _ in range(MAX_NODES):
+            while (found := next(stack[-1][1], None)) is None:
+                stack.pop()
+                if not stack:
+                    return
+            (above, _), (name, node) = stack[-1], found
+            path = f"{above}{name}"[-400:]
+            if isinstance(node, str):
+                self._base64("base64", path.removeprefix("."), node)
+            else:
+                stack.append((path, _inner(node)))
+        nodes = [node for _, rest in stack for _, node in rest]
+        while nodes:
+            self.left += len(nodes)
+            nodes = [inner for node in nodes if not isinstance(node, str) for _, inner in _inner(node)]
 
 
-def _inner(path: str, node: Mapping[str, Any] | list[Any]) -> Iterator[tuple[str, Any]]:
-    """What may hold base64 in it."""
+def _inner(node: Mapping[str, Any] | list[Any]) -> Iterator[tuple[str, Any]]:
+    """What may hold base64 in it, each with its step of the way."""
     if isinstance(node, Mapping):
-        return ((f"{path}.{key}"[-400:] if path else key[:400], inner) for key, inner in node.items() if _may(inner))
-    return ((f"{path}[{place}]"[-400:], inner) for place, inner in enumerate(node) if _may(inner))
+        return ((f".{key}"[-400:], inner) for key, inner in node.items() if _may(inner))
+    return ((f"[{place}]", inner) for place, inner in enumerate(node) if _may(inner))
 
 
 def _may(node: Any) -> bool:

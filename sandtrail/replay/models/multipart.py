@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 from sandtrail.replay.models.call import scrub
 
-__all__ = ["Part", "boundary_of", "file_name", "parts_of"]
+__all__ = ["MAX_PARTS", "Part", "boundary_of", "file_name", "parts_of"]
 
 MAX_PARTS = 1000
 MAX_HEAD = 16 * 1024

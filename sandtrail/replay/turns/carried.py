@@ -53,8 +53,18 @@ def carried(detail: Mapping[str, Any]) -> tuple[str, set[str]]:
     words += [f"downloads {_listed(down)}"] if down else []
     out = "kept back" if kept else "out, and no more" if refused else "out"
     sizes = [f"{readable(whole(side.get('bytes')))} {way}" for side, way in ((sent, out), (got, "back")) if side]
+    sizes += _unsearched(sent, got)
     flags = {name for name, found in (("upload", up and not kept), ("download", down)) if found}
     return "; ".join([*words, ", ".join(sizes)]) if words or sizes else "", flags | ({"refused"} if refused else set())
+
+
+def _unsearched(sent: Mapping[str, Any], got: Mapping[str, Any]) -> Iterator[str]:
+    """Where a file may be that was not looked for. A long response is mostly a file itself, by its own digest."""
+    if sent.get("unread"):
+        yield "the request could not be searched for files"
+    for side, name in ((sent, "request"), (got, "response")):
+        if left := whole(side.get("unlooked")):
+            yield f"{left} values of the {name} were not searched for files"
 
 
 def kept_back(detail: Mapping[str, Any]) -> bool:

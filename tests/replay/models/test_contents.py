@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandtrail.replay.models.contents import LEAST_BASE64, MAX_SEARCHED, contents_of, of_query
+from sandtrail.replay.models.contents import LEAST_BASE64, MAX_FIELDS, MAX_NODES, MAX_SEARCHED, contents_of, of_query
 from sandtrail.replay.models.multipart import boundary_of, file_name, parts_of
 
 FILE = bytes(range(256)) * 3
@@ -122,7 +122,8 @@ def test_what_cannot_hold_base64_does_not_keep_from_what_can() -> None:
 
 
 def test_base64_in_a_url_is_found() -> None:
-    (part,) = of_query("https://x/?q=1&d=" + base64.urlsafe_b64encode(FILE).decode())
+    (part,), left = of_query("https://x/?q=1&d=" + base64.urlsafe_b64encode(FILE).decode())
+    assert left == 0
     assert (part["as"], part["name"], part["sha256"]) == ("query", "d", digest(FILE))
 
 
@@ -182,6 +183,38 @@ def test_any_bytes_in_base64_are_found(data: bytes) -> None:
 def test_long_text_that_is_nearly_base64_takes_no_longer() -> None:
     for body in (b"A" * 3_000_000 + b"!", b" \n" * 1_500_000 + b"!", b"A \n" * 1_000_000 + b"!"):
         assert contents(body, "text/plain") == {"media": "text/plain"}
+
+
+BASE64 = base64.b64encode(FILE).decode()
+
+
+def test_values_beyond_those_that_are_looked_at_are_counted() -> None:
+    body = json.dumps([[[1]]] * MAX_NODES + [[BASE64], BASE64]).encode()
+    found = contents(body, "application/json")
+    # The list itself and the first half with what is in each are looked at.
+    assert (found["unlooked"], "parts" in found) == (2 * MAX_NODES + 1 + 3 - MAX_NODES, False)
+
+
+def test_fields_beyond_those_that_are_looked_at_are_counted() -> None:
+    fields = "&".join(["a=1"] * (MAX_FIELDS - 1) + [f"d={BASE64}", "b=2", "c=3"]).replace("+", "%2B")
+    found = contents(fields.encode(), "application/x-www-form-urlencoded")
+    assert (digests(found), found["unlooked"]) == ({digest(FILE): "base64"}, 2)
+    queried, left = of_query(f"https://x/?{fields}")
+    assert ([part["sha256"] for part in queried], left) == ([digest(FILE)], 2)
+    assert "unlooked" not in contents(fields.removesuffix("&b=2&c=3").encode(), "application/x-www-form-urlencoded")
+
+
+def test_parts_beyond_those_that_are_taken_apart_are_counted() -> None:
+    body = b"--b\r\n\r\nx\r\n" * 1005 + b"--b--\r\n"
+    found = contents(body, "multipart/form-data; boundary=b")
+    assert (found["parts_total"], found["unlooked"]) == (1000, 5)
+
+
+def test_a_coding_that_is_not_known_hides_what_is_in_it_and_says_so() -> None:
+    found = contents(FILE, "application/pdf", headers=[("Content-Encoding", "lz4")])
+    assert found == {"media": "application/pdf", "unread": True}
+    (part,) = contents(gzip.compress(FILE)[:-9], headers=[("Content-Encoding", "gzip")])["parts"]
+    assert (part["as"], part["cut"]) == ("decoded", True)
 
 
 def test_a_body_too_long_to_be_searched_says_so() -> None:
