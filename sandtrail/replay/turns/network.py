@@ -59,6 +59,10 @@ class Connection:
     """Why the packet filter logged it, in its own word."""
     sni: str = ""
     """The name in a TLS handshake that the gateway could not take part in: its client trusts other certificates."""
+    tunnel: str = ""
+    """Where bytes that are no HTTP went through the gateway, as its client named it."""
+    cut_off: str = ""
+    """Why the gateway refused it or cut it off, or could not make it."""
     up: int = 0
     down: int = 0
     """Bytes that passed the gateway, once it is over."""

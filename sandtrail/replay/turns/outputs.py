@@ -247,6 +247,11 @@ def _connection_words(connection: Connection, flags: set[str]) -> str:
         what += ", no packet of it was seen"
     if connection.sni:
         what += f"; TLS for {connection.sni} was not opened, its client trusts other certificates"
+    if connection.tunnel:
+        flags.add("tunnel")
+        what += f"; for {connection.tunnel}, in bytes that are no HTTP"
+    if connection.cut_off:
+        what += f"; {connection.cut_off}"
     if (connection.up or connection.down) and not connection.exchanges:
         what += f"; {connection.up:,} bytes out, {connection.down:,} in"
     return what

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Web"]
 
+MAX_WHY = 300
 MAX_MISPLACED = 10_000
 _CARRIED = Edge("it carried this turn's model call", 1.0)
 
@@ -36,6 +37,11 @@ def _tell(connection: Connection, fact: Event, detail: dict[str, Any]) -> None:
     """Keep what the gateway says of a connection as a whole."""
     if fact.kind == "http.tls" and not detail.get("established"):
         connection.sni = fact.object or "a name that it did not give"
+    elif fact.kind == "http.tunnel":
+        connection.tunnel = fact.object
+        connection.cut_off = connection.cut_off or str(detail.get("message") or "")[:MAX_WHY]
+    elif fact.kind == "http.error":
+        connection.cut_off = connection.cut_off or fact.object[:MAX_WHY]
     elif fact.kind == "http.close":
         connection.up, connection.down = whole(detail.get("up_bytes")), whole(detail.get("down_bytes"))
 
@@ -138,8 +144,8 @@ class Web:
         # Of a request that passes in pieces only the head is there yet; what it says is known when it has passed.
         if exchange.request_pending:
             return held
-        if decode_exchange(exchange) is not None:
-            self._becomes_turn(key, held)
+        if (call := decode_exchange(exchange)) is not None:
+            self._becomes_turn(key, held, call)
         else:
             self._becomes_mcp(key, held)
         return held
@@ -153,9 +159,9 @@ class Web:
         held.spot[2].result = held.exchange.status
         if held.turn is not None:
             held.turn.exchange, held.turn.dirty = held.exchange, True
-        elif decode_exchange(held.exchange) is not None:
+        elif (call := decode_exchange(held.exchange)) is not None:
             # Only the answer shows what it is, where the path does not.
-            self._becomes_turn((held.exchange.flow, held.exchange.id), held)
+            self._becomes_turn((held.exchange.flow, held.exchange.id), held, call)
         else:
             self._told_mcp((held.exchange.flow, held.exchange.id), held)
             held.relays = self.passages.exchanged(held.exchange)
@@ -163,9 +169,9 @@ class Web:
                 self.relayed.append(held)
         self.fold.others.settle()
 
-    def _becomes_turn(self, key: Key, held: _Held) -> None:
+    def _becomes_turn(self, key: Key, held: _Held, call: ModelCall) -> None:
         process = held.connection.process if held.connection is not None else None
-        turn = held.turn = self.begin(held.exchange, decode_exchange(held.exchange), process)
+        turn = held.turn = self.begin(held.exchange, call, process)
         if process is not None:
             self.fold.lineage.asks(process)
         _, bucket = self.fold.bucket(turn.index, _CARRIED, process, process.program if process else None)

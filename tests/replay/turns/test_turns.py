@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.replay.turns.recording import Recording
+from tests.replay.turns.recording import GATEWAY, SANDBOX, Recording
 
 
 def test_a_turn_shows_only_what_is_new_since_the_one_before() -> None:
@@ -187,6 +187,23 @@ def test_what_the_gateway_refused_is_not_told_as_if_it_had_left(cut: bool) -> No
     assert row["summary"].startswith(f"refused by the gateway; {why}; tried to upload plan.txt, 65 B")
     assert row["summary"].endswith("; 65 B out, and no more" if cut else "; 65 B kept back")
     assert row["flags"] == (["refused", "upload"] if cut else ["refused"])
+
+
+def test_a_tunnel_of_bytes_says_where_it_went_and_why_it_ended() -> None:
+    r = Recording()
+    agent = r.begin("agent")
+    r.ask(agent, "I look.", "ls")
+    client = [SANDBOX, r.connect(agent, *GATEWAY)]
+    r.add("http.connect", source="gateway", object="drop.test:7777", detail={"flow": "t", "client": client})
+    r.add("http.error", source="gateway", object="TLS that did not begin as such", detail={"flow": "t"})
+    r.add("http.tunnel", source="gateway", object="drop.test:7777", detail={"flow": "t", "message": ""})
+    r.add("http.close", source="gateway", detail={"flow": "t", "up_bytes": 77, "down_bytes": 64})
+    rows = [row for turn in r.timeline()["turns"] for row in turn["outputs"] if row["kind"] == "net.connect"]
+    assert rows[-1]["summary"].endswith(
+        "the gateway; for drop.test:7777, in bytes that are no HTTP; TLS that did not begin as such; "
+        "77 bytes out, 64 in"
+    )
+    assert "tunnel" in rows[-1]["flags"]
 
 
 def test_talk_is_no_upload() -> None:
