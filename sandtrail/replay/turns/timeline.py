@@ -123,8 +123,9 @@ class View:
     def _origins(self, turn: Turn) -> dict[int, dict[str, str]]:
         """Whose words the new results are, where an answer held the same, by the place of the message."""
         if turn.index not in self._came:
-            new = list(enumerate(turn.call.messages))[turn.place.new_from :][-MAX_MESSAGES:] if turn.call else []
-            found = ((place, self.fold.web.passages.origin(m)) for place, m in new if m.role == "tool")
+            new, start = (turn.call.messages if turn.call else []), turn.place.new_from
+            shown = list(enumerate(new[start:], start))[-MAX_MESSAGES:]
+            found = ((place, self.fold.web.passages.origin(m)) for place, m in shown if m.role == "tool")
             self._came[turn.index] = {at: {"ref": came.ref, "object": came.object} for at, came in found if came}
         return self._came[turn.index]
 
@@ -137,8 +138,10 @@ class View:
         if turn.index not in self._changed:
             before = self.fold.turns[parent + 1].call
             found = rewritten(before.messages if before else (), turn.call.messages, turn.place.new_from)
-            tools = {**(_tools(before) if before else {}), **_tools(turn.call)}
-            self._changed[turn.index] = [_rewrite(was, now, tools) for was, now in islice(found, MAX_CHANGED)]
+            pairs = list(islice(found, MAX_CHANGED))
+            wanted = {m.tool_call_id for pair in pairs for m in pair if m is not None and m.tool_call_id}
+            tools = _tools(wanted, *((before,) if before else ()), turn.call)
+            self._changed[turn.index] = [_rewrite(was, now, tools) for was, now in pairs]
         return self._changed[turn.index]
 
     def claims(self, turn: int | None) -> list[tuple[Claim, Edge | None]]:
@@ -181,7 +184,7 @@ def _input(turn: Turn, changed: list[dict[str, Any]], origins: dict[int, dict[st
     if exchange is None or call is None:
         return None
     new = call.messages[turn.place.new_from :]
-    tools = _tools(call)
+    tools = _tools({m.tool_call_id for m in new if m.tool_call_id}, call)
     return {
         "ref": exchange.request_ref,
         "time_ns": exchange.request_ns,
@@ -204,9 +207,15 @@ def _input(turn: Turn, changed: list[dict[str, Any]], origins: dict[int, dict[st
     }
 
 
-def _tools(call: ModelCall) -> dict[str, str]:
-    """The names of the tools that the calls in a history are of, by the calls' ids."""
-    return {asked.id: asked.name for message in call.messages for asked in message.tool_calls if asked.id}
+def _tools(wanted: set[str], *calls: ModelCall) -> dict[str, str]:
+    """The names of the tools that calls in a history are of, by the calls' ids. The latest are looked at first."""
+    found: dict[str, str] = {}
+    for call in calls:
+        for message in reversed(call.messages):
+            if len(found) == len(wanted):
+                return found
+            found |= {asked.id: asked.name for asked in message.tool_calls if asked.id in wanted}
+    return found
 
 
 def _named(message: Message, tools: dict[str, str]) -> dict[str, Any]:
