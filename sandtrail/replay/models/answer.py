@@ -50,11 +50,11 @@ def as_json(value: Any) -> str:
         return as_text(value)
 
 
-def tool_call(ident: str, name: str, arguments: Any, server: bool = False) -> ToolCall:
+def tool_call(ident: str, name: str, arguments: Any, server: bool = False, free: bool = False) -> ToolCall:
     """A tool call whose arguments are text as the model wrote it or, where the API reads it, a value of JSON."""
     text = as_json(arguments)
     parsed = arguments if not isinstance(arguments, str) else load_json(text)[0] if text else None
-    return ToolCall(ident, name, text, parsed, server)
+    return ToolCall(ident, name, text, parsed, server, free)
 
 
 def flowing(pieces: Iterable[str | None]) -> str:
@@ -110,7 +110,9 @@ def object_of(call: ModelCall, data: bytes | str, what: str) -> dict[str, Any] |
 def whole_answer(call: ModelCall, response: bytes) -> dict[str, Any] | None:
     """The JSON object that an answer is which came as a whole; one that only begins as such was cut."""
     found = object_of(call, response, "the answer")
-    call.cut = call.cut or (found is None and opening(response)[:1] == b"{")
+    if found is None and opening(response)[:1] == b"{":
+        # One that has a whole object and then more is not cut: it is something else.
+        call.cut = call.cut or not load_json(response)[1].startswith("Extra data")
     return found
 
 
@@ -175,4 +177,7 @@ def settle(call: ModelCall, exchange: Exchange, response: bytes) -> ModelCall:
         if not response:
             call.problem("no answer was seen")
     call.cut = call.cut or (broken and not call.finished)
+    for tool in (tool for choice in call.choices for tool in choice.tool_calls):
+        if tool.parsed is None and not tool.free and tool.arguments.strip() not in ("", "null"):
+            once(call, f"the arguments of the tool call {tool.id[:80]} {tool.name[:80]} are not JSON")
     return call

@@ -22,6 +22,8 @@ class ToolCall:
     """The arguments as JSON; None where they are not JSON."""
     server: bool = False
     """It ran at the provider's side (web search, hosted MCP …): nothing of it is to be seen in the sandbox."""
+    free: bool = False
+    """Its arguments are a text of any form, as those of a custom tool."""
 
 
 @dataclass(slots=True)

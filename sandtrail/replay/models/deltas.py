@@ -50,11 +50,16 @@ class Deltas:
     def __init__(self) -> None:
         self.left_out = 0
         """Fields and entries beyond `MAX_ENTRIES` of one object or list, and what is nested too deeply to be merged."""
+        self.clashes = 0
+        """Entries that came under the index of one that has another id: each is one of its own."""
         self._value: dict[str, Any] = {}
 
     def add(self, delta: dict[str, Any]) -> None:
         """Add a delta to what came before."""
         self._merge(self._value, delta, 0)
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
 
     def whole(self) -> dict[str, Any]:
         """What came, with its strings put together."""
@@ -106,14 +111,22 @@ class Deltas:
         for entry in new:
             index = entry.get("index") if isinstance(entry, dict) else None
             index = index if isinstance(index, int) and not isinstance(index, bool) else None
-            if index is not None and index in old.places:
-                self._merge(old.places[index], entry, depth + 1)
+            held = old.places.get(index) if index is not None else None
+            if held is not None and _other(held.get("id"), entry.get("id")):
+                self.clashes += 1
+                held = None
+            if held is not None:
+                self._merge(held, entry, depth + 1)
             elif len(old) >= MAX_ENTRIES:
                 self.left_out += 1
             else:
                 old.append(self._fresh(entry, depth + 1))
                 if index is not None and isinstance(old[-1], dict):
                     old.places[index] = old[-1]
+
+
+def _other(held: Any, told: Any) -> bool:
+    return isinstance(held, _Parts) and isinstance(told, str) and bool(told) and not held.says(told)
 
 
 def _sum(old: float, new: float) -> float:

@@ -12,7 +12,17 @@ from typing import Any
 from urllib.parse import unquote
 
 from sandtrail.replay.models import sse
-from sandtrail.replay.models.answer import as_objects, as_text, object_of, read_answer, request_of, whole_answer
+from sandtrail.replay.models.answer import (
+    as_json,
+    as_objects,
+    as_text,
+    object_of,
+    once,
+    read_answer,
+    request_of,
+    tool_call,
+    whole_answer,
+)
 from sandtrail.replay.models.body import load_json
 from sandtrail.replay.models.call import Choice, Message, ModelCall, ToolCall, scrub
 from sandtrail.replay.models.deltas import Deltas
@@ -24,6 +34,8 @@ MAX_CHOICES = 128
 _DEPLOYMENT = re.compile(r"/deployments/([^/?#]{1,200})/chat/completions")
 """Azure names what it runs in the path."""
 MAX_MESSAGES = 20_000
+MAX_PARTS = 1000
+MAX_CALLS = 1000
 
 
 def matches(path: str, request: Any, response: bytes) -> bool:
@@ -51,7 +63,7 @@ def _read_request(call: ModelCall, request: Any) -> None:
         return
     call.model = as_text(request.get("model"))
     call.streamed = request.get("stream") is True
-    call.messages = [_message(raw) for raw in as_objects(request.get("messages"), MAX_MESSAGES, call, "messages")]
+    call.messages = [_message(raw, call) for raw in as_objects(request.get("messages"), MAX_MESSAGES, call, "messages")]
     if not isinstance(request.get("messages"), list):
         call.problem("the request has no list of messages")
     tools = request.get("tools") or request.get("functions")
@@ -61,12 +73,12 @@ def _read_request(call: ModelCall, request: Any) -> None:
             call.tools.append(as_text(inner.get("name") or inner.get("type")))
 
 
-def _message(raw: dict[str, Any]) -> Message:
+def _message(raw: dict[str, Any], call: ModelCall) -> Message:
     return Message(
         role=as_text(raw.get("role")),
-        text=content_text(raw.get("content")) or as_text(raw.get("refusal")),
+        text=_words(raw.get("content"), call) or as_text(raw.get("refusal")),
         tool_call_id=as_text(raw["tool_call_id"]) if raw.get("tool_call_id") is not None else None,
-        tool_calls=_tool_calls(raw),
+        tool_calls=_tool_calls(raw, call),
         raw=raw,
     )
 
@@ -78,7 +90,7 @@ def content_text(content: Any) -> str:
     if not isinstance(content, list):
         return "" if content is None else as_text(content)
     out = []
-    for part in content[:1000]:
+    for part in content[:MAX_PARTS]:
         if isinstance(part, str):
             out.append(part)
         elif isinstance(part, dict):
@@ -87,42 +99,45 @@ def content_text(content: Any) -> str:
     return scrub("\n".join(out))
 
 
-def _tool_calls(message: dict[str, Any]) -> list[ToolCall]:
+def _words(content: Any, call: ModelCall) -> str:
+    if isinstance(content, list) and len(content) > MAX_PARTS:
+        call.problem(f"content: {len(content) - MAX_PARTS} parts left out")
+    return content_text(content)
+
+
+def _tool_calls(message: dict[str, Any], call: ModelCall) -> list[ToolCall]:
     """Tool calls of a message: functions, custom tools and the function_call of old."""
     out = []
-    calls = message.get("tool_calls")
-    for raw in calls[:1000] if isinstance(calls, list) else []:
-        if not isinstance(raw, dict):
-            continue
-        inner = raw.get("function")
-        if not isinstance(inner, dict):
-            inner = raw.get("custom")
-        if isinstance(inner, dict):
-            out.append(_tool_call(as_text(raw.get("id")), inner))
+    for raw in as_objects(message.get("tool_calls"), MAX_CALLS, call, "tool_calls"):
+        ident, function, custom = as_text(raw.get("id")), raw.get("function"), raw.get("custom")
+        if isinstance(function, dict):
+            out.append(_tool_call(ident, function))
+        elif isinstance(custom, dict):
+            out.append(_tool_call(ident, custom, free=True))
+        else:
+            kind = as_text(raw.get("type"))[:80]
+            once(call, f"a tool call of an unknown type: {kind!r}")
+            out.append(tool_call(ident, kind, as_json({k: v for k, v in raw.items() if k not in ("id", "index")})))
     legacy = message.get("function_call")
     if isinstance(legacy, dict):
         out.append(_tool_call("", legacy))
     return out
 
 
-def _tool_call(ident: str, inner: dict[str, Any]) -> ToolCall:
+def _tool_call(ident: str, inner: dict[str, Any], *, free: bool = False) -> ToolCall:
     arguments = inner.get("arguments", inner.get("input"))
     if isinstance(arguments, dict | list):  # not what the API says, but some servers do it
         return ToolCall(ident, as_text(inner.get("name")), as_text(arguments), arguments)
     text = as_text(arguments)
-    return ToolCall(ident, as_text(inner.get("name")), text, load_json(text)[0] if text else None)
+    return ToolCall(ident, as_text(inner.get("name")), text, load_json(text)[0] if text else None, free=free)
 
 
 def _read_whole(call: ModelCall, response: bytes) -> None:
     if (answer := whole_answer(call, response)) is None:
         return
     _read_top(call, answer)
-    choices = answer.get("choices")
-    for place, raw in enumerate(choices[:MAX_CHOICES] if isinstance(choices, list) else []):
-        if not isinstance(raw, dict):
-            call.problem("a choice that is no object")
-            continue
-        call.choices.append(_choice(_index(raw, place), raw, raw.get("message")))
+    for place, raw in enumerate(as_objects(answer.get("choices"), MAX_CHOICES, call, "choices")):
+        call.choices.append(_choice(_index(raw, place), raw, raw.get("message"), call))
     call.choices.sort(key=lambda choice: choice.index)
 
 
@@ -138,6 +153,10 @@ class _Coming:
         """Its share of a chunk: the last word on why it ended stands, everything else grows."""
         if isinstance(delta := raw.get("delta"), dict):
             self.message.add(delta)
+        elif not self.message and isinstance(message := raw.get("message"), dict):  # not a delta, but the whole at once
+            self.message.add(message)
+        elif isinstance(text := raw.get("text"), str):  # as the API before this one streamed
+            self.message.add({"content": text})
         self.beside.add({k: v for k, v in raw.items() if k not in ("delta", "index", "finish_reason")})
         if (reason := raw.get("finish_reason")) is not None:
             self.reason = as_text(reason)
@@ -147,9 +166,14 @@ def _read_stream(call: ModelCall, response: bytes) -> None:
     choices: dict[int, _Coming] = {}
     done = False
     for event in sse.parse(response):
+        if done:
+            once(call, "events after the stream's end, which no client reads")
+            break
         if event.data.strip() == "[DONE]":
             done = True
-            break
+            continue
+        if event.event == "error":
+            _read_error(call, event.data)
         if (chunk := object_of(call, event.data, "a chunk that")) is None:
             continue
         _read_top(call, chunk)
@@ -164,10 +188,19 @@ def _read_stream(call: ModelCall, response: bytes) -> None:
         message = coming.message.whole()
         if isinstance(calls := message.get("tool_calls"), list):
             calls.sort(key=lambda c: _index(c, 0) if isinstance(c, dict) else 0)
-        call.choices.append(_choice(index, {**coming.beside.whole(), "finish_reason": coming.reason}, message))
+        call.choices.append(_choice(index, {**coming.beside.whole(), "finish_reason": coming.reason}, message, call))
+        if coming.message.clashes:
+            call.problem(f"{coming.message.clashes} tool calls under the index of another one")
         if left := coming.message.left_out + coming.beside.left_out:
             call.problem(f"{left} fields or entries of a streamed choice are left out")
     call.cut = call.error is None and not done and not call.finished
+
+
+def _read_error(call: ModelCall, data: str) -> None:
+    """An event that says by its name that it is an error, whatever shape it has."""
+    found, _ = load_json(data)
+    said = found.get("error", found) if isinstance(found, dict) else data
+    call.error = scrub(as_text(said.get("message") or said) if isinstance(said, dict) else as_text(said))[:2000]
 
 
 def _read_top(call: ModelCall, answer: dict[str, Any]) -> None:
@@ -185,18 +218,18 @@ def _read_top(call: ModelCall, answer: dict[str, Any]) -> None:
             call.extra[scrub(key)] = value
 
 
-def _choice(index: int, raw: dict[str, Any], message: Any) -> Choice:
+def _choice(index: int, raw: dict[str, Any], message: Any, call: ModelCall) -> Choice:
     message = message if isinstance(message, dict) else {}
     reason = raw.get("finish_reason")
     refusal, spoken = message.get("refusal"), message.get("audio")
     thoughts = (message.get(key) for key in ("reasoning_content", "reasoning"))
-    text = content_text(message.get("content"))
+    text = _words(message.get("content"), call)
     return Choice(
         index=index,
         text=text or (as_text(spoken.get("transcript")) if isinstance(spoken, dict) else ""),
         reasoning=next((scrub(words) for words in thoughts if isinstance(words, str) and words), ""),
         refusal=as_text(refusal) if refusal is not None else None,
-        tool_calls=_tool_calls(message),
+        tool_calls=_tool_calls(message, call),
         finish_reason=as_text(reason) if reason is not None else None,
         message=message,
         extra={k: v for k, v in raw.items() if k not in ("index", "message", "finish_reason") and v is not None},

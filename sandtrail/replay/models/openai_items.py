@@ -35,6 +35,8 @@ _WRITTEN = {
     "program": "code",
 }
 """Calls of tools, and where they have what the model wrote."""
+_JSON = frozenset({"function_call", "mcp_call", "mcp_approval_request"})
+"""Of these what was written is to be JSON; of the others it may be a text of any form."""
 _ANY_OF = ("arguments", "input", "action", "operation", "code", "query")
 _AT_PROVIDER = frozenset(
     {"mcp_call", "mcp_approval_request", "web_search_call", "file_search_call", "code_interpreter_call"}
@@ -90,7 +92,7 @@ def tool_call(item: Item) -> ToolCall | None:
     keys = (_WRITTEN.get(kind, ""), *_ANY_OF)
     value = next((item[key] for key in keys if item.get(key) is not None), None)
     name = as_text(item.get("name")) or kind.removesuffix("_call")
-    return make_tool_call(_ident(item), name, value, _at_provider(item, kind))
+    return make_tool_call(_ident(item), name, value, _at_provider(item, kind), kind not in _JSON)
 
 
 def _ident(item: Item) -> str:

@@ -54,6 +54,11 @@ def read(answer: Any, ask: Any, url: str, media: str = "application/json", statu
     return call
 
 
+def odd(call: ModelCall) -> list[str]:
+    """The problems of a call, those aside that generated arguments of tools have: they need not be JSON."""
+    return [problem for problem in call.problems if not problem.endswith("are not JSON")]
+
+
 def without_none(value: Any) -> Any:
     """The value without fields that are null: vendors' types write those that are absent so."""
     if isinstance(value, dict):
