@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -125,6 +126,10 @@ def session_page(address: Address) -> None:
         except SandtrailError as error:
             show(trouble(error))
 
+    # A long session takes a while the first time. One that grows is asked for all the time: there this would flicker.
+    if not recording:
+        with st.spinner("Reading the session …"), suppress(SandtrailError):  # which the main part tells
+            timeline_now(session)
     sidebar(session, address)
     main()
 

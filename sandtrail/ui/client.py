@@ -111,6 +111,11 @@ class Api:
     def _answer(self, path: str, **query: str | int | None) -> httpx.Response:
         try:
             answer = self._http.get(path, params={k: v for k, v in query.items() if v is not None})
+        except httpx.ReadTimeout as error:
+            raise RecorderError(
+                f"The API at {self.url} has not answered yet: a long session takes a while to be read for the first "
+                "time. Reload this page; what was read stays read."
+            ) from error
         except httpx.HTTPError as error:
             raise RecorderError(
                 f"The API at {self.url} does not answer ({type(error).__name__}). Start it with `sandtrail serve`, "

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -50,6 +51,14 @@ def test_a_server_that_is_not_there_is_told_with_what_starts_it() -> None:
     with pytest.raises(RecorderError, match="sandtrail serve"):
         api.sessions()
     api.close()
+
+
+def test_a_server_that_takes_long_is_not_said_to_be_absent() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        api = Api(f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=0.2)
+        with pytest.raises(RecorderError, match="has not answered yet"):
+            api.sessions()
+        api.close()
 
 
 def test_a_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch, story: Story) -> None:
