@@ -26,12 +26,6 @@ class Running:
         return f"witness cluster {self.cosigners[-1]} {self.url}\n"
 
 
-def sandtrail(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run the real command to its end."""
-    command = [sys.executable, "-m", "sandtrail", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
 @contextmanager
 def cluster(home: Path, *options: str, port: int = 0) -> Iterator[Running]:
     """`sandtrail cluster serve`; port 0: a free one."""

@@ -19,7 +19,7 @@ from sandtrail.store.spool import SpoolWriter
 from sandtrail.store.verify import Report, verify
 from sandtrail.witness.notary import Notary
 from tests.cluster import running
-from tests.cluster.running import sandtrail
+from tests.inside import sandtrail
 from tests.witness import running as witnesses
 
 

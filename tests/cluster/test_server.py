@@ -26,6 +26,7 @@ from sandtrail.store.tiles import TileReader, decode_bundle
 from sandtrail.witness.notary import Notary
 from tests.cluster import running
 from tests.cluster.nodes import Node
+from tests.inside import sandtrail
 from tests.store.faults_os import unreadable
 from tests.store.foreign_go import check_log, fsck
 from tests.witness.running import witness
@@ -222,7 +223,7 @@ def test_what_is_no_log_or_not_there_is_not_mirrored(
 def test_the_command_survives_being_killed_between_two_checkpoints(tmp_path: Path) -> None:
     home, policy = tmp_path / "home", tmp_path / "policy"
     node = Node(tmp_path / "node")
-    registered = running.sandtrail("cluster", "register", "--home", home, "--origin", ORIGIN, node.vkey)
+    registered = sandtrail("cluster", "register", "--home", home, "--origin", ORIGIN, node.vkey)
     assert (registered.returncode, registered.stdout) == (0, f"registered {node.origin}\n")
     notary = Notary(node.home, policy=policy)
     with running.cluster(home) as first:
@@ -231,7 +232,7 @@ def test_the_command_survives_being_killed_between_two_checkpoints(tmp_path: Pat
         node.grow(3)
         assert not notary.round().problem
         second = Node(tmp_path / "second", "example.org/c/second", b"\2" * 32)
-        assert running.sandtrail("cluster", "register", "--home", home, second.vkey).returncode == 0
+        assert sandtrail("cluster", "register", "--home", home, second.vkey).returncode == 0
         assert not Notary(second.home, policy=policy).round().problem
         first.process.kill()
         first.process.wait(60)
@@ -241,17 +242,17 @@ def test_the_command_survives_being_killed_between_two_checkpoints(tmp_path: Pat
         assert again.cosigners == first.cosigners
         policy.write_text(again.policy() + "quorum cluster\n")
         assert not notary.round().problem
-        assert running.sandtrail("cluster", "retire", "--home", home, second.origin).returncode == 0
+        assert sandtrail("cluster", "retire", "--home", home, second.origin).returncode == 0
         assert httpx.get(f"{again.url}/checkpoint", trust_env=False).status_code == 200
         options = ("--home", tmp_path / "auditor", "--url", again.url, "--node", node.home, "--json")
-        elsewhere = running.sandtrail("cluster", "verify", *options, "--key", again.key.vkey)
+        elsewhere = sandtrail("cluster", "verify", *options, "--key", again.key.vkey)
         assert elsewhere.returncode == 0, elsewhere.stdout + elsewhere.stderr
-        assert running.sandtrail("cluster", "verify", *options).returncode == 2
-    verified = running.sandtrail("cluster", "verify", "--home", home, "--node", node.home, "--silence", "3600")
+        assert sandtrail("cluster", "verify", *options).returncode == 2
+    verified = sandtrail("cluster", "verify", "--home", home, "--node", node.home, "--silence", "3600")
     assert verified.returncode == 0, verified.stdout
     assert "303 entries, 2 checkpoints" in verified.stdout
     shutil.rmtree(node.home)
-    missing = running.sandtrail("cluster", "verify", "--home", home, "--node", node.home)
+    missing = sandtrail("cluster", "verify", "--home", home, "--node", node.home)
     assert missing.returncode == 1
     assert "node-log-missing" in missing.stdout
 
@@ -262,10 +263,10 @@ def test_the_command_is_witnessed_itself(tmp_path: Path) -> None:
     with witness(tmp_path / "w", "--key", "ed25519", "--log", made.verifier.vkey) as other:
         policy.write_text(other.policy() + "quorum w0\n")
         options = ("cluster", "verify", "--home", home, "--policy", policy, "--max-age", "1h", "--json")
-        assert running.sandtrail(*options).returncode == 1
+        assert sandtrail(*options).returncode == 1
         with running.cluster(home, "--policy", str(policy), "--every", "0.2") as served:
             node = Node(tmp_path / "node")
-            assert running.sandtrail("cluster", "register", "--home", home, node.vkey).returncode == 0
+            assert sandtrail("cluster", "register", "--home", home, node.vkey).returncode == 0
             deadline = time.monotonic() + 60
             while served.process.poll() is None and time.monotonic() < deadline:
                 answer = httpx.get(f"{served.url}/witnessed/checkpoint", trust_env=False)
@@ -274,12 +275,12 @@ def test_the_command_is_witnessed_itself(tmp_path: Path) -> None:
                 time.sleep(0.05)
             else:
                 raise AssertionError("nobody has cosigned it in time")
-    verified = running.sandtrail(*options)
+    verified = sandtrail(*options)
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert json.loads(verified.stdout)["witnessed"] == "1 of 1 entries"
-    printed = running.sandtrail("cluster", "key", "--home", home)
+    printed = sandtrail("cluster", "key", "--home", home)
     assert printed.stdout.split() == [made.verifier.vkey, *(one.verifier.vkey for one in made.cosigners)]
-    mistaken = running.sandtrail("cluster", "serve", "--home", home, "--policy", tmp_path / "none", "--port", "0")
+    mistaken = sandtrail("cluster", "serve", "--home", home, "--policy", tmp_path / "none", "--port", "0")
     assert (mistaken.returncode, mistaken.stdout) == (2, "")
 
 

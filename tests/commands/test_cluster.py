@@ -11,7 +11,7 @@ import pytest
 from sandtrail.cluster.log import ClusterLog
 from sandtrail.store.layout import Layout
 from tests.cluster.nodes import Node
-from tests.cluster.running import sandtrail
+from tests.inside import sandtrail
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from sandtrail.store.log import read_checkpoint
 from sandtrail.store.note import parse_note
 from sandtrail.store.sealer import Sealer
 from sandtrail.store.spool import SpoolWriter
+from tests.inside import sandtrail
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 WITNESS = Ed25519Cosigner("witness.example/one", bytes(range(32)))
@@ -41,11 +41,6 @@ def run(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SANDTRAIL_HOME", str(home))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-
-    def sandtrail(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "sandtrail", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-
     return sandtrail
 
 
