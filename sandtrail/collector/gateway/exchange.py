@@ -13,7 +13,7 @@ from mitmproxy.net.http.url import hostport
 from sandtrail.collector.gateway.passage import Guarded, Passage, Whole
 from sandtrail.collector.gateway.redact import printable
 from sandtrail.collector.gateway.refusal import Refusal
-from sandtrail.collector.gateway.rules import Decision
+from sandtrail.collector.gateway.rules import Decision, canonical
 from sandtrail.collector.gateway.session import Session
 from sandtrail.collector.gateway.swap import Swap
 from sandtrail.collector.gateway.tap import Tap
@@ -29,6 +29,7 @@ _CODED_SLICE = 4 * 1024
 # A larger response is recorded as it passes: one frame of it would keep everybody else waiting while it is written.
 _WHOLE = 1 << 20
 _NO_BODY_EXPECTED = frozenset({"GET", "HEAD", "OPTIONS", "DELETE", "TRACE"})
+_MOST_NAMES = 8
 _STREAMED_TYPES = (
     "text/event-stream",
     "application/vnd.amazon.eventstream",
@@ -184,6 +185,9 @@ class Exchange:
             "start_ns": _ns(request.timestamp_start),
             **self._decision,
         }
+        names = list(dict.fromkeys(map(canonical, self._flow.metadata.get("names", ()))))
+        if len(names) > 1:
+            frame["names"] = [self._session.redactor.name(name) for name in names[:_MOST_NAMES]]
         if self._swap is not None and self._swap.records:
             frame["secrets"] = self._swap.records
         return frame | ({"upstream": self.upstream} if self.upstream else {})

@@ -26,6 +26,7 @@ _PLAIN: Final = frozenset({"tls", "websocket", "tcp"})
 _OF_EXCHANGES: Final = frozenset({"request", "request_chunk", "response", "chunk", "error"})
 _REFUSED: Final = 5
 """The code of a DNS answer, RFC 1035."""
+_MAX_NAMES: Final = 8
 _BULKY: Final = frozenset({"t", "flow", "data", "body"})
 
 Drafted = tuple[str, int, str, int | None, dict[str, Any]]
@@ -55,6 +56,8 @@ class _Exchange:
     """When the request was whole."""
     asking: bool = False
     """Only the head of the request was told."""
+    names: list[str] = field(default_factory=list)
+    """Every host that the request goes by, where they are several."""
     secrets: list[dict[str, Any]] = field(default_factory=list)
     """Which secrets the gateway put in."""
 
@@ -149,6 +152,8 @@ class Exchanges:
         if again or not frame.get("stream"):
             to.request |= self.bodies.told(to.flow, to.id, "request", frame)
         to.secrets = swaps(frame)
+        names = frame.get("names")
+        to.names = [as_text(name, 255) for name in names[:_MAX_NAMES]] if isinstance(names, list) else []
         to.start_ns = to.start_ns or as_int(frame.get("start_ns")) or received_ns
         to.asked_ns = as_int(frame.get("end_ns")) or received_ns
         return [] if again else [("http.request", to.start_ns, f"{to.method} {to.url}", None, _detail(to))]

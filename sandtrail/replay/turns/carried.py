@@ -49,6 +49,7 @@ def carried(detail: Mapping[str, Any]) -> tuple[str, set[str]]:
     refused, kept = _refused(detail), kept_back(detail)
     up, down = list(_sent(detail, sent)), list(_got(detail, got))
     words = [str(detail.get("error") or "")[:MAX_WHY]] if refused else []
+    words += [f"by the names {', '.join(names)}"] if (names := _strings(detail.get("names"))) else []
     words += [f"{'tried to upload' if refused else 'uploads'} {_listed(up)}"] if up else []
     words += [f"downloads {_listed(down)}"] if down else []
     out = "kept back" if kept else "out, and no more" if refused else "out"
@@ -76,6 +77,10 @@ def kept_back(detail: Mapping[str, Any]) -> bool:
 
 def _refused(detail: Mapping[str, Any]) -> bool:
     return detail.get("by") == "gateway" and detail.get("reason") in _REFUSED
+
+
+def _strings(value: object) -> list[str]:
+    return [str(one)[:255] for one in value[:8]] if isinstance(value, list) else []
 
 
 def readable(size: int) -> str:

@@ -273,6 +273,17 @@ def test_a_request_that_turns_into_something_else_needs_a_rule_about_the_whole_h
     )
 
 
+def test_every_name_of_a_request_that_has_several_is_recorded(
+    gateway: Gateway, session: str, server: Server, client: Clients
+) -> None:
+    via = client(gateway.listen(session, upstream={"api.test": server.url}), http2=True)
+    for scheme in ("http", "https"):
+        via.get(f"{scheme}://api.test/", headers={"host": "Front.test"})
+        via.get(f"{scheme}://api.test/")
+    fronted = ["api.test", "front.test"]
+    assert [asked.get("names") for asked in gateway.ended(session).of("request")] == [fronted, None] * 2
+
+
 def test_a_second_host_header_counts_too(gateway: Gateway, session: str, server: Server) -> None:
     proxy = urlsplit(gateway.listen(session, upstream={"api.test": server.url}, rules={"allow": ["api.test"]}))
     with socket.create_connection((str(proxy.hostname), proxy.port or 0), timeout=10) as raw:

@@ -206,6 +206,17 @@ def test_a_tunnel_of_bytes_says_where_it_went_and_why_it_ended() -> None:
     assert "tunnel" in rows[-1]["flags"]
 
 
+def test_a_request_that_goes_by_several_names_says_so() -> None:
+    r = Recording()
+    agent = r.begin("agent")
+    r.request(agent, "GET", "https://front.test/")
+    event = r.events[-1]
+    names = {"names": ["front.test", "drop.test"]}
+    r.events[-1] = event._replace(detail=json.dumps(json.loads(event.detail) | names))
+    (row,) = [row for row in r.timeline()["turns"][0]["outputs"] if row["kind"] == "http.exchange"]
+    assert "by the names front.test, drop.test" in row["summary"]
+
+
 def test_talk_is_no_upload() -> None:
     r = Recording()
     talk = {"media": "application/json", "bytes": 300, "sha256": "cd" * 32}
