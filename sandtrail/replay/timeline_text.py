@@ -56,9 +56,10 @@ def _lines(timeline: Mapping[str, Any], width: int, begin: int) -> Iterable[Text
     yield from _findings(timeline["findings"], width)
     judged = {ref: finding["verdict"] for finding in reversed(timeline["findings"]) for ref in finding["refs"]}
     threads = any(turn.get("thread") for turn in timeline["turns"])
+    callers = {row["pid"] for turn in timeline["turns"] for row in turn["outputs"] if row["kind"] == "model.call"}
     for turn in timeline["turns"]:
         yield Text()
-        yield from _turn(turn, judged, width, begin, threads)
+        yield from _turn(turn, judged, width, begin, threads, len(callers) > 1)
     if timeline["unexplained"]:
         yield Text()
         yield Text(_rule("not explained by any decision", width), "bold yellow")
@@ -125,14 +126,18 @@ def _findings(findings: list[Mapping[str, Any]], width: int) -> Iterable[Text]:
             yield Text(f"    {line}", "dim")
 
 
-def _turn(turn: Mapping[str, Any], judged: Mapping[str, str], width: int, begin: int, threads: bool) -> Iterable[Text]:
+def _turn(
+    turn: Mapping[str, Any], judged: Mapping[str, str], width: int, begin: int, threads: bool, callers: bool
+) -> Iterable[Text]:
     shown, decided = turn["input"], turn["decision"]
     counts = turn["counts"]
     name = (
         "start: the operator's command" if turn["kind"] == "start" else visible((shown or {}).get("model") or "model")
     )
     thread = f", thread {turn['thread']}" if threads and turn["kind"] != "start" else ""
-    yield Text(_rule(f"turn {turn['index']}  {name}{thread}", width), "bold blue")
+    call = next((row for row in turn["outputs"] if row["kind"] == "model.call" and row["pid"]), None)
+    caller = f", called by {visible(call['process'])} (pid {call['pid']})" if callers and call is not None else ""
+    yield Text(_rule(f"turn {turn['index']}  {name}{thread}{caller}", width), "bold blue")
     for line in _wrap(visible(turn["note"]), width - 2) if turn.get("note") else ():
         yield Text(f"  {line}", "yellow")
     if turn.get("via"):

@@ -99,6 +99,19 @@ def test_an_edited_history_two_conversations_and_parallel_results_can_be_told_ap
     assert "gone   tool, add (call_0): “4 1”" in text
 
 
+def test_of_two_processes_that_ask_a_model_each_turn_says_which_it_was() -> None:
+    r = Recording()
+    first = r.begin("python", "agents.py")
+    second = r.spawn(first, "node", EVIL)
+    r.ask(first, "one")
+    assert "called by" not in printed(r.timeline() | {"session": {"id": "s"}})
+    r.messages = [{"role": "user", "content": "quite another conversation"}]
+    r.ask(second, "two")
+    text = printed(r.timeline() | {"session": {"id": "s"}}, 120)
+    assert "turn 1  m, thread 0, called by python (pid 1) " in text
+    assert "turn 2  m, thread 1, called by node (pid 2) " in text
+
+
 def test_what_was_uploaded_is_named_whole_however_narrow_the_terminal() -> None:
     timeline = story()
     row = next(row for turn in timeline["turns"] for row in turn["outputs"] if row["kind"] == "http.exchange")

@@ -77,6 +77,8 @@ class Group:
     program: Program | None = None
     """The exec itself, for rows that are one."""
     connection: Connection | None = None
+    relay: str = ""
+    """Whose words an exchange carries away, where that is known."""
     mcp: McpExchange | None = None
     """What an exchange of the Model Context Protocol said."""
     last_ns: int = 0

@@ -19,8 +19,8 @@ MAX_WORDS = 400
 Row = dict[str, Any]
 
 
-def mcp_rows(row: Row, said: McpExchange) -> Iterator[Row]:
-    """The rows that stand in place of an exchange's own; all have its evidence."""
+def mcp_rows(row: Row, said: McpExchange, relay: str = "") -> Iterator[Row]:
+    """The rows that stand in place of an exchange's own; all have its evidence. `relay`: whose words it carries."""
     calls = [*said.calls, *(wanted for call in said.calls for wanted in call.wants.values())]
     for place, call in enumerate(calls[:MAX_CALLS]):
         unanswered = said.error if call.id and not call.answered and not call.from_server else None
@@ -29,8 +29,8 @@ def mcp_rows(row: Row, said: McpExchange) -> Iterator[Row]:
             flags |= ({"mismatch"} if said.mismatches else set()) | ({"cut"} if said.cut else set())
         words = _words(call, unanswered)
         summary = f"{said.server}: {words}" if words else said.server
-        if place == 0 and said.mismatches:
-            summary = f"{'; '.join(said.mismatches)}; {summary}"
+        if place == 0:
+            summary = "; ".join((*said.mismatches, *filter(None, (relay,)), summary))
         yield {**row, "object": f"{call.method} {call.name}".strip(), "summary": summary, "flags": sorted(flags)}
     if len(calls) > MAX_CALLS:
         yield {**row, "object": "more calls", "summary": f"{len(calls) - MAX_CALLS} more in the same exchange"}

@@ -110,7 +110,7 @@ def _bucket_rows(out: list[Row], bucket: Bucket, depth: int) -> int:
         keep = members if len(members) <= MAX_ROWS_PER_KIND + 1 else members[:MAX_ROWS_PER_KIND]
         for group in keep:
             row = _act_row(group, bucket, deeper, groups)
-            acts += [row] if group.mcp is None else mcp_rows(row, group.mcp)
+            acts += [row] if group.mcp is None else mcp_rows(row, group.mcp, group.relay)
         if len(members) > len(keep):
             more.append(_folded_row(kind, members[len(keep) :], bucket, deeper))
     out += sorted(acts, key=lambda row: row["time_ns"])
@@ -204,7 +204,7 @@ def _act_row(group: Group, bucket: Bucket, depth: int, groups: list[Group]) -> R
         row["count"] = 1
         unanswered = "refused by the gateway" if "refused" in flags else "no answer was seen"
         end = f"answered {group.result}" if group.result else unanswered
-        row["summary"] = f"{end}; {group.summary}" if group.summary else end
+        row["summary"] = "; ".join(filter(None, (end, group.relay, group.summary)))
     elif group.summary:
         row["summary"] = f"{'read' if not group.errno else 'tried to read'} {group.summary}"
     else:

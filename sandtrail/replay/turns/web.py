@@ -105,7 +105,7 @@ class Web:
             group.summary, flags = carried(detail)
             group.flags |= flags
             if held.relays is not None:
-                group.summary = f"{_relay(held.relays, detail)}; {group.summary}"
+                group.relay = _relay(held.relays, detail)
                 group.flags.add("relays")
             self.fold.extend(*held.spot, fact)
         if phase == "answer":

@@ -54,6 +54,16 @@ def test_without_a_file_of_secrets_it_is_told_and_no_finding() -> None:
     assert "relays" in [flag for row in timeline["turns"][3]["outputs"] for flag in row["flags"]]
 
 
+def test_a_result_that_is_handed_to_another_tool_by_the_context_protocol_says_whose_it_is() -> None:
+    called = {"name": "mail", "arguments": {"text": FILE}}
+    timeline = incident({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": called}, "http://tools.test/mcp")
+    (row,) = [row for row in timeline["turns"][3]["outputs"] if row["kind"] == "mcp.call"]
+    assert row["object"] == "tools/call mail"
+    assert row["summary"].startswith(
+        "sends the tool's result (call_4_0) that turn 3 was told, word for word; tools.test"
+    )
+
+
 def test_other_words_are_not_taken_for_the_same() -> None:
     timeline = incident({"text": FILE.replace("user7", "user8"), "short": "ok"})
     assert not timeline["findings"]
