@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from sandtrail.collector.claims.limits import MAX_BODY
-from sandtrail.collector.claims.wire import field_at, texts
+from sandtrail.collector.claims.wire import SOME, field_at, texts
 from sandtrail.collector.gateway.coding import UndecodableError, decoder_for
 from sandtrail.collector.gateway.redact import Redactor, printable
 
@@ -102,7 +102,7 @@ async def clean(rules: Rules, body: bytes, coding: str, *, as_json: bool) -> Cle
     spot = _Spot(redactor, found, keep_length=not as_json)
     places = await _places(rules, text)
     if places:
-        text = _replaced(text, places, spot)
+        text = await _replaced(text, places, spot)
     out = await (_scanned(redactor, text, spot, found.cut) if as_json else _scanned_texts(redactor, text, spot))
     if found.redacted or found.cut or found.withheld:
         found.decoded = decoder_for(coding) is not None
@@ -192,6 +192,8 @@ async def _places(rules: Rules, text: bytes) -> list[Place]:
                 if begin >= taken:  # what stands inside of another secret goes with it
                     found.append((begin, end, name))
                     taken = end
+                    if not len(found) % SOME:
+                        await asyncio.sleep(0)
         await asyncio.sleep(0)
     return found
 
@@ -257,9 +259,11 @@ def _any(text: bytes, at: int, stop: int, depth: int) -> Iterator[tuple[int, int
             begin = after
 
 
-def _replaced(text: bytes, places: list[Place], spot: _Spot) -> bytes:
+async def _replaced(text: bytes, places: list[Place], spot: _Spot) -> bytes:
     out, at = [], 0
-    for begin, end, name in places:
+    for number, (begin, end, name) in enumerate(places):
+        if not number % SOME:
+            await asyncio.sleep(0)
         out += [text[at:begin], spot.mark(name, text[begin:end])]
         at = end
     return b"".join([*out, text[at:]])

@@ -8,7 +8,7 @@ pattern that looks for words does not run on into the tag of the next field. Spe
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Final
 
 __all__ = ["Span", "field_at", "texts"]
@@ -16,6 +16,8 @@ __all__ = ["Span", "field_at", "texts"]
 Span = tuple[int, int]
 
 MAX_FIELDS: Final = 400_000
+SOME: Final = 32
+"""Fields, of whatever kind, that are read before others may have their turn."""
 _UNPRINTABLE = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _FIXED: Final = {1: 8, 5: 4}
 
@@ -42,14 +44,20 @@ def field_at(data: bytes, at: int, end: int) -> tuple[int, int, int]:
 
 def texts(data: bytes) -> Iterator[Span]:
     """The texts of a message, in order: everything in it that may hold words. A message that breaks off is read to its
-    end; beyond `MAX_FIELDS` the rest is one text."""
+    end; beyond `MAX_FIELDS` the rest is one text. Now and then an empty text comes: whoever takes
+    them can let others have their turn, however deep the message is, and however much in it is none."""
     room = MAX_FIELDS
+    unprintable = -1
     waiting: list[Span] = [(0, len(data))]
     while waiting:
         begin, end = waiting.pop()
         inner = None
-        if room > 0 and _UNPRINTABLE.search(data, begin, end):
-            inner = _fields(data, begin, end, room, may_break=end == len(data))
+        if unprintable < begin:
+            # Looked for once, not once for each message that holds it: they may lie a million deep.
+            found = _UNPRINTABLE.search(data, begin)
+            unprintable = found.start() if found else len(data)
+        if room > 0 and unprintable < end:
+            inner = yield from _fields(data, begin, end, room, may_break=end == len(data))
         if not inner:  # no message, or numbers alone: a text may look like these, and is not passed over
             yield begin, end
             continue
@@ -57,10 +65,14 @@ def texts(data: bytes) -> Iterator[Span]:
         waiting.extend(reversed(inner))
 
 
-def _fields(data: bytes, at: int, end: int, room: int, *, may_break: bool) -> list[Span] | None:
-    """The fields with a length; None where this is no message."""
+def _fields(data: bytes, at: int, end: int, room: int, *, may_break: bool) -> Generator[Span, None, list[Span] | None]:
+    """Returns the fields with a length; None where this is no message."""
     found: list[Span] = []
+    begin, count = at, 0
     while at < end:
+        if not count % SOME:
+            yield begin, begin
+        count += 1
         tag, place = varint(data, at, end)
         kind = tag & 7
         if tag < 8:

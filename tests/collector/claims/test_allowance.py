@@ -209,8 +209,8 @@ def _frames(kind: int, payload: bytes, stream: int = 0) -> bytes:
     ("first", "more"),
     [
         (b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n" * 10_000),
-        (PREFACE + _frames(4, b""), _frames(6, b"pingping") * 4000),
-        (PREFACE + _frames(4, b""), _frames(8, b"\0\0\0\1") * 4000),
+        (PREFACE + _frames(4, b""), _frames(6, b"pingping") * 10_000),
+        (PREFACE + _frames(4, b""), _frames(8, b"\0\0\0\1") * 10_000),
     ],
     ids=["chunks of a byte", "pings", "window updates"],
 )
@@ -220,7 +220,7 @@ def test_a_flood_of_small_things_on_many_connections_holds_up_its_own_sandbox(
     url, other = claims.listen(session), claims.listen(f"{session}-other")
     address = ("127.0.0.1", int(url.rpartition(":")[2]))
     held = []
-    for _ in range(30):
+    for _ in range(50):
         raw = socket.create_connection(address, 15)
         raw.sendall(first)
         raw.setblocking(False)

@@ -161,3 +161,45 @@ def test_a_text_that_could_be_a_message_of_numbers_is_a_text() -> None:
     sent = request_of("a", first="0\x1f").SerializeToString()
     place = sent.index(b"0\x1f")
     assert (place, place + 2) in list(texts(sent))
+
+
+def _deep(size: int) -> bytes:
+    """A message in a message in a message, none of which has a byte that no text has before the innermost."""
+    parts, length = [b"\x01"], 1
+    while length < size:
+        head, rest = b"\x0a", length
+        while rest > 127:
+            head, rest = head + bytes((rest & 127 | 128,)), rest >> 7
+        parts.append(head + bytes((rest,)))
+        length += len(parts[-1])
+    return b"".join(reversed(parts))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        _deep(1 << 18),
+        b"\x08\x01" * 500_000,
+        b"\x08\x01" * 500_000 + b"\x07",
+        b"\x0a\x02\x01\x01" * 200_000,
+        b"token\x12" * 100_000,
+    ],
+    ids=["deep", "numbers", "no message", "many", "names"],
+)
+def test_a_message_made_to_be_slow_takes_a_time_by_its_size_and_gives_way(message: bytes) -> None:
+    async def run() -> float:
+        loop, longest = asyncio.get_running_loop(), 0.0
+
+        async def others() -> None:
+            nonlocal longest
+            while True:
+                began = loop.time()
+                await asyncio.sleep(0)
+                longest = max(longest, loop.time() - began)
+
+        watching = asyncio.create_task(others())
+        await clean(Rules(Redactor(Fingerprinter(b"k" * 32))), message, "", as_json=False)
+        watching.cancel()
+        return longest
+
+    assert asyncio.run(asyncio.wait_for(run(), 60)) < 1, "a deep one of 2 MB took ten minutes without a break"
