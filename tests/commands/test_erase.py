@@ -38,6 +38,7 @@ from sandtrail.store.reader import open_log
 from sandtrail.store.sealer import Sealer
 from sandtrail.store.segments import check_blob, read_frames, stored_segments
 from sandtrail.store.spool import SpoolWriter
+from tests.inside import sandtrail
 
 MARK = "Wolfgang-Amadeus-1756-Requiem-9f2c"
 VICTIM = "of-the-victim-41c7"
@@ -170,7 +171,7 @@ def holds(proof: Proof, frame: Any, salt: bytes) -> bool:
 
 
 def verified(home: Path) -> bool:
-    return run(home, "verify").returncode == 0
+    return sandtrail("verify", "--home", home).returncode == 0
 
 
 def story(home: Path) -> None:

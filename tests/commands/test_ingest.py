@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.collector.session.recorded import recorded
+from tests.inside import sandtrail
 from tests.replay.decode.test_others import DROPPED, LOST
 
 SANDTRAIL = [sys.executable, "-m", "sandtrail"]
@@ -23,7 +24,7 @@ def run(home: Path, *words: str, text: str = "") -> subprocess.CompletedProcess[
 
 def timeline(home: Path, session: str) -> dict[str, Any]:
     recorded(home, session, timeout=60)
-    return dict(json.loads(run(home, "timeline", session, "--json").stdout))
+    return dict(json.loads(sandtrail("timeline", session, "--json", "--home", home).stdout))
 
 
 def test_flows_from_a_pipe_are_rows_of_the_pod_that_they_name_and_what_was_lost_is_a_gap(home: Path) -> None:
@@ -51,7 +52,7 @@ def test_flows_from_a_pipe_are_rows_of_the_pod_that_they_name_and_what_was_lost_
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_starts(home: Path, words: tuple[str, ...], why: str) -> None:
-    done = run(home, "ingest", *words)
+    done = sandtrail("ingest", *words, "--home", home)
     assert done.returncode != 0
     assert why in " ".join(done.stderr.split())
     assert not (home / "spool").exists()

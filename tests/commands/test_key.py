@@ -14,6 +14,7 @@ import pytest
 from sandtrail.store.keys import load_pins
 from sandtrail.store.note import Verifier
 from sandtrail.store.sealer import Sealer
+from tests.inside import sandtrail
 from tests.store.softhsm import PIN, SoftToken
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -31,14 +32,15 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return sandtrail
 
 
-def test_key_prints_what_verify_can_be_given(run: Run, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("run")
+def test_key_prints_what_verify_can_be_given(tmp_path: Path) -> None:
     Sealer(tmp_path / "home").stop()
     identity, epoch = load_pins(tmp_path / "home")
     assert epoch is not None
-    done = run("key")
+    done = sandtrail("key")
     assert done.returncode == 0, done.stderr
     assert [Verifier.parse(line) for line in done.stdout.splitlines()] == [identity, epoch]
-    assert json.loads(run("key", "--json").stdout) == {"identity": identity.vkey, "epoch": epoch.vkey}
+    assert json.loads(sandtrail("key", "--json").stdout) == {"identity": identity.vkey, "epoch": epoch.vkey}
 
 
 def test_key_of_a_home_without_a_log_says_so(run: Run) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,13 +12,13 @@ import pytest
 from sandtrail.errors import WitnessError
 from sandtrail.store.policy import parse_policy
 from sandtrail.witness.client import add_checkpoint, collect
+from tests import inside
 from tests.witness.a_log import ALog
 from tests.witness.running import witness
 
 
 def sandtrail(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "sandtrail", "witness", *arguments, "--home", str(home)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return inside.sandtrail("witness", *arguments, "--home", home)
 
 
 @pytest.fixture
