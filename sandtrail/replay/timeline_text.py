@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
 from itertools import batched
 from typing import Any
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
 from sandtrail.replay.escape import csv_text, visible
 from sandtrail.replay.events import COLUMNS
+from sandtrail.replay.terminal import REF, cited, clock, crop, many, rule, with_ref, wrap
 
 __all__ = ["events_csv", "render"]
 
@@ -26,7 +26,6 @@ _STYLES = {"net": "blue", "http": "magenta", "mcp": "magenta", "file": "green"}
 _TELLING = frozenset({"upload", "download", "mismatch", "failed", "asks", "relays"})
 MAX_WORDS = 4
 """Lines of what is said of one row where it does not fit beside it."""
-_REF = 12
 _ROWS_A_PIECE = 1000
 
 
@@ -62,20 +61,20 @@ def _lines(timeline: Mapping[str, Any], width: int, begin: int) -> Iterable[Text
         yield from _turn(turn, judged, width, begin, threads, len(callers) > 1)
     if timeline["unexplained"]:
         yield Text()
-        yield Text(_rule("not explained by any decision", width), "bold yellow")
+        yield Text(rule("not explained by any decision", width), "bold yellow")
         yield from _rows(timeline["unexplained"], timeline.get("unexplained_total"), judged, width, begin)
     claims = timeline.get("claims") or {}
     if claims.get("unplaced"):
         yield Text()
-        yield Text(_rule("claimed by the agent, beside no turn", width), "dim")
+        yield Text(rule("claimed by the agent, beside no turn", width), "dim")
         yield from _claims(claims["unplaced"], claims["unplaced_total"], width)
     if timeline["gaps"]:
         yield Text()
-        yield Text(_rule("gaps in the record", width), "bold yellow")
+        yield Text(rule("gaps in the record", width), "bold yellow")
         for gap in timeline["gaps"]:
             count = "an unknown number of" if gap["count"] is None else f"{gap['count']:,}"
             what = visible(gap["what"]) if gap.get("bytes") else f"{count} messages"
-            yield _line(f"  {visible(gap['cause'])}: {what}", gap["ref"], width, "yellow")
+            yield cited(f"  {visible(gap['cause'])}: {what}", gap["ref"], width, "yellow")
 
 
 def _head(timeline: Mapping[str, Any], width: int) -> Iterable[Text]:
@@ -84,10 +83,10 @@ def _head(timeline: Mapping[str, Any], width: int) -> Iterable[Text]:
     if session.get("exit_status") is not None:
         state = f"ended with {session['exit_status']}"
     title = Text("session ", "dim").append(visible(str(session.get("id") or "?")), "bold")
-    yield title.append(f"  {state}  {_clock(session.get('started_ns'))}", "dim")
+    yield title.append(f"  {state}  {clock(session.get('started_ns'))}", "dim")
     command = " ".join(visible(word) for word in session.get("command") or [])
     if command:
-        yield Text(f"  {_crop(command, width - 2)}")
+        yield Text(f"  {crop(command, width - 2)}")
     counts = ", ".join(
         f"{session[key]:,} {key}"
         for key in ("turns", "events", "gaps", "findings")
@@ -98,14 +97,14 @@ def _head(timeline: Mapping[str, Any], width: int) -> Iterable[Text]:
     if isinstance(known, Mapping):
         complete = known.get("from_first_instruction")
         words = "recorded from the first instruction" if complete else "not proven complete"
-        for line in _wrap(f"{words}: {visible(str(known.get('reason') or ''))}", width - 2):
+        for line in wrap(f"{words}: {visible(str(known.get('reason') or ''))}", width - 2):
             yield Text(f"  {line}", "green" if complete else "yellow")
         if known.get("egress") is not None:
             words = "all egress accounted for" if known["egress"] else "egress not accounted for"
-            for line in _wrap(f"{words}: {visible(str(known.get('egress_reason') or ''))}", width - 2):
+            for line in wrap(f"{words}: {visible(str(known.get('egress_reason') or ''))}", width - 2):
                 yield Text(f"  {line}", "green" if known["egress"] else "yellow")
         if known.get("claims") is False:
-            for line in _wrap(f"not all claims kept: {visible(str(known.get('claims_reason') or ''))}", width - 2):
+            for line in wrap(f"not all claims kept: {visible(str(known.get('claims_reason') or ''))}", width - 2):
                 yield Text(f"  {line}", "yellow")
 
 
@@ -113,16 +112,16 @@ def _findings(findings: list[Mapping[str, Any]], width: int) -> Iterable[Text]:
     if not findings:
         yield Text("no findings", "green")
         return
-    yield Text(_rule(f"{len(findings)} finding{'' if len(findings) == 1 else 's'}", width), "bold red")
+    yield Text(rule(f"{len(findings)} finding{'' if len(findings) == 1 else 's'}", width), "bold red")
     for finding in findings:
         colour = _COLOURS.get(finding["severity"], "bold")
         where = "in no turn" if finding["turn"] is None else f"turn {finding['turn']}"
         head = Text(" ").append(f" {finding['severity'].upper()} ", colour)
         head.append(f" {visible(finding['verdict'])}", "bold").append(f"  {where}  ", "dim")
         yield head.append(" ".join(visible(ref) for ref in finding["refs"][:4]), "cyan")
-        for place, line in enumerate(_wrap(visible(finding["title"]), width - 4)):
+        for place, line in enumerate(wrap(visible(finding["title"]), width - 4)):
             yield Text(f"    {line}", "bold" if place < 3 else "")
-        for line in _wrap(visible(finding["explanation"]), width - 4):
+        for line in wrap(visible(finding["explanation"]), width - 4):
             yield Text(f"    {line}", "dim")
 
 
@@ -137,46 +136,46 @@ def _turn(
     thread = f", thread {turn['thread']}" if threads and turn["kind"] != "start" else ""
     call = next((row for row in turn["outputs"] if row["kind"] == "model.call" and row["pid"]), None)
     caller = f", called by {visible(call['process'])} (pid {call['pid']})" if callers and call is not None else ""
-    yield Text(_rule(f"turn {turn['index']}  {name}{thread}{caller}", width), "bold blue")
-    for line in _wrap(visible(turn["note"]), width - 2) if turn.get("note") else ():
+    yield Text(rule(f"turn {turn['index']}  {name}{thread}{caller}", width), "bold blue")
+    for line in wrap(visible(turn["note"]), width - 2) if turn.get("note") else ():
         yield Text(f"  {line}", "yellow")
     if turn.get("via"):
         yield Text(f"  told by {visible(turn['via'])} alone: our own gateway did not see this call", "yellow")
     for witness in turn.get("witnesses", []):
         differs = ", ".join(map(visible, witness["differs"]))
         said = f"also told by {visible(witness['source'])}" + (f", which tells otherwise: {differs}" if differs else "")
-        yield _line(f"  {said}", witness["ref"], width, "yellow" if differs else "dim")
+        yield cited(f"  {said}", witness["ref"], width, "yellow" if differs else "dim")
     if shown:
         yield from _changed(shown.get("changed") or [], shown["ref"], width)
         results = sum(1 for message in shown["new_messages"] if message["role"] == "tool")
         for message in shown["new_messages"]:
             failed = " failed" if message.get("is_error") else ""
             if results > 1 and message["role"] == "tool":
-                yield _line(f"  the result of {_call(message)}:", shown["ref"], width, "dim")
+                yield cited(f"  the result of {_call(message)}:", shown["ref"], width, "dim")
             if origin := message.get("origin"):
-                yield _line(
+                yield cited(
                     f"  word for word in the answer to {visible(origin['object'])}:", origin["ref"], width, "yellow"
                 )
             yield from _said(f"told {visible(message['role'])}{failed}", message, shown["ref"], width, "dim", 4)
         if shown["cut"]:
-            yield _line("  … the input is cut here", shown["ref"], width, "yellow")
+            yield cited("  … the input is cut here", shown["ref"], width, "yellow")
     if decided:
         yield from _said("decided", decided, decided["ref"], width, "bold", 12)
         for command in decided["commands"]:
             for place, line in enumerate(command.split("\n")[:8]):
-                yield _line(f"  {'$' if place == 0 else '>'} {visible(line)}", decided["ref"], width, "bold green")
+                yield cited(f"  {'$' if place == 0 else '>'} {visible(line)}", decided["ref"], width, "bold green")
         if not decided["commands"]:
             for call in decided["tool_calls"]:
                 where = "  (at the provider's)" if call.get("server") else ""
                 said = f"  → {visible(call['name'])}({visible(call['arguments'])}){where}"
-                yield _line(said, decided["ref"], width, "bold green")
+                yield cited(said, decided["ref"], width, "bold green")
         if decided.get("error"):
-            yield _line(f"  error: {visible(decided['error'])}", decided["ref"], width, "red")
+            yield cited(f"  error: {visible(decided['error'])}", decided["ref"], width, "red")
         if decided["cut"]:
-            yield _line("  … the answer was cut off here", decided["ref"], width, "yellow")
+            yield cited("  … the answer was cut off here", decided["ref"], width, "yellow")
     named = (("process", "process", "processes"), ("file", "file change", "file changes"))
-    total = [_many(counts[key], *words) for key, *words in (*named, ("net", "connection", "connections"))]
-    yield Text(f"  did: {', '.join(total)}, {_many(turn['events_total'], 'event', 'events')}", "dim")
+    total = [many(counts[key], *words) for key, *words in (*named, ("net", "connection", "connections"))]
+    yield Text(f"  did: {', '.join(total)}, {many(turn['events_total'], 'event', 'events')}", "dim")
     yield from _rows(turn["outputs"], turn.get("outputs_total"), judged, width, begin)
     yield from _claims(turn.get("claims", []), turn.get("claims_total", 0), width)
 
@@ -188,13 +187,9 @@ def _claims(claims: list[Mapping[str, Any]], total: int, width: int) -> Iterable
         sure = f"  ~{edge['confidence']:.2f}" if edge else ""
         note = f"  {visible(claim['note'])}" if claim["note"] else ""
         style = "italic yellow" if edge and note else "italic dim"
-        yield _line(f"  claims: {visible(claim['title'])}{sure}{note}", claim["ref"], width, style)
+        yield cited(f"  claims: {visible(claim['title'])}{sure}{note}", claim["ref"], width, style)
     if total > MAX_CLAIMS:
         yield Text(f"  … {total - MAX_CLAIMS:,} more claims of the agent's: see the page, or --json", "dim")
-
-
-def _many(count: int, one: str, more: str) -> str:
-    return f"{count:,} {one if count == 1 else more}"
 
 
 def _call(message: Mapping[str, Any]) -> str:
@@ -211,23 +206,21 @@ def _changed(changed: list[Mapping[str, Any]], ref: str, width: int) -> Iterable
         for head, said in zip(heads, (one["was"], one["now"]), strict=True):
             if said is not None:
                 words = visible(" ".join(said.split()))
-                yield _line(
-                    f"  {head:<6} {whose}: “{_crop(words, width - 30 - cell_len(whose))}”", ref, width, "yellow"
-                )
+                yield cited(f"  {head:<6} {whose}: “{crop(words, width - 30 - cell_len(whose))}”", ref, width, "yellow")
     if len(changed) > MAX_CHANGED:
         yield Text(f"  … {len(changed) - MAX_CHANGED} more: see the page, or --json", "dim")
 
 
 def _said(who: str, said: Mapping[str, Any], ref: str, width: int, style: str, most: int) -> Iterable[Text]:
     text = said["text"].rstrip("\n") or ("(nothing)" if who.startswith("told") else "")
-    lines = [piece for line in text.split("\n") for piece in _wrap(visible(line), width - 18 - _REF)]
+    lines = [piece for line in text.split("\n") for piece in wrap(visible(line), width - 18 - REF)]
     for place, line in enumerate(lines[:most]):
-        yield _line(f"  {who if place == 0 else '':<12.12} {line}", ref, width, style)
+        yield cited(f"  {who if place == 0 else '':<12.12} {line}", ref, width, style)
     if len(lines) > most:
-        left = _many(len(lines) - most, "more line", "more lines")
+        left = many(len(lines) - most, "more line", "more lines")
         whole = said.get("characters", 0)
         more = left if whole <= len(said["text"]) else f"more, {whole:,} characters in all"
-        yield _line(f"  {'':<12} … {more}", ref, width, "dim")
+        yield cited(f"  {'':<12} … {more}", ref, width, "dim")
 
 
 def _rows(
@@ -238,7 +231,7 @@ def _rows(
         yield (line := _row(row, judged, width, begin))
         if "…" in line.plain and _TELLING & set(row["flags"]) and "transport" not in row["flags"]:
             # Names and digests of what went out are what somebody looks for: never only the beginning.
-            for words in _wrap(visible(row["summary"]), width - 16)[:MAX_WORDS]:
+            for words in wrap(visible(row["summary"]), width - 16)[:MAX_WORDS]:
                 yield Text(f"{'':<14}{words}", "dim")
     left = (total or len(rows)) - len(rows) + len(told) - min(len(told), MAX_ROWS)
     if left > 0:
@@ -257,14 +250,14 @@ def _row(row: Mapping[str, Any], judged: Mapping[str, str], width: int, begin: i
     flags = [flag for flag in row["flags"] if flag not in _QUIET]
     tail = "  ".join(visible(part) for part in (*flags, doubt, verdict) if part)
     line = Text(f"{(row['time_ns'] - begin) / 1e9:>8.2f}s ", "dim").append("  " * min(row["depth"], 8))
-    room = width - _REF - cell_len(line.plain) - (cell_len(tail) + 2 if tail else 0)
+    room = width - REF - cell_len(line.plain) - (cell_len(tail) + 2 if tail else 0)
     calm = "dim" if "transport" in row["flags"] else _STYLES.get(row["kind"].partition(".")[0], "")
     style = "bold red" if verdict else "bold" if "decided" in row["flags"] else calm
     what = _what(row)
-    line.append(_crop(what, max(room, 12)), style)
+    line.append(crop(what, max(room, 12)), style)
     if tail:
         line.append("  ").append(tail, "bold red" if verdict else "yellow" if flags else "dim")
-    return _with_ref(line, row["ref"], width)
+    return with_ref(line, row["ref"], width)
 
 
 def _what(row: Mapping[str, Any]) -> str:
@@ -276,42 +269,3 @@ def _what(row: Mapping[str, Any]) -> str:
         nameless = row["count"] > 1 and not row["object"] and "folded" not in row["flags"]
         return words + (f", {row['count']:,} times" if nameless else "")
     return f"{what}  ({words})" if words else what
-
-
-def _line(text: str, ref: str, width: int, style: str) -> Text:
-    return _with_ref(Text(_crop(text, width - _REF - 1), style), ref, width)
-
-
-def _with_ref(line: Text, ref: str, width: int) -> Text:
-    gap = max(1, width - cell_len(line.plain) - len(ref))
-    return line.append(" " * gap).append(visible(ref), "cyan")
-
-
-def _rule(text: str, width: int) -> str:
-    return f"── {_crop(text, width - 6)} ".ljust(width, "─")
-
-
-def _crop(text: str, width: int) -> str:
-    if cell_len(text) <= width:
-        return text
-    return set_cell_size(text, max(width - 1, 0)).rstrip() + "…"
-
-
-def _wrap(text: str, width: int) -> list[str]:
-    lines, line = [], ""
-    for word in text.split(" "):
-        while cell_len(word) > width:
-            lines.append(line) if line else None
-            head = set_cell_size(word, width).rstrip()
-            lines.append(head)
-            line, word = "", word[len(head) :]
-        if line and cell_len(line) + 1 + cell_len(word) > width:
-            lines.append(line)
-            line = word
-        else:
-            line = f"{line} {word}" if line else word
-    return [*lines, line]
-
-
-def _clock(ns: int | None) -> str:
-    return datetime.fromtimestamp(ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if ns else ""
