@@ -8,11 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from sandtrail.doctor import Result, State, examine
 from sandtrail.errors import MissingPartError
+from tests.inside import sandtrail
 from tests.parts import newest_runsc, runsc
 
 
@@ -27,8 +29,13 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, st
 
 def doctor(environment: dict[str, str], *options: str, wrapper: tuple[str, ...] = ()) -> tuple[int, dict[str, Any]]:
     """Its exit status, and each check by its name."""
-    command = [*wrapper, sys.executable, "-m", "sandtrail", "doctor", "--json", *options]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    words = ("doctor", "--json", *options)
+    if "--reading" in options:
+        with patch.dict(os.environ, environment, clear=True):
+            done = sandtrail(*words)
+    else:
+        command = [*wrapper, sys.executable, "-m", "sandtrail", *words]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.stderr == ""
     said = json.loads(done.stdout)
     assert said["ok"] == (done.returncode == 0)
