@@ -19,6 +19,8 @@ from sandtrail.replay.models.body import load_json
 
 __all__ = ["read_json"]
 
+MAX_GROUPS: Final = 20_000
+"""Resources and scopes of one export: three bytes are enough for one."""
 _LISTS: Final = {
     "traces": ("resourceSpans", "scopeSpans", "spans", "span"),
     "logs": ("resourceLogs", "scopeLogs", "logRecords", "log"),
@@ -40,9 +42,18 @@ def read_json(signal: str, data: bytes) -> Items:
         out.problem(f"not JSON: {trouble}")
         return out
     top, middle, low, kind = _LISTS[signal]
+    groups = 0
     for group in _objects(document, top, out):
+        groups += 1
+        if groups > MAX_GROUPS:
+            out.problem("more resources and scopes than are read")
+            break
         resource = _attributes(_get(_get(group, "resource"), "attributes"), out)
         for scoped in _objects(group, middle, out):
+            groups += 1
+            if groups > MAX_GROUPS:
+                out.problem("more resources and scopes than are read")
+                break
             told = _get(scoped, "scope")
             scope = f"{text_of(_get(told, 'name'))[:200]} {text_of(_get(told, 'version'))[:100]}".strip()
             for one in _objects(scoped, low, out):

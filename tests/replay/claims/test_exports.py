@@ -19,6 +19,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from sandtrail.replay.claims.item import MAX_ITEMS
+from sandtrail.replay.claims.otlp_json import MAX_GROUPS, read_json
 from sandtrail.replay.decode.decoder import Decoder
 from sandtrail.replay.decode.otlp import claim_events
 from sandtrail.replay.decode.text import MAX_DETAIL, to_json
@@ -240,3 +241,17 @@ def test_the_decoder_gives_the_events_of_a_claims_stream_their_rows() -> None:
     assert kinds == ["stream.open", "claim.export", "claim.span", "claim.span"]
     assert [row[0] for row in rows[1:]] == ["1.1"] * 3
     assert {row[5] for row in rows[1:]} == {99}, "the agent's clock is not believed"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"resourceSpans": [%s]}',
+        '{"resourceSpans": [{"scopeSpans": [%s]}]}',
+        '{"resourceSpans": [{}, {"scopeSpans": [%s]}, {}]}',
+    ],
+)
+def test_of_very_many_empty_groups_only_so_many_are_read_and_that_is_told(text: str) -> None:
+    found = read_json("traces", (text % ",".join(["{}"] * (MAX_GROUPS + 1))).encode())
+    assert found.problems["more resources and scopes than are read"] >= 1
+    assert found.items == []
