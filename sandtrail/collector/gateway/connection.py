@@ -183,15 +183,17 @@ class Connection(mode_servers.ProxyConnectionHandler):
     def record_connect(self, host: str, port: int, **more: Any) -> None:
         """Record what the connection is for. Raises UnrecordedError."""
         self.connected = True
-        client = list((self.client.peername or ("", 0))[:2])
         frame = {
             "t": "connect",
             "flow": self.flow,
-            "client": client,
+            **self._whose(),
             "host": self.session.redactor.name(host),
             "port": port,
         }
         self.session.write({**frame, **more, "at_ns": time.time_ns()}, urgent=True)
+
+    def _whose(self) -> dict[str, Any]:
+        return {"client": list((self.client.peername or ("", 0))[:2])}
 
     def record_tls(self, sni: str | None, *, established: bool, message: str = "", **more: Any) -> None:
         """Record how the client's TLS handshake with us went."""
@@ -207,7 +209,10 @@ class Connection(mode_servers.ProxyConnectionHandler):
         """Record what happened to the connection as such."""
         self._faulted = True
         text = self.session.redactor.message(message)
-        self._try({"t": "error", "flow": self.flow, "message": text, "reason": reason, "by": "gateway", **facts})
+        # Of a connection that said nothing of where it goes there is no other frame that says whose it was.
+        whose = {} if self.connected else self._whose()
+        said = {"message": text, "reason": reason, "by": "gateway"}
+        self._try({"t": "error", "flow": self.flow, **whose, **said, **facts})
 
     def end(self) -> None:
         """Record that the connection is over, and what was not finished on it."""
@@ -221,7 +226,8 @@ class Connection(mode_servers.ProxyConnectionHandler):
             self.record_error("what came was no request that could be sent anywhere", "malformed")
         self.session.counts["up_bytes"] += self.up
         self.session.counts["down_bytes"] += self.down
-        self._try({"t": "close", "flow": self.flow, "up_bytes": self.up, "down_bytes": self.down})
+        whose = {} if self.connected else self._whose()
+        self._try({"t": "close", "flow": self.flow, **whose, "up_bytes": self.up, "down_bytes": self.down})
 
     def _try(self, frame: dict[str, Any]) -> None:
         try:

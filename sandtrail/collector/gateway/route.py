@@ -73,6 +73,8 @@ def _ambiguous(flow: http.HTTPFlow) -> str:
         return "the target is no path"
     if request.is_http2 and flow.client_conn.alpn != b"h2" or request.http_version not in _VERSIONS:
         return "it is of another version of HTTP than the connection"
+    if len(request.headers.get_all("host")) > 1:
+        return "it names its host twice"
     if any(_BREAK.search(value) for _, value in request.headers.fields):
         return "a header goes on over a line's end"
     if request.headers.get("transfer-encoding", "chunked").strip().lower() != "chunked":

@@ -197,6 +197,9 @@ class Exchanges:
         self.clients.pop(flow, None)
         ended = list(self.open.get(flow, {}).values())
         sums: dict[str, Any] = {key: as_int(frame[key]) for key in ("up_bytes", "down_bytes") if key in frame}
+        client = frame.get("client")
+        if isinstance(client, list) and len(client) >= 2:
+            sums["client"] = [as_text(client[0], 64), as_int(client[1])]
         events: list[Drafted] = [("http.close", at_ns, "", None, {"flow": flow, **sums})]
         why = "the connection closed first"
         return events + [self._cut_off(exchange, why) for exchange in ended] + self.sockets.closed(flow, None, why)

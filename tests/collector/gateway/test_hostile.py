@@ -117,6 +117,7 @@ def test_malformed_input_is_an_error_in_the_record(gateway: Gateway, session: st
     recorded = gateway.ended(session)
     assert [frame for frame in recorded.frames if frame["t"] in ("error", "tls", "tcp")], recorded.frames
     assert recorded.of("close")[0]["up_bytes"] > 0
+    assert any("client" in frame for frame in recorded.frames), "whose it was"
 
 
 AMBIGUOUS = {
