@@ -5,7 +5,6 @@ Nothing that a sandbox wrote reaches Streamlit except through `markup` (escaped 
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import suppress
 from functools import partial
@@ -15,10 +14,11 @@ import streamlit as st
 
 from sandtrail.errors import NotFoundError, SandtrailError
 from sandtrail.ui.address import UNEXPLAINED, Address
-from sandtrail.ui.choose import CATEGORIES, Filter, gaps_by_turn, page_of, pages, same_act, turn_of
-from sandtrail.ui.client import Api, Gone
+from sandtrail.ui.choose import CATEGORIES, Filter, gaps_by_turn, page_of, pages, turn_of
+from sandtrail.ui.client import Gone
+from sandtrail.ui.known import api, beside_of, detail_of, health_now, session_or_none, stamp, timeline_now
 from sandtrail.ui.markup import Child, join, link, tag
-from sandtrail.ui.shapes import Evidence, Health, Session, Timeline, Turn
+from sandtrail.ui.shapes import Evidence, Session, Timeline, Turn
 from sandtrail.ui.text import plain
 from sandtrail.ui.views import events as events_view
 from sandtrail.ui.views import evidence as evidence_view
@@ -33,35 +33,6 @@ from sandtrail.ui.views.turn import turn_block, unexplained_block
 
 HERE = Path(__file__).parent
 LIVE_SECONDS = 2.0
-DEFAULT_API = "http://127.0.0.1:8700"
-
-
-@st.cache_resource(show_spinner=False)
-def api() -> Api:
-    """Returns the one client of this process."""
-    return Api(os.environ.get("SANDTRAIL_API_URL") or DEFAULT_API)
-
-
-@st.cache_resource(show_spinner=False, max_entries=8, ttl=10)
-def timeline_of(session: str, as_of: tuple[object, ...]) -> Timeline:
-    """Returns a timeline, asked for again when the session's counts have changed; shared, so never written to."""
-    return api().timeline(session)
-
-
-@st.cache_resource(show_spinner=False, max_entries=1000, ttl=3600)
-def detail_of(session: str, as_of: tuple[object, ...]) -> Session:
-    """Returns a session as it is known by itself, asked for again when it has changed."""
-    return api().session(session)
-
-
-def timeline_now(session: Session) -> Timeline:
-    """Returns the timeline that fits these counts."""
-    return timeline_of(session["id"], stamp(session))
-
-
-def stamp(session: Session) -> tuple[object, ...]:
-    """Returns what changes when a session does."""
-    return tuple(session[key] for key in ("state", "events", "turns", "findings", "gaps"))
 
 
 def show(*children: Child) -> None:
@@ -99,14 +70,6 @@ def trouble(error: SandtrailError) -> Child:
     """Returns an error as the page shows it: what to do; of what is not there, whether it may come yet."""
     said = tag("section", tag("h3", "This cannot be shown"), tag("p", str(error)), cls="trouble")
     return join(said, sessions_view.behind(health_now()) if isinstance(error, NotFoundError) else None)
-
-
-def health_now() -> Health:
-    """Returns how far the index is; where the server does not say, nothing is taken for missing."""
-    try:
-        return api().health()
-    except SandtrailError:
-        return {"status": "", "log_entries": 0, "indexed_entries": 0}
 
 
 def session_page(address: Address) -> None:
@@ -280,22 +243,6 @@ def evidence_page(address: Address) -> None:
     with right:
         show(evidence_view.verdict_panel(evidence))
         show(evidence_view.position_panel(evidence))
-
-
-def beside_of(session: Session | None, ref: str) -> list[str]:
-    """Returns the frames of the same act; none where the session cannot be explained."""
-    try:
-        return same_act(timeline_now(session), ref) if session else []
-    except SandtrailError:
-        return []
-
-
-def session_or_none(name: str) -> Session | None:
-    """Returns the session, or None: evidence must be readable also when its session cannot be explained."""
-    try:
-        return api().session(name) if name else None
-    except SandtrailError:
-        return None
 
 
 def neighbours(evidence: Evidence) -> tuple[str | None, str | None]:
