@@ -12,9 +12,12 @@ from sandtrail.replay.models.call import ModelCall, ToolCall, scrub
 from sandtrail.replay.models.exchange import Exchange
 
 __all__ = [
+    "DONE",
     "as_json",
     "as_objects",
     "as_text",
+    "event_of",
+    "events_of",
     "flowing",
     "is_event_stream",
     "object_of",
@@ -28,6 +31,8 @@ __all__ = [
 ]
 
 MAX_TEXT = 10_000
+DONE = "[DONE]"
+"""With this many a stream ends."""
 
 
 def as_text(value: Any) -> str:
@@ -107,6 +112,33 @@ def object_of(call: ModelCall, data: bytes | str, what: str) -> dict[str, Any] |
     return None
 
 
+def events_of(call: ModelCall, response: bytes) -> Iterator[sse.ServerEvent]:
+    """The events of a streamed answer, to the one that says that no more will come; what is no event is told."""
+    stray: list[str] = []
+    done = False
+    for event in sse.parse(response, stray):
+        if done:
+            once(call, "events after the stream's end, which no client reads")
+            break
+        done = event.data.strip() == DONE
+        yield event
+    if stray:
+        call.problem(f"{len(stray)} lines of the stream are of no event: {stray[0][:80]}")
+        found = load_json("\n".join(stray))[0]
+        error = found.get("error") if isinstance(found, dict) else None
+        if error is not None and call.error is None:
+            said = error.get("message", error) if isinstance(error, dict) else error
+            call.error = as_text(said)[:2000]
+
+
+def event_of(call: ModelCall, event: sse.ServerEvent, what: str) -> dict[str, Any] | None:
+    """The JSON object of a stream's event; one that says by its name that it is an error may be of another form."""
+    found = object_of(call, event.data, what)
+    if found is None and event.event == "error":
+        call.error = scrub(event.data)[:2000]
+    return found
+
+
 def whole_answer(call: ModelCall, response: bytes) -> dict[str, Any] | None:
     """The JSON object that an answer is which came as a whole; one that only begins as such was cut."""
     found = object_of(call, response, "the answer")
@@ -122,6 +154,8 @@ def as_objects(value: Any, limit: int, call: ModelCall, what: str) -> list[dict[
     Entries that are none, and those beyond `limit`, are told as problems of the call.
     """
     if not isinstance(value, list):
+        if value is not None:
+            call.problem(f"{what} is no list: {as_text(value)[:80]}")
         return []
     found = []
     for entry in value[:limit]:

@@ -56,7 +56,9 @@ def answer(index: int, message: dict[str, Any], call: ModelCall, written: Sequen
 
     `written` has the input of each block as the model wrote it, where it came in pieces.
     """
-    blocks = as_objects(message.get("content"), MAX_BLOCKS, call, "content")
+    content = message.get("content")
+    content = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    blocks = as_objects(content, MAX_BLOCKS, call, "content")
     reason, details = message.get("stop_reason"), message.get("stop_details")
     refused = as_text(details.get("explanation") or details.get("category")) if isinstance(details, dict) else ""
     for block in blocks:
@@ -102,7 +104,9 @@ def content_text(content: Any, call: ModelCall, depth: int = 0) -> str:
     """The words of a result, a document or a search result: a string, blocks, or an object of the tool's own."""
     if not isinstance(content, list):
         return as_json(content)
-    return scrub("\n".join(words(b, call, depth) if isinstance(b, dict) else as_text(b) for b in content[:MAX_BLOCKS]))
+    shown = [words(b, call, depth) if isinstance(b, dict) else as_text(b) for b in content[:MAX_BLOCKS]]
+    shown += [f"[{len(content) - MAX_BLOCKS} blocks left out]"] if len(content) > MAX_BLOCKS else []
+    return scrub("\n".join(shown))
 
 
 def words(block: dict[str, Any], call: ModelCall, depth: int = 0) -> str:

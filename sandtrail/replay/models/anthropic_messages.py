@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote
 
-from sandtrail.replay.models import sse
-from sandtrail.replay.models.answer import as_objects, as_text, object_of, read_answer, request_of
+from sandtrail.replay.models.answer import DONE, as_objects, as_text, event_of, events_of, read_answer, request_of
 from sandtrail.replay.models.anthropic_blocks import answer, content_text, messages
 from sandtrail.replay.models.anthropic_stream import Accumulator, error_text
 from sandtrail.replay.models.body import load_json, opening
@@ -102,10 +101,10 @@ def _read_whole(call: ModelCall, response: bytes) -> None:
 
 def _read_stream(call: ModelCall, response: bytes) -> None:
     accumulator = Accumulator(call)
-    for event in sse.parse(response):
-        if event.data.strip() == "[DONE]":  # some gateways end every stream so
+    for event in events_of(call, response):
+        if event.data.strip() == DONE:  # some gateways end every stream so
             continue
-        if (found := object_of(call, event.data, "an event")) is not None:
+        if (found := event_of(call, event, "an event")) is not None:
             accumulator.feed(found, event.event)
     message = accumulator.message()
     if message is not None:

@@ -31,6 +31,7 @@ class _Block:
     fields: dict[str, Any]
     parts: dict[str, list[str]] = field(default_factory=dict)
     citations: list[Any] = field(default_factory=list)
+    ended: bool = False
     unknown: Deltas = field(default_factory=Deltas)
     """Deltas of types that we do not know, by type."""
 
@@ -63,11 +64,13 @@ class Accumulator:
     def feed(self, event: dict[str, Any], name: str = "") -> None:
         """Take one event; `name` is its type where the event itself does not say."""
         kind = as_text(event.get("type")) or name
+        if self.done and kind != "ping":
+            once(self._call, f"{kind[:80]} after the message's end")
         if kind == "message_start":
             self._start(event)
         elif kind == "content_block_start":
-            block = event.get("content_block")
-            self._begin(event, dict(block) if isinstance(block, dict) else {})
+            begun = event.get("content_block")
+            self._begin(event, dict(begun) if isinstance(begun, dict) else {})
         elif kind == "content_block_delta":
             self._delta(event)
         elif kind == "message_delta":
@@ -77,7 +80,10 @@ class Accumulator:
             self._keep(event, ("type",))
         elif kind == "error" or (not kind and "error" in event):
             self._call.error = error_text(event.get("error"))
-        elif kind not in ("ping", "content_block_stop"):
+        elif kind == "content_block_stop":
+            if (block := self._places.get(_place(event, len(self._blocks) - 1))) is not None:
+                block.ended = True
+        elif kind != "ping":
             once(self._call, f"an event of an unknown type: {kind[:80]!r}")
             kept = self._call.extra.setdefault("unknown events", [])
             if isinstance(kept, list) and len(kept) < 100:
@@ -137,6 +143,8 @@ class Accumulator:
         if block is None:
             once(self._call, "a delta of a content block that never began")
             block = self._begin(event, {"type": grows[2] if grows else _REPLACES.get(kind, "text")})
+        if block.ended:
+            once(self._call, "a delta of a content block that had ended")
         if grows:
             # Not scrubbed yet: halves of a character may meet across deltas.
             part = delta.get(grows[0])

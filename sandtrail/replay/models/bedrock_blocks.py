@@ -48,7 +48,9 @@ def answer(index: int, message: dict[str, Any], reason: Any, call: ModelCall, wr
 
     `written` has the input of each block as the model wrote it, where it came in pieces.
     """
-    blocks = as_objects(message.get("content"), MAX_BLOCKS, call, "content")
+    content = message.get("content")
+    content = [{"text": content}] if isinstance(content, str) else content
+    blocks = as_objects(content, MAX_BLOCKS, call, "content")
     for block in blocks:
         _name_unknown(block, call)
     return Choice(

@@ -52,6 +52,7 @@ class _Block:
     reasoning: dict[str, Any] = field(default_factory=dict)
     citations: list[Any] = field(default_factory=list)
     results: list[Any] = field(default_factory=list)
+    ended: bool = False
     unknown: Deltas = field(default_factory=Deltas)
 
     def whole(self) -> dict[str, Any]:
@@ -108,6 +109,8 @@ class Accumulator:
 
     def feed(self, kind: str, event: dict[str, Any]) -> None:
         """Take one event of a kind."""
+        if self.done and kind != "metadata":
+            once(self._call, f"{kind[:80]} after the message's end")
         if kind == "messageStart":
             self._role = as_text(event.get("role"))
         elif kind == "contentBlockStart":
@@ -115,8 +118,11 @@ class Accumulator:
             self._begin(event).fields = dict(begun) if isinstance(begun, dict) else {}
         elif kind == "contentBlockDelta":
             delta = event.get("delta")
+            block = self._block(event)
+            if block.ended:
+                once(self._call, "a delta of a content block that had ended")
             for name, value in delta.items() if isinstance(delta, dict) else []:
-                self._delta(self._block(event), name, value)
+                self._delta(block, name, value)
         elif kind == "messageStop":
             self.done, self.reason = True, event.get("stopReason")
             self._keep(event, ("stopReason",))
@@ -124,7 +130,10 @@ class Accumulator:
             if isinstance(event.get("usage"), dict):
                 self._call.usage = event["usage"]
             self._keep(event, ("usage",))
-        elif kind != "contentBlockStop":
+        elif kind == "contentBlockStop":
+            if _place(event) in self._places:
+                self._places[_place(event)].ended = True
+        else:
             once(self._call, f"an event of an unknown type: {kind[:80]!r}")
             kept = self._call.extra.setdefault("unknown events", [])
             if isinstance(kept, list) and len(kept) < 100:

@@ -12,8 +12,16 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
-from sandtrail.replay.models import sse
-from sandtrail.replay.models.answer import as_json, as_objects, as_text, is_event_stream, request_of, settle
+from sandtrail.replay.models.answer import (
+    DONE,
+    as_json,
+    as_objects,
+    as_text,
+    events_of,
+    is_event_stream,
+    request_of,
+    settle,
+)
 from sandtrail.replay.models.body import load_json, opening
 from sandtrail.replay.models.call import Message, ModelCall, scrub
 from sandtrail.replay.models.exchange import Exchange
@@ -89,9 +97,11 @@ def _read_answer(call: ModelCall, exchange: Exchange, response: bytes) -> bool:
     candidates: dict[int, Candidate] = {}
     if is_event_stream(call, exchange, response):
         call.streamed, done = True, False
-        for event in sse.parse(response):
-            if event.data.strip() != "[DONE]":
+        for event in events_of(call, response):
+            if event.data.strip() != DONE:
                 chunk, trouble = load_json(event.data)
+                if trouble and event.event == "error":
+                    call.error = scrub(event.data)[:2000]
                 _read_chunk(call, candidates, chunk, trouble)
     elif opening(response)[:1] == b"[":
         call.streamed, done = True, False

@@ -87,6 +87,7 @@ class Candidate:
 
     def feed(self, raw: dict[str, Any], call: ModelCall) -> None:
         """Take this candidate's share of a chunk."""
+        ended = get(self.fields, "finishReason") is not None
         self.fields.update({k: v for k, v in raw.items() if k != "content" and v is not None})
         content = raw.get("content")
         if not isinstance(content, dict):
@@ -94,6 +95,8 @@ class Candidate:
         self._contents, self._content = self._contents + 1, content
         self.role = as_text(content.get("role")) or self.role
         parts = content.get("parts")
+        if ended and parts:
+            once(call, "parts after the answer had said why it ended")
         for part in parts if isinstance(parts, list) else []:
             if not isinstance(part, dict):
                 once(call, "a part that is no object")

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
-from sandtrail.replay.models import sse
 from sandtrail.replay.models.answer import (
+    DONE,
     as_json,
     as_objects,
     as_text,
-    object_of,
+    event_of,
+    events_of,
     once,
     read_answer,
     request_of,
@@ -76,7 +77,7 @@ def _read_request(call: ModelCall, request: Any) -> None:
 def _message(raw: dict[str, Any], call: ModelCall) -> Message:
     return Message(
         role=as_text(raw.get("role")),
-        text=_words(raw.get("content"), call) or as_text(raw.get("refusal")),
+        text=content_text(raw.get("content")) or as_text(raw.get("refusal")),
         tool_call_id=as_text(raw["tool_call_id"]) if raw.get("tool_call_id") is not None else None,
         tool_calls=_tool_calls(raw, call),
         raw=raw,
@@ -96,13 +97,9 @@ def content_text(content: Any) -> str:
         elif isinstance(part, dict):
             text = part.get("text", part.get("refusal"))
             out.append(text if isinstance(text, str) else f"[{as_text(part.get('type')) or 'part'}]")
+    if len(content) > MAX_PARTS:
+        out.append(f"[{len(content) - MAX_PARTS} parts left out]")
     return scrub("\n".join(out))
-
-
-def _words(content: Any, call: ModelCall) -> str:
-    if isinstance(content, list) and len(content) > MAX_PARTS:
-        call.problem(f"content: {len(content) - MAX_PARTS} parts left out")
-    return content_text(content)
 
 
 def _tool_calls(message: dict[str, Any], call: ModelCall) -> list[ToolCall]:
@@ -165,17 +162,14 @@ class _Coming:
 def _read_stream(call: ModelCall, response: bytes) -> None:
     choices: dict[int, _Coming] = {}
     done = False
-    for event in sse.parse(response):
-        if done:
-            once(call, "events after the stream's end, which no client reads")
-            break
-        if event.data.strip() == "[DONE]":
+    for event in events_of(call, response):
+        if event.data.strip() == DONE:
             done = True
             continue
-        if event.event == "error":
-            _read_error(call, event.data)
-        if (chunk := object_of(call, event.data, "a chunk that")) is None:
+        if (chunk := event_of(call, event, "a chunk that")) is None:
             continue
+        if event.event == "error" and "error" not in chunk:
+            chunk = {"error": chunk}
         _read_top(call, chunk)
         raws = chunk.get("choices")
         for place, raw in enumerate(raws if isinstance(raws, list) else []):
@@ -194,13 +188,6 @@ def _read_stream(call: ModelCall, response: bytes) -> None:
         if left := coming.message.left_out + coming.beside.left_out:
             call.problem(f"{left} fields or entries of a streamed choice are left out")
     call.cut = call.error is None and not done and not call.finished
-
-
-def _read_error(call: ModelCall, data: str) -> None:
-    """An event that says by its name that it is an error, whatever shape it has."""
-    found, _ = load_json(data)
-    said = found.get("error", found) if isinstance(found, dict) else data
-    call.error = scrub(as_text(said.get("message") or said) if isinstance(said, dict) else as_text(said))[:2000]
 
 
 def _read_top(call: ModelCall, answer: dict[str, Any]) -> None:
@@ -223,7 +210,7 @@ def _choice(index: int, raw: dict[str, Any], message: Any, call: ModelCall) -> C
     reason = raw.get("finish_reason")
     refusal, spoken = message.get("refusal"), message.get("audio")
     thoughts = (message.get(key) for key in ("reasoning_content", "reasoning"))
-    text = _words(message.get("content"), call)
+    text = content_text(message.get("content"))
     return Choice(
         index=index,
         text=text or (as_text(spoken.get("transcript")) if isinstance(spoken, dict) else ""),

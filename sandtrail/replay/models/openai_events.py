@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from sandtrail.replay.models import openai_items as items
 from sandtrail.replay.models.answer import as_text, once
 from sandtrail.replay.models.call import ModelCall, scrub
 
@@ -128,6 +129,9 @@ class Events:
             return came
         names = {_identity(item) for item in final}
         missing = [item for item in came if _identity(item) not in names]
+        before = {_identity(item.value): item.value for item in self._items.values() if item.done}
+        if other := sum(_identity(item) in before and _says(before[_identity(item)]) != _says(item) for item in final):
+            self.call.problem(f"the answer's end says something else of {other} items than came before")
         if missing:
             self.call.problem(f"the answer's end leaves out {len(missing)} items that came before")
         return final + missing
@@ -153,7 +157,8 @@ class Events:
         for key, value in response.items():
             if value is not None and (key in self.response or len(self.response) < MAX_FIELDS):
                 self.response[key] = value
-        self.response.setdefault("status", what)
+        if what in _ENDS and response.get("status") is None:
+            self.response["status"] = what
 
     def _at(self, event: dict[str, Any], kind: str) -> _Item | None:
         """The item that an event is of, made where its beginning was not seen."""
@@ -183,6 +188,7 @@ class Events:
     def _part(self, event: dict[str, Any], field: str, index: str) -> None:
         item, place, part = self._at(event, ""), _index(event.get(index)), event.get("part")
         if item is None or item.done or place is None or not isinstance(part, dict):
+            self._placeless(event, item, place)
             return
         _grown(_list(item.value, field), place)[place] = dict(part)
 
@@ -190,6 +196,7 @@ class Events:
         item = self._at(event, text.item)
         index = _index(event.get(text.place)) if text.place else 0
         if item is None or index is None or item.done:
+            self._placeless(event, item, index)
             return
         for key, value in _values(event, text, what):
             pieces = item.texts.setdefault((text, index, key), [])
@@ -200,6 +207,10 @@ class Events:
                 pieces[:] = [value]
             else:
                 pieces[:] = [value]
+
+    def _placeless(self, event: dict[str, Any], item: _Item | None, place: int | None) -> None:
+        if item is not None and place is None:
+            once(self.call, f"{as_text(event.get('type'))[:80]} without a place in its item")
 
     def _compare(self, pieces: list[str], end: Any) -> None:
         """What came in deltas against what the end says: a client that showed the one acted on the other."""
@@ -276,6 +287,12 @@ def _get(item: dict[str, Any], place: _Place) -> Any:
     entries = action.get(text.field) if isinstance(action, dict) else None
     entry = entries[index] if isinstance(entries, list) and index < len(entries) else None
     return entry.get(key) if isinstance(entry, dict) else entry
+
+
+def _says(item: dict[str, Any]) -> tuple[str, str, Any]:
+    """What of an item a client shows or does."""
+    tool = items.tool_call(item)
+    return items.words(item), items.refusal(item), tool and (tool.name, tool.arguments)
 
 
 def _identity(item: dict[str, Any]) -> tuple[str, str]:

@@ -14,7 +14,18 @@ from sandtrail.replay.models.answer import tool_call as make_tool_call
 from sandtrail.replay.models.call import Message, ToolCall, scrub
 from sandtrail.replay.models.openai_chat import content_text
 
-__all__ = ["is_known", "kind_of", "messages", "reasoning", "refusal", "results", "tool_call", "tool_names", "words"]
+__all__ = [
+    "is_known",
+    "kind_of",
+    "messages",
+    "reasoning",
+    "refusal",
+    "results",
+    "tool_call",
+    "tool_names",
+    "unknown_parts",
+    "words",
+]
 
 Item = dict[str, Any]
 
@@ -49,6 +60,7 @@ _OUTPUTS = frozenset(
 )
 _BY_ASSISTANT = frozenset({"reasoning", "compaction", "item_reference", "mcp_list_tools"})
 _ELSE = frozenset({"message", "additional_tools", "configuration_update", "compaction_trigger"})
+_ANSWERED = frozenset({"output_text", "text", "refusal", "reasoning_text", "summary_text", "output_audio"})
 _KNOWN = _OUTPUTS | _BY_ASSISTANT | _ELSE | _WRITTEN.keys()
 
 
@@ -65,6 +77,12 @@ def is_known(item: Item) -> bool:
 def _parts(item: Item, *keys: str) -> list[Item]:
     lists = (item.get(key) for key in keys)
     return [part for found in lists if isinstance(found, list) for part in found if isinstance(part, dict)]
+
+
+def unknown_parts(item: Item) -> list[str]:
+    """The types of parts of a message in an answer that this does not know."""
+    kinds = [as_text(part.get("type")) for part in _parts(item, "content")] if kind_of(item) == "message" else []
+    return [kind for kind in kinds if kind not in _ANSWERED]
 
 
 def words(item: Item) -> str:
@@ -217,6 +235,8 @@ def _shell_text(outputs: Any) -> str:
         # Of several commands none is the one exit code of the call.
         out.append(f"command {number}: {ended}" if len(outputs) > 1 else ended)
         out += [as_text(one.get("stdout")), as_text(one.get("stderr"))]
+    if len(outputs) > 1000:
+        out.append(f"[{len(outputs) - 1000} commands left out]")
     return "\n".join(filter(None, out))
 
 

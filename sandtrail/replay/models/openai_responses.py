@@ -11,12 +11,13 @@ import re
 from typing import Any
 
 from sandtrail.replay.models import openai_items as items
-from sandtrail.replay.models import sse
 from sandtrail.replay.models.answer import (
+    DONE,
     as_objects,
     as_text,
+    event_of,
+    events_of,
     flowing,
-    object_of,
     once,
     read_answer,
     request_of,
@@ -133,17 +134,13 @@ def _read_whole(call: ModelCall, response: bytes) -> None:
 
 def _read_stream(call: ModelCall, response: bytes) -> None:
     events = Events(call)
-    seen = 0
-    for event in sse.parse(response):
-        if event.data.strip() == "[DONE]":
-            break
-        if (found := object_of(call, event.data, "an event that")) is None:
+    for event in events_of(call, response):
+        if event.data.strip() == DONE or (found := event_of(call, event, "an event that")) is None:
             continue
         if events.ended:
             once(call, f"{as_text(found.get('type'))[:80]} after the answer's end")
         # Some servers name the type in the stream's own field alone.
         events.take(found if "type" in found or not event.event else {**found, "type": event.event})
-        seen += 1
     _error(call, events.response.get("error"))
     _error(call, events.error)
     output = events.output()
@@ -172,6 +169,8 @@ def _read_response(call: ModelCall, response: dict[str, Any], output: list[dict[
             call.extra[scrub(key)] = value
     choice = Choice(0, message={"role": "assistant", "items": output}, finish_reason=_ended(response))
     for item in output:
+        for kind in items.unknown_parts(item):
+            once(call, f"a part of unknown type {kind[:80]!r} in the output")
         if not items.is_known(item):
             once(call, f"an item of unknown type {items.kind_of(item)[:80]!r} in the output")
         if (tool := items.tool_call(item)) is not None:

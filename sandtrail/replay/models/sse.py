@@ -13,6 +13,7 @@ __all__ = ["BEGINNINGS", "ServerEvent", "parse"]
 
 BEGINNINGS = (b"data:", b"event:", b":", b"id:", b"retry:")
 """How a body begins that is such a stream."""
+_FIELDS = ("data", "event", "id", "retry", "")
 _LINE_END = re.compile("\r\n|\n|\r")
 
 
@@ -24,8 +25,9 @@ class ServerEvent(NamedTuple):
     ended: bool
 
 
-def parse(body: bytes) -> Iterator[ServerEvent]:
-    """The events of a stream's bytes, in order."""
+def parse(body: bytes, stray: list[str] | None = None) -> Iterator[ServerEvent]:
+    """The events of a stream's bytes, in order; lines that are none of one, as a server may write that broke, go to
+    `stray`."""
     text = body.decode("utf-8-sig", "replace")
     name = ""
     data: list[str] = []
@@ -42,6 +44,8 @@ def parse(body: bytes) -> Iterator[ServerEvent]:
             data.append(value)
         elif field == "event":
             name = value
+        elif stray is not None and field not in _FIELDS and not any(known.startswith(line) for known in _FIELDS):
+            stray.append(line)  # and not the first letters of a field where the stream was cut
     if data:
         yield ServerEvent(name, "\n".join(data), False)
 
