@@ -38,6 +38,8 @@ class Completeness(TypedDict):
     reason: str
     egress: NotRequired[bool | None]
     egress_reason: NotRequired[str]
+    claims: NotRequired[bool | None]
+    claims_reason: NotRequired[str]
 
 
 class Session(TypedDict):

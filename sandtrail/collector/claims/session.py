@@ -27,7 +27,8 @@ SEES: Final = ["what programs in the sandbox say of themselves over OTLP: traces
 BLIND: Final = [
     "whether any of it is true: it is the agent's own word",
     "telemetry that is sent elsewhere: it takes the gateway, or the packet filter records it",
-    "exports over 16 MiB: the beginning is kept",
+    "exports over 16 MiB: the beginning is kept; what is beyond the limits of the session is counted",
+    "bodies that cannot be searched for credentials, in an unknown coding or a broken one: size and digest are kept",
     "credentials: replaced by keyed fingerprints before anything is written",
 ]
 COUNTS: Final = (

@@ -46,12 +46,15 @@ def complete(session: Session) -> Markup:
         return tag("span", "completeness unknown", cls="pill gap")
     first, reason = known["from_first_instruction"], plain(known["reason"], 400)
     label = "complete from the first instruction" if first else "not complete from the first instruction"
-    pill = tag("span", label, cls="pill good" if first else "pill gap", title=reason)
+    pills = [tag("span", label, cls="pill good" if first else "pill gap", title=reason)]
     accounted, why = known.get("egress"), plain(known.get("egress_reason", ""), 400)
-    if accounted is None:
-        return pill
-    label = "all egress accounted for" if accounted else "egress not accounted for"
-    return join(pill, tag("span", label, cls="pill good" if accounted else "pill gap", title=why))
+    if accounted is not None:
+        label = "all egress accounted for" if accounted else "egress not accounted for"
+        pills.append(tag("span", label, cls="pill good" if accounted else "pill gap", title=why))
+    if known.get("claims") is False:
+        lacking = plain(known.get("claims_reason", ""), 400)
+        pills.append(tag("span", "not all claims kept", cls="pill gap", title=lacking))
+    return join(*pills)
 
 
 def facts(session: Session) -> Markup:
