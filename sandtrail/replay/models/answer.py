@@ -20,6 +20,7 @@ __all__ = [
     "events_of",
     "flowing",
     "is_event_stream",
+    "name_odd_bytes",
     "object_of",
     "once",
     "read_answer",
@@ -121,6 +122,8 @@ def events_of(call: ModelCall, response: bytes) -> Iterator[sse.ServerEvent]:
             once(call, "events after the stream's end, which no client reads")
             break
         done = event.data.strip() == DONE
+        if not (event.ended or done):
+            once(call, "the last event has no end: it is shown, and clients drop it")
         yield event
     if stray:
         call.problem(f"{len(stray)} lines of the stream are of no event: {stray[0][:80]}")
@@ -181,11 +184,21 @@ def is_event_stream(call: ModelCall, exchange: Exchange, response: bytes) -> boo
     return streamed
 
 
+def name_odd_bytes(call: ModelCall, response: bytes) -> None:
+    """Clients refuse what is not UTF-8; here U+FFFD stands in its place. Half a character at the end is a cut alone."""
+    try:
+        response.decode()
+    except UnicodeDecodeError as error:
+        if error.reason != "unexpected end of data":
+            call.problem(f"the answer is not UTF-8 at byte {error.start}")
+
+
 Reader = Callable[[ModelCall, bytes], None]
 
 
 def read_answer(call: ModelCall, exchange: Exchange, response: bytes, stream: Reader, whole: Reader) -> ModelCall:
     """Read an answer, which is a stream of events, a whole, or nothing; then it is settled."""
+    name_odd_bytes(call, response)
     if is_event_stream(call, exchange, response):
         call.streamed = True
         stream(call, response)

@@ -64,6 +64,8 @@ class Accumulator:
     def feed(self, event: dict[str, Any], name: str = "") -> None:
         """Take one event; `name` is its type where the event itself does not say."""
         kind = as_text(event.get("type")) or name
+        if name not in ("", "message", kind):
+            once(self._call, f"an event named {name[:80]!r} that says to be {kind[:80]!r}: clients go by the name")
         if self.done and kind != "ping":
             once(self._call, f"{kind[:80]} after the message's end")
         if kind == "message_start":

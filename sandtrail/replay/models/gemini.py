@@ -19,6 +19,7 @@ from sandtrail.replay.models.answer import (
     as_text,
     events_of,
     is_event_stream,
+    name_odd_bytes,
     request_of,
     settle,
 )
@@ -95,6 +96,7 @@ def _read_request(call: ModelCall, request: Any) -> None:
 def _read_answer(call: ModelCall, exchange: Exchange, response: bytes) -> bool:
     """Read the chunks, or the one that is the whole answer; whether its end was seen."""
     candidates: dict[int, Candidate] = {}
+    name_odd_bytes(call, response)
     if is_event_stream(call, exchange, response):
         call.streamed, done = True, False
         for event in events_of(call, response):

@@ -187,6 +187,11 @@ def test_what_comes_after_a_block_s_or_a_message_s_end_is_named() -> None:
     assert (call.text, call.problems) == ("hihi", ["parts after the answer had said why it ended"])
 
 
+def test_an_event_whose_name_is_another_than_its_type_is_named() -> None:
+    call = anthropic(BEGUN, BLOCK, b"event: ping\n" + event(WORDS), *OVER)
+    assert call.problems == ["an event named 'ping' that says to be 'content_block_delta': clients go by the name"]
+
+
 def test_words_in_place_of_blocks_are_the_answer() -> None:
     message = {"type": "message", "content": "hello", "stop_reason": "end_turn"}
     assert read(message, CHAT, "http://m/v1/messages").text == "hello"
@@ -220,6 +225,20 @@ def test_a_stream_that_is_cut_within_a_field_s_name_has_no_line_that_is_odd() ->
     assert anthropic(BEGUN, BLOCK, WORDS, b"Gateway timeout\n\n").problems == [
         "1 lines of the stream are of no event: Gateway timeout"
     ]
+
+
+def test_a_last_event_without_end_is_shown_and_named_since_clients_drop_it() -> None:
+    call = chat(delta({"content": "hello"}, "stop"), event(delta({"content": "!"})).rstrip())
+    assert (call.text, call.problems) == ("hello!", ["the last event has no end: it is shown, and clients drop it"])
+    assert chat(delta({"content": "hello"}, "stop"), END.rstrip()).problems == []
+
+
+def test_bytes_that_are_not_utf_8_are_named_and_half_a_character_at_a_cut_is_not() -> None:
+    body = event(delta({"content": "hello"})).replace(b"hello", b"he\xffo")
+    call = chat(body, END)
+    assert (call.text, call.problems) == ("he\ufffdo", [f"the answer is not UTF-8 at byte {body.index(0xFF)}"])
+    cut = json.dumps(delta({"content": "h\u00e4"}), ensure_ascii=False).encode().partition(b"\xa4")[0]
+    assert not any("UTF-8" in problem for problem in chat(b"data: " + cut).problems)
 
 
 def message_item(text: str) -> dict[str, Any]:
