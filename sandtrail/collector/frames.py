@@ -80,8 +80,8 @@ class Frames:
 
 
 def encode(frame: Mapping[str, Any]) -> bytes:
-    """Compact JSON, bytes in base64. Base64 needs no escaping, and a body is long: it is put in as it is; pybase64 takes
-    a thirtieth of the standard library's time for it."""
+    """Compact JSON, bytes in base64. Base64 needs no escaping, and a body is long: it is put in as it is; pybase64
+    takes a thirtieth of the standard library's time for it."""
     text = {name: value for name, value in frame.items() if not isinstance(value, bytes)}
     parts = [_compact(text).encode()[:-1]]
     for name, value in frame.items():
