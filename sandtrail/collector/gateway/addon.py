@@ -21,6 +21,7 @@ from sandtrail.collector.gateway.unread import Undecided, undecided, without_emp
 
 __all__ = ["Recorder"]
 
+_TO_THE_PROXY = frozenset({b"proxy-authorization", b"proxy-connection"})
 _DNS_PORTS = frozenset({53, 5353})
 _UNRECORDED = Refusal(503, "unrecorded", "nothing may pass that cannot be recorded, and now it cannot")
 
@@ -241,5 +242,6 @@ def _answer(refusal: Refusal) -> http.Response:
 
 def _keep_ours(request: http.Request) -> None:
     """Take out what the client said to its proxy, and to nobody else."""
-    for name in ("proxy-authorization", "proxy-connection"):
-        request.headers.pop(name, None)
+    fields = tuple(field for field in request.headers.fields if field[0].lower() not in _TO_THE_PROXY)
+    if len(fields) < len(request.headers.fields):
+        request.headers.fields = fields

@@ -99,7 +99,7 @@ class Exchange:
             size = http1.expected_http_body_size(self._flow.request)
         except ValueError:
             return False
-        if "content-length" not in self._flow.request.headers and self._flow.request.is_http2:
+        if self._flow.request.is_http2 and "content-length" not in self._flow.request.headers:
             return True
         if size is None or size < 0 or size > self._session.policy.limits.request_body:
             return True

@@ -20,8 +20,8 @@ __all__ = ["names_of", "route"]
 
 _PORTED = re.compile(r"\[([^\[\]]*)\](?::[0-9]*)?|([^:]*):[0-9]*")
 # Servers and frameworks that take one of these take it for the method, and for the path.
-_OVERRIDES = ("x-http-method-override", "x-http-method", "x-method-override")
-_OTHER_PATHS = ("x-original-url", "x-rewrite-url")
+_OVERRIDES = frozenset({b"x-http-method-override", b"x-http-method", b"x-method-override"})
+_OTHER_PATHS = frozenset({b"x-original-url", b"x-rewrite-url"})
 _VERSIONS = ("HTTP/1.0", "HTTP/1.1", "HTTP/2.0")
 _METHOD = re.compile(rb"[!#-'*+.^_`|~0-9A-Za-z-]+")
 _PATH = re.compile(rb"/[^\0-\x20\x7f]*|\*")
@@ -103,13 +103,16 @@ def host_of(link: Connection, flow: http.HTTPFlow) -> str:
 
 
 def _methods(request: http.Request) -> list[str]:
-    named = [value for name in _OVERRIDES for value in request.headers.get_all(name)]
-    return [request.method, *(value.strip() for value in named)]
+    return [request.method, *_values(request, _OVERRIDES)]
 
 
 def _paths(request: http.Request) -> list[str]:
-    named = [value for name in _OTHER_PATHS for value in request.headers.get_all(name)]
-    return [request.path, *(_ORIGIN.sub("", value.strip(), count=1) for value in named)]
+    return [request.path, *(_ORIGIN.sub("", value, count=1) for value in _values(request, _OTHER_PATHS))]
+
+
+def _values(request: http.Request, names: frozenset[bytes]) -> list[str]:
+    fields = request.headers.fields
+    return [value.decode("utf-8", "surrogateescape").strip() for name, value in fields if name.lower() in names]
 
 
 def _without_port(name: str) -> str:

@@ -149,10 +149,12 @@ def test_texts_of_http_2_do_not_become_another_line_of_http_1(
         raw.recv(4096)
         with context.wrap_socket(raw, server_hostname="api.test") as tls:
             tls.sendall(speaker.data_to_send())
-            while len(status) < 2:
+            ended = 0
+            while ended < 2:
                 for event in speaker.receive_data(tls.recv(65_536) or pytest.fail("hung up on")):
                     if isinstance(event, h2.events.ResponseReceived):
                         status[event.stream_id] = dict(event.headers)[b":status"]
+                    ended += isinstance(event, h2.events.StreamEnded)
     assert status == {1: b"404", 3: b"400"}
     assert [asked.path for asked in server.asked] == ["/docs"]
     assert gateway.ended(session).one("error")["reason"] == "malformed"
