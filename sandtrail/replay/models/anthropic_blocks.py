@@ -11,6 +11,7 @@ from typing import Any
 
 from sandtrail.replay.models.answer import as_json, as_objects, as_text, flowing, once, runs, tool_call
 from sandtrail.replay.models.call import Choice, Message, ModelCall, ToolCall, scrub
+from sandtrail.replay.models.media import media_words
 
 __all__ = ["MAX_BLOCKS", "answer", "messages", "words"]
 
@@ -120,16 +121,15 @@ def words(block: dict[str, Any], call: ModelCall, depth: int = 0) -> str:
         return as_text(block.get("content"))
     if kind == "document":
         source = block.get("source")
-        title = as_text(block.get("title")) or kind
         inner = source.get("data" if source.get("type") == "text" else "content") if isinstance(source, dict) else None
-        return content_text(inner, call, depth + 1) if inner else f"[{title}]"
+        return content_text(inner, call, depth + 1) if inner else media_words(block, kind)
     if kind == "search_result":
         found = content_text(block.get("content"), call, depth + 1)
         return f"{as_text(block.get('title'))}\n{found}"
     if kind.endswith(("_result", "_output")):  # an object inside of a result: its fields are the words
         return as_json({k: v for k, v in block.items() if not k.startswith("encrypted")})
     _name_unknown(block, call)
-    return f"[{kind or 'block'}]"
+    return media_words(block, kind or "block")
 
 
 def _name_unknown(block: dict[str, Any], call: ModelCall) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from sandtrail.replay.models.answer import as_json, as_objects, as_text, flowing, once, runs, tool_call
 from sandtrail.replay.models.call import Choice, Message, ModelCall, ToolCall, scrub
+from sandtrail.replay.models.media import media_words
 
 __all__ = ["MAX_BLOCKS", "answer", "messages", "words"]
 
@@ -120,7 +121,7 @@ def words(block: dict[str, Any], call: ModelCall) -> str:
     texts = [as_text(one["text"]) for one in _objects(content) if "text" in one]
     if isinstance(source, dict) and isinstance(source.get("text"), str):
         texts = [as_text(source["text"])]
-    return "\n".join(texts) if texts else f"[{as_text(inner.get('name')) or kind}]"
+    return "\n".join(texts) if texts else media_words(inner, kind)
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from sandtrail.replay.models.answer import as_json, as_objects, as_text, flowing, once, runs, tool_call
 from sandtrail.replay.models.call import Choice, Message, ModelCall, ToolCall, scrub
+from sandtrail.replay.models.media import media_words
 
 __all__ = ["MAX_PARTS", "answer", "get", "messages", "system_text"]
 
@@ -134,7 +135,7 @@ def _result(part: dict[str, Any], idents: _Idents) -> Message:
     error = True if isinstance(response, dict) and response.get("error") is not None else None
     name = as_text(given.get("name")) or as_text(get(given, "toolType"))
     media = _objects(given.get("parts"))
-    text = "\n".join(filter(None, [_output(response), *(f"[{_media(piece)}]" for piece in media)]))
+    text = "\n".join(filter(None, [_output(response), *map(_media, media)]))
     return Message("tool", text, idents.of(given.get("id"), name), error, raw=part)
 
 
@@ -156,14 +157,14 @@ def _words(part: dict[str, Any], call: ModelCall) -> str:
     """A part as the model was shown it, as far as it is text; others are named in brackets."""
     _name_unknown(part, call)
     text = part.get("text")
-    return as_text(text) if isinstance(text, str) else f"[{_media(part)}]"
+    return as_text(text) if isinstance(text, str) else _media(part)
 
 
 def _media(part: dict[str, Any]) -> str:
     for name in ("inlineData", "fileData"):
         if isinstance(data := get(part, name), dict):
-            return as_text(get(data, "mimeType")) or name
-    return as_text(next(iter(part), "part"))[:80]
+            return media_words(data)
+    return f"[{as_text(next(iter(part), 'part'))[:80]}]"
 
 
 def _name_unknown(part: dict[str, Any], call: ModelCall) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sandtrail.replay.models.call import scrub
+from sandtrail.replay.models.media import media_words
 
 __all__ = ["NAMED_BY", "content_words", "error_words", "name_of"]
 
@@ -49,8 +50,8 @@ def _part(part: Any) -> str:
     held = inner if isinstance(inner, dict) else part
     if isinstance(held.get("text"), str):
         return scrub(held["text"][:MAX_WORDS])
-    what = [part.get("type") or "part", held.get("mimeType"), held.get("uri")]
-    return scrub(f"[{' '.join(str(word)[:200] for word in what if word)}]")
+    kind = part.get("type")
+    return media_words(part, kind if isinstance(kind, str) and kind else "part")
 
 
 def error_words(error: Any) -> tuple[str, int | None]:

@@ -28,6 +28,7 @@ from sandtrail.replay.models.body import load_json
 from sandtrail.replay.models.call import Choice, Message, ModelCall, ToolCall, scrub
 from sandtrail.replay.models.deltas import Deltas
 from sandtrail.replay.models.exchange import Exchange
+from sandtrail.replay.models.media import media_words
 
 __all__ = ["decode", "matches"]
 
@@ -96,7 +97,7 @@ def content_text(content: Any) -> str:
             out.append(part)
         elif isinstance(part, dict):
             text = part.get("text", part.get("refusal"))
-            out.append(text if isinstance(text, str) else f"[{as_text(part.get('type')) or 'part'}]")
+            out.append(text if isinstance(text, str) else media_words(part, as_text(part.get("type")) or "part"))
     if len(content) > MAX_PARTS:
         out.append(f"[{len(content) - MAX_PARTS} parts left out]")
     return scrub("\n".join(out))

@@ -12,6 +12,7 @@ from typing import Any
 from sandtrail.replay.models.answer import as_json, as_text, flowing
 from sandtrail.replay.models.answer import tool_call as make_tool_call
 from sandtrail.replay.models.call import Message, ToolCall, scrub
+from sandtrail.replay.models.media import media_words
 from sandtrail.replay.models.openai_chat import content_text
 
 __all__ = [
@@ -214,10 +215,14 @@ def _result(item: Item) -> Message:
     elif kind == "tool_search_output":
         text = f"[tools: {', '.join(tool_names(item.get('tools')))}]"
     else:
-        text = f"[{as_text(value.get('type')) or 'output'}]" if isinstance(value, dict) else content_text(value)
+        text = _object_words(value) if isinstance(value, dict) else content_text(value)
     told = item.get("status") if kind == "apply_patch_call_output" else None
     failed = told == "failed" if told in ("completed", "failed") else None
     return Message("tool", text, as_text(answered) if answered is not None else None, failed, raw=item)
+
+
+def _object_words(value: Item) -> str:
+    return media_words(value, as_text(value.get("type")) or "output")
 
 
 def _shell_text(outputs: Any) -> str:

@@ -7,9 +7,10 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from sandtrail.replay.models.call import scrub
+from sandtrail.replay.models.media import readable
 from sandtrail.replay.turns.facts import whole
 
-__all__ = ["carried", "kept_back", "readable"]
+__all__ = ["carried", "kept_back"]
 
 MAX_NAMED = 4
 MAX_WHY = 300
@@ -81,16 +82,6 @@ def _refused(detail: Mapping[str, Any]) -> bool:
 
 def _strings(value: object) -> list[str]:
     return [str(one)[:255] for one in value[:8]] if isinstance(value, list) else []
-
-
-def readable(size: int) -> str:
-    """Bytes for people: 12 B, 3.4 kB, 12 kB, 1.2 MB."""
-    value = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 999.5 or unit == "GB":
-            return f"{value:.0f} {unit}" if value >= 9.95 or unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return ""
 
 
 def _side(value: object) -> Mapping[str, Any]:

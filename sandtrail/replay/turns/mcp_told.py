@@ -17,7 +17,10 @@ __all__ = ["differs", "mcp_findings", "squeezed"]
 
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\([nrt\"\\/])")
 _WORD = re.compile(r"\w+")
-_MARK = re.compile(r"\{\{credential:[^{}]{0,120}\}\}|\[(?:image|audio|part|resource\w*)[^\]]{0,400}\]")
+_MARK = re.compile(
+    r"\{\{credential:[^{}]{0,120}\}\}|\[(?:image|audio|part|resource\w*)[^\]]{0,400}\]"
+    r"|\[(?:file|video|document)\b[^\]]{0,600}, sha256 [0-9a-f]{16}…[^\]]{0,300}\]"
+)
 _HOLES = "The record has gaps, so it may have gone unseen. "
 LEAST = 12
 """A result of fewer letters and digits may be said in many ways."""

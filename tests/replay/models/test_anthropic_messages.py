@@ -92,7 +92,7 @@ class TestRequests:
         assert [(m.role, m.text, m.tool_call_id, m.is_error) for m in found] == [
             ("tool", "one", "a", None),
             ("tool", "two", "b", True),
-            ("user", "go on\n[image]", None, None),
+            ("user", "go on\n[image image/png]", None, None),
             ("tool", "", "c", None),
         ]
         assert found[1].raw == content[1]
@@ -105,7 +105,7 @@ class TestRequests:
             {"type": "search_result", "title": "t", "source": "s", "content": [{"type": "text", "text": "found"}]},
         ]
         (found,) = read(ANSWER, {**ASK, "messages": [{"role": "user", "content": content}]}).messages
-        assert found.text == "plain words\nin blocks\n[report.pdf]\nt\nfound"
+        assert found.text == "plain words\nin blocks\n[document report.pdf, 3 B, sha256 a135fc158ef93b36…]\nt\nfound"
 
     def test_what_ran_at_the_provider_is_marked_and_its_results_follow(self) -> None:
         content = [

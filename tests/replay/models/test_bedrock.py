@@ -79,7 +79,7 @@ class TestRequests:
             ("tool", "one", "a", False),
             ("tool", '{"n": 2}', "b", True),
             ("tool", "", "c", None),
-            ("user", "go on\n[image]\nplain words\nguarded", None, None),
+            ("user", "go on\n[image png]\nplain words\nguarded", None, None),
         ]
 
     def test_tools_are_named_and_metadata_is_kept(self) -> None:

@@ -90,7 +90,7 @@ class TestRequests:
 
     def test_media_is_named(self) -> None:
         parts = [{"inlineData": {"mimeType": "image/png", "data": ""}}, {"file_data": {"mime_type": "video/mp4"}}]
-        assert read(ANSWER, {"contents": {"parts": parts}}).messages[0].text == "[image/png]\n[video/mp4]"
+        assert read(ANSWER, {"contents": {"parts": parts}}).messages[0].text == "[image image/png]\n[video video/mp4]"
 
     def test_tools_are_named_and_what_stands_for_history_is_kept(self) -> None:
         tools = [{"functionDeclarations": [{"name": "bash"}, {"name": "look"}]}, {"googleSearch": {}}]

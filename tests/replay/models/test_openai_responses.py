@@ -81,7 +81,7 @@ class TestRequests:
         ]  # fmt: skip
         messages = read(ANSWER, {"model": "m", "input": history}).messages
         assert [(m.role, m.text, m.tool_call_id) for m in messages] == [
-            ("user", "go\n[input_image]", None),
+            ("user", "go\n[image]", None),
             ("assistant", "I look.", None),
             ("tool", "x.txt", "a"),
             ("tool", "y.txt", "b"),
