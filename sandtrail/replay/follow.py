@@ -120,6 +120,8 @@ class Follower:
             self._pending.segment(entry, records)
         elif entry.kind == "gap":
             self._pending.gap(entry, self._last_ref(reader, entry))
+        elif entry.kind in ("heartbeat", "stop"):
+            self._pending.passed(entry)
         elif entry.kind == "hold":
             self._pending.hold(entry)
         elif entry.kind in ("erase", "retain"):

@@ -12,7 +12,8 @@ from typing import Any, Final
 import structlog
 
 from sandtrail.errors import DamagedError, ErasedError
-from sandtrail.replay.decode.decoder import RECORDER, Decoder, StreamState
+from sandtrail.replay.decode.decoder import DIED, RECORDER, Decoder
+from sandtrail.replay.decode.stream import StreamState
 from sandtrail.replay.events import Event
 from sandtrail.replay.index.holdings import Holdings
 from sandtrail.replay.index.purge import DAMAGED, LOG_N, Remark, Removal
@@ -80,9 +81,18 @@ class Pending:
             self.events += len(rows)
             place += count
         if records:
-            rows = []
-            self._decoder.tick(records[-1].when.realtime_ns, rows)
-            self._found(rows, records[-1].when.realtime_ns)
+            self._tick(records[-1].when.realtime_ns)
+
+    def passed(self, entry: Entry) -> None:
+        """The log says no more than that it goes on, or that the recorder stops."""
+        self._tick(_clock(entry.map.get("at")), stopped=entry.kind == "stop")
+
+    def _tick(self, now_ns: int, *, stopped: bool = False) -> None:
+        rows: list[Any] = []
+        dead = self._decoder.tick(now_ns, rows, stopped=stopped)
+        self._found(rows, now_ns)
+        for state in dead:
+            self._book.died(state, now_ns, DIED)
 
     def _bind(self, entry: Entry) -> None:
         """Streams that have lost their beginning still belong to whom their data key belongs to."""

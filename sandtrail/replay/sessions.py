@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sandtrail.replay.completeness import Witness
-from sandtrail.replay.decode.decoder import StreamState
+from sandtrail.replay.decode.stream import StreamState
 from sandtrail.replay.decode.text import as_text, fit, to_json
 from sandtrail.replay.events import Event
 from sandtrail.store.frames import Kind
@@ -175,6 +175,15 @@ class Book:
         self._witnessed(session)
         self._changed_sessions[session.row["id"]] = session.row
         self._sessions.pop(session.row["id"], None)
+
+    def died(self, state: StreamState, when_ns: int, words: str) -> None:
+        """A stream is over that nobody closed, and with the last of them its session."""
+        session = self._sessions.get(state.session)
+        if session is None or state.id not in session.open_streams:
+            return
+        self._close_stream(session, state.id, words)
+        if not session.open_streams:
+            self._end(session, session.row["facts"].get("exit_ns") or state.over_ns or when_ns)
 
     def cut_off(self, name: str, when_ns: int, words: str) -> None:
         """The recorder began anew without having ended: a session that was being recorded is over."""

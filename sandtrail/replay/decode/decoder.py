@@ -7,25 +7,32 @@ the same order it gives the same rows, wherever it was stopped, dumped and loade
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sandtrail.replay.decode.gateway import ENDS, Exchanges
 from sandtrail.replay.decode.gvisor.stream import GvisorStream
-from sandtrail.replay.decode.netfilter import add_flows, conntrack_events, nflog_events
+from sandtrail.replay.decode.netfilter import add_flows, conntrack_events
 from sandtrail.replay.decode.others import OTHERS, other_events
 from sandtrail.replay.decode.otlp import claim_events
 from sandtrail.replay.decode.own import act_event, read_map, stream_event
 from sandtrail.replay.decode.stdio import StdioStream
+from sandtrail.replay.decode.stream import StreamState
 from sandtrail.replay.decode.text import as_text, to_json
 from sandtrail.store.frames import Kind
 
-__all__ = ["RECORDER", "VERSION", "Decoder", "StreamState"]
+__all__ = ["DIED", "GRACE_NS", "RECORDER", "VERSION", "Decoder"]
 
 VERSION: Final = 6
 """Of the events that come out. Raise it when they change: the index is then made anew from the evidence."""
 
 BROKEN: Final = "the gateway was started again before it ended"
+DIED: Final = "its process died, and the session ended before another took its place"
+GRACE_NS: Final = 60 * 10**9
+"""After its session's end so long is waited for what a service's stream may still have: spools come in any order."""
+_SERVICES: Final = frozenset({"gateway", "claims"})
+"""What writes streams of sessions by itself, so that nobody else closes them when it dies."""
+_OVER_N: Final = 8
+"""The frame that ends a session has few events of its own; those of streams that it leaves behind come after them."""
 RECORDER: Final = "recorder"
 """The session of what the recorder says of itself."""
 _MIN, _MAX = -(1 << 63), (1 << 63) - 1
@@ -33,27 +40,6 @@ _DATA: Final = int(Kind.DATA)
 _NOBODY: Final = (0, 0, 0, 0, "", "", "", None, None)
 
 Row = tuple[Any, ...]
-
-
-@dataclass(slots=True)
-class StreamState:
-    """What is known of one stream."""
-
-    id: str
-    source: str = ""
-    session: str = ""
-    sandbox: str = ""
-    descriptor: dict[str, Any] = field(default_factory=dict)
-    frames: int = 0
-    next_packet: int = 0
-    """netfilter: the sequence number that the next logged packet should have."""
-    overrun: bool = False
-    """netfilter: an overrun was noted, and no packet since has told how much was lost."""
-    sums: dict[str, Any] = field(default_factory=dict)
-    """netfilter, conntrack: what the stream's packets or flows amount to."""
-    gvisor: GvisorStream | None = None
-    exchanges: Exchanges | None = None
-    stdio: StdioStream | None = None
 
 
 class Decoder:
@@ -102,6 +88,7 @@ class Decoder:
             # A stream that names no session is one by itself.
             state = self.streams[stream] = StreamState(name, session=f"unbound-{name}")
         self.touched.add(stream)
+        state.over_ns = 0  # it lives
         begin = place
         if kind == _DATA and state.gvisor is not None:
             feed = state.gvisor.feed
@@ -128,11 +115,13 @@ class Decoder:
         if kind == Kind.CLOSE:
             self._finish(state, at, seq, received_ns, rows)
             self.streams.pop(int(state.id, 16), None)
+            if state.source == "lifecycle":
+                self._over(state, ref, received_ns)
         # What ends with a stream comes under the frames that began it, or, without one, first of this frame's.
         n = sum(row[0] == ref for row in rows[before:])
         event = stream_event(kind, payload, state.source, state.id)
         if kind == Kind.NOTE:
-            event = self._note(state, event)
+            event = state.noted(event)
         elif kind == Kind.CLOSE and state.gvisor is not None and state.gvisor.unknown:
             event[4]["unknown"] = dict(list(state.gvisor.unknown.items())[:200])
         rows.append(_row(at, event, received_ns, seq, "", n))
@@ -187,7 +176,7 @@ class Decoder:
         at = (ref, state.session, state.sandbox, state.source)
         container = ""
         if state.source == "netfilter":
-            events = self._packets(state, seq, payload)
+            events = state.packets(seq, payload)
         elif state.source == "conntrack":
             events = conntrack_events(payload, as_text(state.descriptor.get("sandbox_address"), 64))
             add_flows(state.sums, events)
@@ -210,35 +199,6 @@ class Decoder:
             events = [("unknown", 0, reason, None, detail)]
         for n, event in enumerate(events):
             rows.append(_row(at, event, received_ns, seq, container, n))
-
-    def _packets(self, state: StreamState, seq: int, payload: bytes) -> list[Any]:
-        events: list[Any] = []
-        for number, event in nflog_events(payload):
-            if number is not None:
-                missing = (number - state.next_packet) % (1 << 32)
-                if missing:
-                    # Numbers only go up; one that seems to go down by less than half the range is one that came again.
-                    count = missing if missing < 1 << 31 else None
-                    cause = "packets that the kernel logged and nobody received"
-                    detail = {"cause": cause, "count": count, "after_seq": seq - 1, "before_seq": seq}
-                    events.append(("gap", 0, cause, count, {**detail, "stream": state.id, "source": state.source}))
-                    state.sums["lost"] = state.sums.get("lost", 0) + (count or 0)
-                state.next_packet = (number + 1) % (1 << 32)
-                state.overrun = False
-                state.sums["logged"] = state.sums.get("logged", 0) + 1
-            events.append(event)
-        return events
-
-    def _note(self, state: StreamState, event: Any) -> Any:
-        if event[0] != "gap":
-            return event
-        if state.gvisor is not None and state.gvisor.repeated(event[4]):
-            return ("note.gap", *event[1:])
-        if state.source == "netfilter":
-            # The next packet's number will say how many; the stream's end, if none comes.
-            state.overrun = True
-            return ("note.gap", *event[1:])
-        return event
 
     def _finish(
         self,
@@ -275,11 +235,43 @@ class Decoder:
                 del self.streams[number]
                 self.touched.add(number)
 
-    def tick(self, now_ns: int, rows: list[Row]) -> None:
-        """The log has come to `now_ns`: give out what has waited too long for another message."""
+    def _over(self, ended: StreamState, ref: str, received_ns: int) -> None:
+        """A lifecycle ended: where it was the session's last, what its services have not closed waits for its end."""
+        of_session = {number: state for number, state in self.streams.items() if state.session == ended.session}
+        if ended.descriptor.get("part") != "cleanup" and any(s.source == "lifecycle" for s in of_session.values()):
+            return
+        for number, state in of_session.items():
+            if state.source in _SERVICES:
+                state.over_ns, state.over_ref = received_ns, ref
+                self.touched.add(number)
+
+    def tick(self, now_ns: int, rows: list[Row], *, stopped: bool = False) -> list[StreamState]:
+        """The log has come to `now_ns`: give out what has waited too long for another message, and end the streams of
+        ended sessions that nobody closed; returns these. `stopped`: the recorder has, so nothing waits any more."""
+        dead: list[StreamState] = []
         for number, state in self.streams.items():
             if state.gvisor is not None and state.gvisor.waiting and state.gvisor.tick(now_ns, rows):
                 self.touched.add(number)
+            if state.over_ns and (stopped or now_ns - state.over_ns > GRACE_NS):
+                dead.append(state)
+        of_end: dict[str, int] = {}
+        for state in dead:
+            n = of_end.get(state.over_ref, _OVER_N)
+            of_end[state.over_ref] = n + self._died(state, rows, n)
+            del self.streams[int(state.id, 16)]
+            self.touched.add(int(state.id, 16))
+        return dead
+
+    def _died(self, state: StreamState, rows: list[Row], n: int) -> int:
+        """End it as its session ended, its events numbered from `n` on; returns how many there are."""
+        found: list[Row] = []
+        at = (state.over_ref, state.session, state.sandbox, state.source)
+        self._finish(state, at, 0, state.over_ns, found)
+        detail = {"cause": DIED, "count": None, "after_seq": state.frames - 1, "to_ns": state.over_ns}
+        gap = ("gap", 0, DIED, None, {**detail, "stream": state.id, "source": state.source})
+        found.append(_row(at, gap, state.over_ns, 0, "", len(found)))
+        rows += [(*row[:-1], n + row[-1]) for row in found]
+        return len(found)
 
     # -- stop and go on ------------------------------------------------------------------------------------------------
 
@@ -288,25 +280,11 @@ class Decoder:
         state = self.streams.get(stream)
         if state is None:
             return None
-        plain = {name: getattr(state, name) for name in ("id", "source", "session", "sandbox", "frames", "next_packet")}
-        plain |= {"overrun": state.overrun, "sums": state.sums, "descriptor": state.descriptor}
-        plain["gvisor"] = state.gvisor.dump() if state.gvisor is not None else None
-        plain["exchanges"] = state.exchanges.dump() if state.exchanges is not None else None
-        plain["stdio"] = state.stdio.dump() if state.stdio is not None else None
-        return plain
+        return state.dump()
 
     def load(self, stream: int, plain: dict[str, Any]) -> None:
         """Take up a state that `dump` gave."""
-        gvisor, exchanges, stdio = plain.pop("gvisor"), plain.pop("exchanges"), plain.pop("stdio", None)
-        state = self.streams[stream] = StreamState(**plain)
-        if gvisor is not None:
-            state.gvisor = GvisorStream.load(gvisor)
-        if exchanges is not None:
-            state.exchanges = Exchanges()
-            state.exchanges.load(exchanges)
-        if stdio is not None:
-            state.stdio = StdioStream()
-            state.stdio.load(stdio)
+        self.streams[stream] = StreamState.load(plain)
 
 
 def _row(at: tuple[str, ...], event: Any, received_ns: int, seq: int, container: str, n: int) -> Row:

@@ -8,7 +8,8 @@ from typing import Any
 import cbor2
 import pytest
 
-from sandtrail.replay.decode.decoder import Decoder
+from sandtrail.replay.decode.decoder import DIED, GRACE_NS, Decoder
+from sandtrail.replay.decode.gateway import ENDS
 from sandtrail.replay.events import Event
 from sandtrail.store.frames import Kind
 from tests.replay.decode.recorded import OK, gvisor, netfilter, packet
@@ -190,6 +191,40 @@ def test_what_the_recorder_says_of_itself_has_a_session_of_its_own() -> None:
         ("recorder", "stream.open"),
         ("recorder", "collector.start"),
     ]
+
+
+def dead_gateway() -> Decoder:
+    """Of a session that has ended; its gateway died with a request in hand, and nobody took its place."""
+    decoder = Decoder()
+    feed([opened(1, "lifecycle"), opened(3, "gateway"), (3, Kind.DATA, GATEWAY[1]), closed(1)], decoder)
+    return handed_over(decoder)
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_what_a_dead_gateway_left_is_told_out_some_time_after_its_session_ended(stopped: bool) -> None:
+    decoder = dead_gateway()
+    rows: list[tuple[Any, ...]] = []
+    assert decoder.tick(10**9 + GRACE_NS, rows) == []
+    (dead,) = decoder.tick(10**9 + GRACE_NS + (0 if stopped else 1), rows, stopped=stopped)
+    cut, gap = [Event(*row) for row in rows]
+    assert (cut.kind, cut.source, json.loads(cut.detail)["error"]) == ("http.exchange", "gateway", ENDS)
+    assert (gap.kind, gap.object, gap.ref, cut.ref) == ("gap", DIED, "4.3", "4.3")
+    assert gap.n > cut.n > 1
+    assert (dead.id, decoder.streams) == ("0000000000000003", {})
+
+
+def test_a_gateway_that_is_only_late_is_waited_for() -> None:
+    decoder = dead_gateway()
+    rows: list[tuple[Any, ...]] = []
+    decoder.feed(5, 0, 3, 2, int(Kind.DATA), 2 * 10**9, json.dumps(RESPONSE).encode(), rows)
+    assert decoder.tick(10**12, rows) == []
+    assert [(event.kind, event.result) for event in (Event(*row) for row in rows)] == [("http.exchange", 200)]
+
+
+def test_one_recorder_of_two_that_ends_ends_no_session() -> None:
+    decoder = Decoder()
+    feed([opened(1, "lifecycle"), opened(2, "lifecycle"), opened(3, "gateway"), closed(1)], decoder)
+    assert decoder.tick(10**12, []) == []
 
 
 def test_a_session_whose_recorder_died_is_told_out() -> None:

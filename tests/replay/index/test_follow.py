@@ -23,6 +23,7 @@ from sandtrail.store.layout import Layout
 from sandtrail.store.sealer import Sealer
 from sandtrail.store.spool import SpoolWriter
 from tests.replay.decode.recorded import OK, gvisor, packet
+from tests.replay.decode.test_gateway import REQUEST
 from tests.replay.index.recording import Recorder, events, follow, indexed, unindexed, wait_for
 
 FORK = packet("SYSCALL_FORK", exit=OK)
@@ -281,6 +282,18 @@ def test_whoever_cleans_up_ends_the_session_of_a_recorder_that_is_gone(recorder:
     assert [s["reason"] for s in index.streams("s1") if s["descriptor"].get("part") == "record"] == [
         "its recorder is gone"
     ]
+
+
+def test_a_session_ends_though_its_gateway_died_and_the_record_stops(recorder: Recorder) -> None:
+    acts, gateway = recorder.open("lifecycle"), recorder.open("gateway")
+    gateway.write(json.dumps(REQUEST).encode())
+    acts.close("ended")
+    recorder.seal()
+    assert follow(recorder.home).session("s1")["state"] == "recording"
+    recorder.stop()
+    index = follow(recorder.home)
+    assert index.session("s1")["state"] == "ended"
+    assert "http.exchange" in [event.kind for event in events(recorder.home)]
 
 
 def test_a_restarted_receiver_does_not_end_a_session(recorder: Recorder) -> None:
