@@ -55,10 +55,6 @@ class Address:
         """Returns the timeline of one conversation alone."""
         return Address(session=self.session, thread=str(thread)).href()
 
-    def to_session(self, session: str) -> Markup:
-        """Returns a session's timeline from its start, unfiltered."""
-        return Address(session=session).href()
-
     def to_events(self, kinds: str = "", turn: str = "", pid: str = "") -> Markup:
         """Returns the table of single events, narrowed."""
         return Address(session=self.session, events="1", kinds=kinds, turn=turn, pid=pid).href()

@@ -72,13 +72,12 @@ class Exchange:
 class Assembler:
     """Takes the gateway's frames of one session in order and keeps the exchanges that they make up.
 
-    Never raises on a frame's content. Bodies beyond `MAX_BODY` are cut and say so; beyond `limit` exchanges the frames
-    are counted in `ignored`.
+    Never raises on a frame's content. Bodies beyond `MAX_BODY` are cut and say so; frames of more exchanges than
+    `limit` are of none.
     """
 
     def __init__(self, limit: int = 100_000) -> None:
         self.exchanges: dict[tuple[str, str], Exchange] = {}
-        self.ignored = 0
         self._limit = limit
         self.clients: dict[str, tuple[str, int]] = {}
 
@@ -94,7 +93,6 @@ class Assembler:
             return None
         exchange = self._exchange(flow, _text(frame.get("id")))
         if exchange is None:
-            self.ignored += 1
             return None
         if len(exchange.refs) < 1000:
             exchange.refs.append(ref)

@@ -15,6 +15,7 @@ __all__ = ["mcp_rows"]
 MAX_CALLS = 50
 """Calls of one exchange that have a row of their own."""
 MAX_WORDS = 400
+MAX_PROBLEMS = 5
 
 Row = dict[str, Any]
 
@@ -30,12 +31,18 @@ def mcp_rows(row: Row, said: McpExchange, relay: str = "") -> Iterator[Row]:
         words = _words(call, unanswered)
         summary = f"{said.server}: {words}" if words else said.server
         if place == 0:
-            summary = "; ".join((*said.mismatches, *filter(None, (relay,)), summary))
+            summary = "; ".join((*said.mismatches, *filter(None, (relay,)), summary, *_left_out(said)))
         yield {**row, "object": f"{call.method} {call.name}".strip(), "summary": summary, "flags": sorted(flags)}
     if len(calls) > MAX_CALLS:
         yield {**row, "object": "more calls", "summary": f"{len(calls) - MAX_CALLS} more in the same exchange"}
     if not calls:
-        yield {**row, "object": _nameless(said), "summary": _told(said)}
+        yield {**row, "object": _nameless(said), "summary": "; ".join((_told(said), *_left_out(said)))}
+
+
+def _left_out(said: McpExchange) -> list[str]:
+    """What of the exchange is shown in no row, or could be read in two ways."""
+    more = len(said.problems) - MAX_PROBLEMS
+    return [*said.problems[:MAX_PROBLEMS], *([f"{more} more of this kind"] if more > 0 else [])]
 
 
 def _nameless(said: McpExchange) -> str:

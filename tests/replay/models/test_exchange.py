@@ -117,11 +117,11 @@ def test_exchanges_of_one_connection_are_told_apart_by_their_id() -> None:
     assert len(assembler.exchanges) == 2
 
 
-def test_more_exchanges_than_the_limit_are_counted() -> None:
+def test_frames_of_more_exchanges_than_the_limit_are_of_none() -> None:
     assembler = Assembler(limit=1)
-    for n in range(5):
-        assembler.feed({**request(), "id": str(n)}, "1.1", 0)
-    assert (len(assembler.exchanges), assembler.ignored) == (1, 4)
+    found = [assembler.feed({**request(), "id": str(n)}, "1.1", 0) for n in range(3)]
+    assert [one and one.id for one in found] == ["0", None, None]
+    assert len(assembler.exchanges) == 1
 
 
 values = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.lists(st.text(max_size=4))

@@ -141,7 +141,8 @@ def test_a_call_that_was_refused_says_by_what_words() -> None:
     asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "t", "arguments": {}}}
     r.request(agent, "POST", URL, asked, "not for you", status=403)
     (row,) = found(r)
-    assert row["summary"] == 'tools.test/mcp: "not for you"'
+    unread = "the answer is neither JSON nor a stream of events"
+    assert row["summary"] == f'tools.test/mcp: "not for you"; {unread}'
     assert (row["flags"], row["result"]) == (["cut", "failed"], 403)
 
 
@@ -247,3 +248,16 @@ def test_headers_that_contradict_the_body_are_a_finding() -> None:
     assert "the header Mcp-Method is not there" in finding["explanation"]
     assert "did not refuse" in finding["explanation"]
     assert found(r)[0]["flags"] == ["mismatch"]
+
+
+def test_what_was_left_out_of_an_exchange_is_said_in_its_first_row() -> None:
+    r = Recording()
+    agent = r.begin("agent")
+    asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "weather", "arguments": {}}}
+    r.request(agent, "POST", URL, [asked, asked, 7], {"jsonrpc": "2.0", "id": 1, "result": words("rain")})
+    first, second = [row["summary"] for row in found(r)]
+    assert first == (
+        "tools.test/mcp: rain; two requests of the id 1, of which neither was answered yet; "
+        "a message that is neither a request nor an answer"
+    )
+    assert second == "tools.test/mcp: no answer was seen"
