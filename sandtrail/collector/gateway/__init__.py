@@ -4,7 +4,7 @@
                              │ passed as a file descriptor: keeper → service
                              ▼
     service    listen, unlisten, stop; one Session a sandbox: stream, policy, what it learned, its bounds
-    engine     mitmproxy's layers on the connections that are accepted there     (connection, bounds, egress)
+    engine     mitmproxy's layers on the connections that are accepted there     (connection, bounds, http1, egress)
     addon      its hooks: decide (route, rules, policy, addresses), record (exchange, tunnel, passage), then let pass
     vault      secrets that a sandbox uses and never holds: out (swap), back (returns), elsewhere (lookout)
     tap        a body on its way past: counted, hashed, redacted (redact, scan, patterns, coding), kept up to a cap

@@ -3,7 +3,8 @@ how many fields and frames, what many chunks cost, and that a WebSocket's contro
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import re
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import h11
@@ -16,30 +17,38 @@ from mitmproxy.proxy.layers.http import _http1
 from mitmproxy.websocket import WebSocketMessage
 from wsproto.frame_protocol import Opcode
 
-__all__ = ["MAX_HEAD", "MAX_MESSAGE", "MergingReader", "install"]
+__all__ = ["MAX_HEAD", "MAX_MESSAGE", "TOO_LONG", "HeadBuffer", "MergingReader", "install"]
 
 MAX_HEAD = 256 * 1024
 MAX_FIELDS = 1000
 """Lines of a head: each costs many times its bytes."""
 MAX_MESSAGE = 16 << 20
+TOO_LONG = b"too-long"
+"""What stands in place of a head over these bounds: nobody takes it for one."""
 MAX_FRAMES = 1024
 """Frames of one message, which may be empty."""
 
 
-class _HeadBuffer(ReceiveBuffer):
+class HeadBuffer(ReceiveBuffer):
     """Gives up on a head (HTTP/1 request or response, chunk header, trailers) that does not end.
 
     A head that is too long becomes one that cannot be parsed, for which the layers have their answers.
     """
 
+    def begins(self, pattern: re.Pattern[bytes]) -> bool:
+        """Whether what is to be read next begins so."""
+        return pattern.match(self._data) is not None
+
     def maybe_extract_lines(self) -> list[bytearray] | None:
+        """As h11's, up to the first blank line."""
         lines = super().maybe_extract_lines()
         if (lines is None and len(self) > MAX_HEAD) or len(lines or ()) > MAX_FIELDS:
             self._extract(len(self))
-            return [bytearray(b"too-long")]
+            return [bytearray(TOO_LONG)]
         return lines
 
     def maybe_extract_next_line(self) -> bytearray | None:
+        """As h11's. Raises RemoteProtocolError for one that does not end."""
         line = super().maybe_extract_next_line()
         if line is None and len(self) > MAX_HEAD:
             raise h11.RemoteProtocolError("the header of a chunk does not end")
@@ -50,6 +59,8 @@ class MergingReader(ChunkedReader):
     """A chunked body as it comes, not chunk by chunk: of one byte each, they would cost a thousand times their size."""
 
     _next: h11.EndOfMessage | Exception | None = None
+    trailers: Sequence[tuple[bytes, bytes]] = ()
+    """Those that the end had, which mitmproxy takes from nobody."""
 
     def __call__(self, buf: ReceiveBuffer) -> Any:
         """As h11's: the next of the body, its end, or None where more has to come first. Raises as that does."""
@@ -70,6 +81,9 @@ class MergingReader(ChunkedReader):
         found, self._next = self._next, None
         if isinstance(found, Exception):
             raise found
+        if found is not None and found.headers:
+            self.trailers = tuple(found.headers.raw_items())
+            return h11.EndOfMessage()
         return found
 
 
@@ -124,7 +138,7 @@ class _Controlled(websocket.WebsocketLayer):
 
 def install() -> None:
     """Put the bounds into the layers of this process, before any of them is used: mitmproxy has no setting for them."""
-    vars(_http1)["ReceiveBuffer"] = _HeadBuffer
+    vars(_http1)["ReceiveBuffer"] = HeadBuffer
     vars(_http1)["ChunkedReader"] = MergingReader
     vars(websocket)["WebsocketConnection"] = _BoundedWebsocket
     vars(websocket)["WebsocketLayer"] = _Controlled

@@ -16,6 +16,7 @@ from mitmproxy.proxy import commands, events, layers, mode_servers, mode_specs
 
 from sandtrail.collector.gateway.egress import leaving
 from sandtrail.collector.gateway.exchange import Exchange
+from sandtrail.collector.gateway.http1 import INTERIM
 from sandtrail.collector.gateway.refusal import Refusal
 from sandtrail.collector.gateway.session import Session, UnrecordedError
 from sandtrail.collector.gateway.turned import SERVER_FIRST, Turned
@@ -146,6 +147,8 @@ class Connection(mode_servers.ProxyConnectionHandler):
         if exc_info is None:
             if malformed := _MALFORMED.search(message):
                 self.record_error(malformed[0], "malformed")
+            elif INTERIM in message:
+                self.session.counts["interim"] += 1
             return
         error = exc_info[1] if isinstance(exc_info, tuple) else sys.exc_info()[1]
         if isinstance(error, UnrecordedError):

@@ -12,7 +12,7 @@ from mitmproxy import addonmanager, hooks, options
 from mitmproxy.addons import disable_h2c, next_layer, proxyserver, tlsconfig
 from mitmproxy.master import Master
 
-from sandtrail.collector.gateway import bounds
+from sandtrail.collector.gateway import bounds, http1
 from sandtrail.collector.gateway.addon import Recorder
 from sandtrail.collector.gateway.addon_tunnels import TunnelRecorder
 from sandtrail.collector.gateway.ca import ca_folder
@@ -59,6 +59,7 @@ class Engine:
 
     def __init__(self, home: Path) -> None:
         bounds.install()
+        http1.install()
         self._open: dict[str, Connection] = {}
         self._master = cast(Any, Master(options.Options()))
         self._master.addons = _Addons(self._master)

@@ -64,7 +64,7 @@ class Session(Share):
         own = {"source": "gateway", "version": __version__, "sees": sees, "blind": BLIND, **self.policy.described()}
         if self.vault:
             own["secrets"] = self.vault.described()
-        counts = ("connections", "refused", "exchanges", "up_bytes", "down_bytes")
+        counts = ("connections", "refused", "exchanges", "interim", "up_bytes", "down_bytes")
         memory = self.policy.limits.memory
         super().__init__(name, {**descriptor, **own}, spool, counts=counts, memory=memory)
 

@@ -22,7 +22,7 @@ def read(reader: Any, pieces: list[bytes]) -> tuple[bytes, str, int]:
         try:
             while (event := reader(buffer)) is not None:
                 if isinstance(event, h11.EndOfMessage):
-                    return data, f"end {event.headers!r}", count
+                    return data, f"end {list(getattr(reader, 'trailers', ()) or event.headers)}", count
                 data, count = data + event.data, count + 1
         except h11.ProtocolError as error:
             return data, type(error).__name__, count

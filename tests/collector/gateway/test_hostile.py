@@ -107,7 +107,6 @@ MALFORMED = {
     "CONNECT, then garbage": b"CONNECT api.test:443 HTTP/1.1\r\n\r\n" + b"\x16\x03\x01\xff\xff" + bytes(70_000),
     "CONNECT to port 0": b"CONNECT api.test:0 HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n",
     "relative target": b"GET / HTTP/1.1\r\n\r\n",
-    "trailers": b"POST http://api.test/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n\r\n",
 }
 
 
