@@ -25,7 +25,7 @@ _METHODS: Final = (
     *(b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH", b"PRI", b"QUERY"),
     *(b"PROPFIND", b"PROPPATCH", b"MKCOL", b"COPY", b"MOVE", b"LOCK", b"UNLOCK", b"REPORT", b"SEARCH"),
 )
-_HALF_A_LINE: Final = re.compile(rb"[!#-'*+.^_`|~0-9A-Za-z-]{1,64} (?:[/*hH][^\r\n]*)?\r?")
+_HALF_A_LINE: Final = re.compile(rb"[!#-'*+.^_`|~0-9A-Za-z-]{1,64} (?:[/*hH][^\0-\x1f\x7f]*)?\r?")
 _REQUEST: Final = re.compile(rb"[A-Za-z]{3,32} [^\r\n]*\r?\n")
 
 

@@ -37,6 +37,7 @@ HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
         (b"SSH-2.0-client Debian", False),
         (b"hello world", False),
         (b"PING", False),
+        (b"0032git-upload-pack /project.git\0host=git.test\0", False),
         (b"\0\0\0\x08\x04\xd2\x16\x2f", False),
         (b"GET /" + b"x" * (1 << 20), False),
     ],
