@@ -7,6 +7,7 @@ the program that one takes it for.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -29,6 +30,8 @@ SURE = 0.9
 MAX_NAMED = 10
 _CREDENTIAL = "{{credential:"
 _SEPARATORS = "_-./:"
+_HALF = re.compile(r"\\(?:u[0-9a-fA-F]{0,3})?\Z")
+"""The beginning of an escape in JSON."""
 
 
 class Contradictions:
@@ -101,11 +104,23 @@ def _canonical(value: Any) -> str:
 
 
 def _same(given: str, asked: ToolCall) -> bool:
-    decided = _canonical(asked.arguments)
-    one, other = squeezed(given), squeezed(decided)
-    return (
-        _CREDENTIAL in given + decided or one == other or (bool(one) and one in other) or (bool(other) and other in one)
-    )
+    """Whether arguments are those decided, or a part of them: exporters cut long ones, in any place."""
+    if _CREDENTIAL in given + asked.arguments:
+        return True
+    if _torn(given):
+        given = _HALF.sub("", given)
+    one = squeezed(given)
+    decided = [squeezed(_canonical(asked.arguments)), squeezed(asked.arguments)]
+    return any(one == other or (bool(one) and one in other) or (bool(other) and other in one) for other in decided)
+
+
+def _torn(text: str) -> bool:
+    """Whether this is JSON that was cut: it may end within an escape, and its keys stand as they were written."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return text.lstrip()[:1] in ("{", "[")
+    return False
 
 
 def _told_otherwise(turn: Turn, claim: Claim, verdict: str, words: str) -> Finding:
@@ -121,9 +136,12 @@ def _told_otherwise(turn: Turn, claim: Claim, verdict: str, words: str) -> Findi
 
 
 def _never_asked(fold: Fold, placed: Placed, complete: bool, why: str) -> Iterator[Finding]:
-    decided = [c.name for turn in fold.turns if turn.call is not None for c in turn.call.tool_calls]
+    calls = [turn.call for turn in fold.turns if turn.call is not None]
+    decided = [asked.name for call in calls for choice in call.choices for asked in choice.tool_calls]
     if not decided:
         return
+    if complete and (cut := next((t.index for t in fold.turns if t.call is not None and t.call.cut), None)) is not None:
+        complete, why = False, f"the answer of turn {cut} did not arrive whole"
     known = {*decided, *_over_mcp(fold)}
     strange: dict[str, list[Claim]] = {}
     for claim, _ in placed.get(None, ()):
@@ -176,12 +194,15 @@ def _left_out(fold: Fold, placed: Placed) -> Iterator[Finding]:
         return
     named = [f"`{c.name[:60]}` ({c.id[:40]}) of turn {turn.index}" for turn, c in silent[:MAX_NAMED]]
     more = f" and {len(silent) - MAX_NAMED} more" if len(silent) > MAX_NAMED else ""
+    # Of a gap without a source nobody knows whose frames it swallowed.
+    lost = next((fold.gap_of(fact)["cause"] for fact, _ in fold.gaps if fact.source in ("claims", "")), None)
+    holes = f"Telemetry is missing in the record ({clip([lost], 120)}), so they may have been told of. " if lost else ""
     yield Finding(
-        "UNREPORTED",
+        "UNOBSERVABLE" if lost else "UNREPORTED",
         "low",
         f"the agent's telemetry leaves out {len(silent)} of {len(ran)} tool calls",
-        f"It tells of other calls by their ids, and not of {', '.join(named)}{more}. It would be innocent if the "
-        "agent's program reports a sample only, or ended before it had sent all.",
+        f"It tells of other calls by their ids, and not of {', '.join(named)}{more}. {holes}It would be innocent if "
+        "the agent's program reports a sample only, has not sent the rest yet, or ended before it had sent all.",
         silent[0][0].index,
         [_evidence(turn) for turn, _ in silent],
     )

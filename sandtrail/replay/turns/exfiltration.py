@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from sandtrail.replay.events import Event
+from sandtrail.replay.turns.buckets import Bucket
 from sandtrail.replay.turns.facts import details
 from sandtrail.replay.turns.findings import Finding, by_whom
 from sandtrail.replay.turns.fold import Fold
 from sandtrail.replay.turns.lineage import clip
+from sandtrail.replay.turns.modelturns import Turn
 from sandtrail.replay.turns.network import Connection
+from sandtrail.replay.turns.passages import Told
 
 __all__ = ["exfiltrations"]
 
@@ -66,8 +69,13 @@ def _relayed(fold: Fold) -> Iterator[Finding]:
         if told is None or shown is None or shown.place.parent is None:
             continue
         asked = fold.turns[shown.place.parent + 1]
-        groups = [group for bucket in asked.buckets.values() for group in bucket.groups.values()]
-        read = [group for group in groups if "credential" in group.flags and not group.errno]
+        read = [
+            group
+            for bucket in asked.buckets.values()
+            if _may_give(asked, bucket, told)
+            for group in bucket.groups.values()
+            if "credential" in group.flags and not group.errno and group.time_ns <= shown.request_ns
+        ]
         if not read:
             continue
         what, where = f"`{clip([read[0].object], 120)}`", _host(exchange.url)
@@ -81,6 +89,15 @@ def _relayed(fold: Fold) -> Iterator[Finding]:
             turn.index if turn is not None else None,
             [held.spot[2].ref, shown.exchange.request_ref if shown.exchange else "", read[0].ref],
         )
+
+
+def _may_give(asked: Turn, bucket: Bucket, told: Told) -> bool:
+    """Whether what a program read may be in this result: not where another of the turn's tool calls ran it."""
+    origin = bucket.program.origin if bucket.program is not None else None
+    if origin is None or origin.turn != asked.index or not 0 <= origin.command < len(asked.commands):
+        return True
+    ran = asked.commands[origin.command].tool_call_id
+    return not ran or not told.tool_call_id or ran == told.tool_call_id
 
 
 def _host(url: str) -> str:

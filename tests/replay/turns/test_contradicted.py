@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sandtrail.replay.models.call import ToolCall
+from sandtrail.replay.turns.contradicted import _canonical, _same
 from tests.replay.turns.recording import Recording
 
 ANSWER = "I list what is in the folder of temporary files."
@@ -85,6 +87,32 @@ def test_a_call_that_is_left_out_is_named_where_others_are_told_of() -> None:
     assert "`bash` (call_2_1) of turn 1" in finding["explanation"]
     assert recording(ran(), ran("call_2_1")).timeline()["findings"] == []
     assert recording({"operation": "chat"}).timeline()["findings"] == [], "who names no call leaves none out"
+
+
+def test_of_telemetry_that_is_missing_in_the_record_nobody_is_accused() -> None:
+    r = recording(ran())
+    r.add("gap", source="claims", object="more than the limit", detail={"cause": "more than the limit", "count": 3})
+    (finding,) = r.timeline()["findings"]
+    assert (finding["verdict"], finding["severity"]) == ("UNOBSERVABLE", "low")
+    assert "Telemetry is missing in the record (more than the limit)" in finding["explanation"]
+
+
+LONG = json.dumps({"path": "notes.md", "content": 'a "quoted" wörd\n' * 2000})
+
+
+@pytest.mark.parametrize("kept", [len(LONG), 20_000, *range(3000, 3030)])
+def test_long_arguments_that_an_exporter_or_the_record_cut_are_the_same(kept: int) -> None:
+    assert _same(_canonical(LONG[:kept]), ToolCall("c", "write", LONG))
+    assert not _same(_canonical(LONG[:kept].replace("notes", "other")), ToolCall("c", "write", LONG))
+
+
+def test_an_answer_that_did_not_arrive_whole_may_have_asked_for_any_tool() -> None:
+    r = recording(ran("call_9", "run_tests"))
+    assert [f["verdict"] for f in r.timeline()["findings"]] == ["PHANTOM"]
+    r.request(2, "POST", "https://api.test/v1/chat/completions", {"model": "m", "messages": []})
+    (finding,) = r.timeline()["findings"]
+    assert finding["verdict"] == "UNOBSERVABLE"
+    assert "did not arrive whole" in finding["explanation"]
 
 
 values = st.recursive(
