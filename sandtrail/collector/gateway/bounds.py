@@ -142,3 +142,5 @@ def install() -> None:
     vars(_http1)["ChunkedReader"] = MergingReader
     vars(websocket)["WebsocketConnection"] = _BoundedWebsocket
     vars(websocket)["WebsocketLayer"] = _Controlled
+    # A message that an addon has changed would be cut after so many bytes, within a letter too, which is lost then.
+    websocket.Fragmentizer.FRAGMENT_SIZE = 8 * MAX_MESSAGE

@@ -268,6 +268,18 @@ def test_nor_in_a_websocket(gateway: Gateway, session: str, secret: Secret) -> N
     assert secret.core.encode() not in written
 
 
+def test_a_long_message_with_a_value_comes_back_in_the_letters_that_it_had(
+    gateway: Gateway, session: str, secret: Secret
+) -> None:
+    with websocket_echo() as port:
+        proxy = gateway.listen(session, secrets=[secret], upstream={"api.test": f"http://127.0.0.1:{port}"})
+        # The echo stands for a server that was told the value before, in a request of another kind.
+        with connect("ws://api.test/", proxy=proxy) as own:
+            for before in ("x", "xx"):  # one of them has a letter at every even place
+                own.send(before + VALUE + "é" * 5000)
+                assert own.recv() == before + secret.placeholder + "é" * 5000
+
+
 @pytest.mark.parametrize("where", ["ping", "pong", "close", "two messages"])
 def test_nor_in_what_a_websocket_has_besides_messages(
     gateway: Gateway, session: str, secret: Secret, where: str
