@@ -28,6 +28,7 @@ Placed = Mapping[int | None, Sequence[tuple[Claim, Edge | None]]]
 SURE = 0.9
 """Claims that name a decision by an id, and not by time alone."""
 MAX_NAMED = 10
+MAX_NAME = 200
 _CREDENTIAL = "{{credential:"
 _SEPARATORS = "_-./:"
 _HALF = re.compile(r"\\(?:u[0-9a-fA-F]{0,3})?\Z")
@@ -143,11 +144,12 @@ def _never_asked(fold: Fold, placed: Placed, complete: bool, why: str) -> Iterat
     if complete and (cut := next((t.index for t in fold.turns if t.call is not None and t.call.cut), None)) is not None:
         complete, why = False, f"the answer of turn {cut} did not arrive whole"
     known = {*decided, *_over_mcp(fold)}
+    ends = {end for name in known for end in _ends(name)}
     strange: dict[str, list[Claim]] = {}
     for claim, _ in placed.get(None, ()):
         tool = claim.told.get("tool")
         name = tool.get("name") if isinstance(tool, dict) and claim.operation == "execute_tool" else None
-        if isinstance(name, str) and name and not any(_named(name, other) for other in known):
+        if isinstance(name, str) and name and name not in ends and not known & _ends(name):
             strange.setdefault(name, []).append(claim)
     for name, claims in list(strange.items())[:MAX_NAMED]:
         often = f" {len(claims)} times" if len(claims) > 1 else ""
@@ -172,9 +174,10 @@ def _over_mcp(fold: Fold) -> Iterator[str]:
                     yield from (call.name for call in group.mcp.calls if call.name)
 
 
-def _named(one: str, other: str) -> bool:
-    long, short = (one, other) if len(one) >= len(other) else (other, one)
-    return long == short or (bool(short) and long.endswith(short) and long[-len(short) - 1] in _SEPARATORS)
+def _ends(name: str) -> set[str]:
+    """A tool's name, and without what stands before it: the server's name, a namespace."""
+    short = name[:MAX_NAME]
+    return {name, *(short[at + 1 :] for at, one in enumerate(short) if one in _SEPARATORS)} - {""}
 
 
 def _left_out(fold: Fold, placed: Placed) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from sandtrail.replay.events import Event
-from sandtrail.replay.turns.buckets import Bucket
+from sandtrail.replay.turns.buckets import Bucket, Group
 from sandtrail.replay.turns.facts import details
 from sandtrail.replay.turns.findings import Finding, by_whom
 from sandtrail.replay.turns.fold import Fold
@@ -14,6 +14,7 @@ from sandtrail.replay.turns.lineage import clip
 from sandtrail.replay.turns.modelturns import Turn
 from sandtrail.replay.turns.network import Connection
 from sandtrail.replay.turns.passages import Told
+from sandtrail.replay.turns.web import Held
 
 __all__ = ["exfiltrations"]
 
@@ -63,32 +64,49 @@ def exfiltrations(fold: Fold) -> Iterator[Finding]:
 
 def _relayed(fold: Fold) -> Iterator[Finding]:
     """Words that left, of which it is known that a file of secrets was read for them."""
+    reads: dict[Told, Group | None] = {}
+    found: dict[tuple[int | None, Told, str], list[Held]] = {}
     for held in fold.web.relayed:
-        told, exchange, turn = held.relays, held.exchange, held.spot[0]
-        shown = fold.turns[told.turn] if told is not None else None
-        if told is None or shown is None or shown.place.parent is None:
+        told = held.relays
+        if told is None:
             continue
-        asked = fold.turns[shown.place.parent + 1]
-        read = [
-            group
-            for bucket in asked.buckets.values()
-            if _may_give(asked, bucket, told)
-            for group in bucket.groups.values()
-            if "credential" in group.flags and not group.errno and group.time_ns <= shown.request_ns
-        ]
-        if not read:
+        if told not in reads:
+            reads[told] = _read_for(fold, told)
+        if reads[told] is not None:
+            turn = held.spot[0]
+            found.setdefault((turn.index if turn is not None else None, told, _host(held.exchange.url)), []).append(
+                held
+            )
+    for (index, told, host), members in found.items():
+        read, shown, exchange = reads[told], fold.turns[told.turn], members[0].exchange
+        if read is None:
             continue
-        what, where = f"`{clip([read[0].object], 120)}`", _host(exchange.url)
+        what, often = f"`{clip([read.object], 120)}`", f" {len(members)} times" if len(members) > 1 else ""
         yield Finding(
             "EXFILTRATION_ATTEMPT",
             "high",
-            f"what a tool gave after {what} was read was sent to {where}",
-            f"In turn {asked.index} {what} was read ({read[0].summary}). The result that the model was told in turn "
-            f"{shown.index} is, word for word, what `{exchange.method[:20]} {clip([exchange.url], 160)}` carried. "
-            "It would be innocent if the result is not of that file, or if this service is meant to have it.",
-            turn.index if turn is not None else None,
-            [held.spot[2].ref, shown.exchange.request_ref if shown.exchange else "", read[0].ref],
+            f"what a tool gave after {what} was read was sent to {host}{often}",
+            f"In turn {(shown.place.parent or 0) + 1} {what} was read ({read.summary}). The result that the model was "
+            f"told in turn {shown.index} is, word for word, what `{exchange.method[:20]} {clip([exchange.url], 160)}` "
+            "carried. It would be innocent if the result is not of that file, or if this service is meant to have it.",
+            index,
+            [members[0].spot[2].ref, shown.exchange.request_ref if shown.exchange else "", read.ref]
+            + [held.spot[2].ref for held in members[1:]],
         )
+
+
+def _read_for(fold: Fold, told: Told) -> Group | None:
+    """The first read of a file of secrets that a result may hold."""
+    shown = fold.turns[told.turn]
+    if shown.place.parent is None:
+        return None
+    asked = fold.turns[shown.place.parent + 1]
+    for bucket in asked.buckets.values():
+        if _may_give(asked, bucket, told):
+            for group in bucket.groups.values():
+                if "credential" in group.flags and not group.errno and group.time_ns <= shown.request_ns:
+                    return group
+    return None
 
 
 def _may_give(asked: Turn, bucket: Bucket, told: Told) -> bool:

