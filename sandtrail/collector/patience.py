@@ -34,7 +34,7 @@ class PatientSpool(SpoolWriter):
         self._patiently(lambda: SpoolWriter.make_room(self))
 
     def _patiently(self, act: Callable[[], None]) -> None:
-        before = self._fd
+        before = getattr(self, "path", None)  # not the descriptor: that of a file that has gone is given anew
         while True:
             try:
                 if self.removed():
@@ -44,7 +44,7 @@ class PatientSpool(SpoolWriter):
                 self._wait(error)
             else:
                 break
-        if self._fd != before and self.on_new_file is not None:
+        if self.path != before and self.on_new_file is not None:
             self.on_new_file(self._fd)
         if self._refused is not None:
             self.troubles += ({**self._refused, "to_ns": time.time_ns()},)
