@@ -16,7 +16,7 @@ from sandtrail.replay.turns.buckets import Edge
 from sandtrail.replay.turns.findings import Finding
 from sandtrail.replay.turns.fold import Fold
 from sandtrail.replay.turns.lineage import clip
-from sandtrail.replay.turns.mcp_told import differs, squeezed
+from sandtrail.replay.turns.mcp_told import LEAST, differs, squeezed
 from sandtrail.replay.turns.modelturns import Turn
 from sandtrail.replay.turns.telemetry import Claim
 
@@ -90,7 +90,8 @@ def _contradicted(call: ModelCall, claim: Claim, after: Turn | None) -> Iterator
 
 
 def _otherwise(claimed: str, seen: str) -> str | None:
-    if not claimed or not seen or _CREDENTIAL in claimed + seen:
+    # Of few words, claims often hold more: thoughts, a heading, several answers.
+    if not claimed or len(squeezed(seen)) < LEAST or _CREDENTIAL in claimed + seen:
         return None
     return differs(claimed, seen)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from os.path import commonprefix
 
 from sandtrail.replay.models.answer import as_json
 from sandtrail.replay.models.call import Message
@@ -13,13 +14,13 @@ from sandtrail.replay.turns.lineage import clip
 from sandtrail.replay.turns.mcp import Decided
 from sandtrail.replay.turns.modelturns import Turn
 
-__all__ = ["differs", "mcp_findings", "squeezed"]
+__all__ = ["LEAST", "differs", "mcp_findings", "squeezed"]
 
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\([nrt\"\\/])")
 _WORD = re.compile(r"\w+")
 _MARK = re.compile(
-    r"\{\{credential:[^{}]{0,120}\}\}|\[(?:image|audio|part|resource\w*)[^\]]{0,400}\]"
-    r"|\[(?:file|video|document)\b[^\]]{0,600}, sha256 [0-9a-f]{16}…[^\]]{0,300}\]"
+    r"\{\{credential:[^{}]{0,120}\}\}|\[(?:image|audio|part|resource\w*)[^\[\]]{0,600}\]"
+    r"|\[(?:file|video|document)\b[^\[\]]{0,600}, sha256 [0-9a-f]{16}…[^\[\]]{0,300}\]"
 )
 _HOLES = "The record has gaps, so it may have gone unseen. "
 LEAST = 12
@@ -135,7 +136,7 @@ def _result(turn: Turn, decided: Decided) -> Message | None:
 
 
 def differs(answered: str, told: str) -> str | None:
-    """How what was told differs from what was answered; None where it holds it, or is a part of it."""
+    """How what was told differs from what was answered; None where it holds it, or is a part of it or parts of it."""
     said, shown = squeezed(answered), squeezed(told)
     if len(said) < LEAST or said in shown or (len(shown) >= LEAST and shown in said):
         return None
@@ -148,7 +149,15 @@ def differs(answered: str, told: str) -> str | None:
         numbers = [any(map(str.isdigit, word)) for word in words - others], [w.isdigit() for w in others - words]
         swapped = all(map(any, numbers)) and len(shown) >= 0.9 * len(said)
         return "in part something else" if swapped else None
+    if len(told) < len(answered) >= LONG and _ends(answered, told) >= 0.9 * len(shown):
+        return None  # its beginning and its end, as agents show long results
     return "something else" if len(kept) < 0.5 * len(words) else "in part something else"
+
+
+def _ends(answered: str, told: str) -> int:
+    """How many letters and digits the two have in common at the beginning and at the end."""
+    ends = ((squeezed(text), squeezed(text[-MOST:])[::-1]) for text in (answered, told))
+    return sum(len(commonprefix(pair)) for pair in zip(*ends, strict=True))
 
 
 def squeezed(text: str) -> str:

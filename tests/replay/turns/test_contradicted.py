@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sandtrail.replay.models.call import ToolCall
 from sandtrail.replay.turns.contradicted import _canonical, _same
+from sandtrail.replay.turns.mcp_told import differs
 from tests.replay.turns.recording import Recording
 
 ANSWER = "I list what is in the folder of temporary files."
@@ -71,6 +72,25 @@ def test_what_is_claimed_otherwise_than_it_was_seen_is_a_finding(claim: dict[str
 )
 def test_what_is_true_or_only_shorter_is_none(claim: dict[str, Any]) -> None:
     assert found(claim) == []
+
+
+LINES = [f"line{n} tells what was found in house number {n}" for n in range(200)]
+
+
+def test_a_long_text_of_which_the_middle_was_left_out_is_no_other_text() -> None:
+    whole, short = "\n".join(LINES), "\n".join([*LINES[:20], "(160 lines left out)", *LINES[-20:]])
+    assert differs(whole, short) is None
+    assert differs(short, whole) is None
+    assert differs(whole, short.replace("tells what was found in house", "knows where gold lies under")) is not None
+
+
+def test_more_words_around_a_short_answer_are_no_other_answer() -> None:
+    claim = {**ran(), "operation": "chat", "output": [{"text": "I think of it for a long time, and then I say: Yes."}]}
+    for answer, verdicts in (("Yes.", []), ("No, that is none of my tasks here.", ["RESULT_MISMATCH"])):
+        r = Recording()
+        r.ask(r.begin("agent"), answer, "ls /tmp")
+        r.add("claim.span", source="claims", object="chat it", detail=claim | {"tool": {"id": "call_2_0"}})
+        assert [f["verdict"] for f in r.timeline()["findings"]] == verdicts
 
 
 def test_a_tool_that_nobody_asked_for_is_a_finding_once_however_often_it_is_claimed() -> None:
