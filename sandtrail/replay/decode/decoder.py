@@ -31,8 +31,8 @@ GRACE_NS: Final = 60 * 10**9
 """After its session's end so long is waited for what a service's stream may still have: spools come in any order."""
 _SERVICES: Final = frozenset({"gateway", "claims"})
 """What writes streams of sessions by itself, so that nobody else closes them when it dies."""
-_OVER_N: Final = 8
-"""The frame that ends a session has few events of its own; those of streams that it leaves behind come after them."""
+_OVER_N: Final = 400
+"""From here on events are numbered that come under a frame of another stream: of streams that ended by no frame."""
 RECORDER: Final = "recorder"
 """The session of what the recorder says of itself."""
 _MIN, _MAX = -(1 << 63), (1 << 63) - 1
@@ -229,9 +229,14 @@ class Decoder:
 
         Streams of the lifecycle have writers of their own, which may live.
         """
+        n = _OVER_N
         for number, state in list(self.streams.items()):
             if state.session == session and state.source != "lifecycle":
-                self._finish(state, (ref, state.session, state.sandbox, state.source), seq, received_ns, rows)
+                found: list[Row] = []
+                self._finish(state, (ref, state.session, state.sandbox, state.source), seq, received_ns, found)
+                for row in found:  # those that come under other frames have numbers of their own there
+                    rows.append((*row[:-1], n) if row[0] == ref else row)
+                    n += row[0] == ref
                 del self.streams[number]
                 self.touched.add(number)
 

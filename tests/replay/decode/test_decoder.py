@@ -231,8 +231,10 @@ def test_a_session_whose_recorder_died_is_told_out() -> None:
     decoder = Decoder()
     frames = [opened(1, "lifecycle"), opened(4, "gvisor"), opened(3, "gateway")]
     frames += [(4, Kind.DATA, data) for data in gvisor("20260905")[:18]]  # an exec whose report is yet to come
-    feed([*frames, (3, Kind.DATA, json.dumps(REQUEST).encode())], decoder)
+    asked = [(3, Kind.DATA, json.dumps({**REQUEST, "id": ident}).encode()) for ident in "12"]
+    feed([*frames, *asked, opened(2, "netfilter")], decoder)
     rows: list[tuple[Any, ...]] = []
     decoder.abandon("s", "9.9", 0, 10**10, rows)
-    assert sorted(row[4] for row in rows) == ["http.exchange", "process.exec"]
+    assert sorted(row[4] for row in rows) == ["http.exchange", "http.exchange", "process.exec", "stream.total"]
+    assert len({(event.ref, event.n) for event in (Event(*row) for row in rows)}) == len(rows)
     assert list(decoder.streams) == [1]
