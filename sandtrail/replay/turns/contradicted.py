@@ -182,7 +182,8 @@ def _ends(name: str) -> set[str]:
 
 
 def _left_out(fold: Fold, placed: Placed) -> Iterator[Finding]:
-    """Tool calls that were carried out and not told of, by an agent that tells of others by their ids."""
+    """Tool calls of which the model was given a result and that are not told of, by an agent that tells of others by
+    their ids."""
     told = {
         ident for claims in placed.values() for c, _ in claims if c.operation == "execute_tool" for ident in c.calls
     }
@@ -204,9 +205,10 @@ def _left_out(fold: Fold, placed: Placed) -> Iterator[Finding]:
     yield Finding(
         "UNOBSERVABLE" if lost else "UNREPORTED",
         "low",
-        f"the agent's telemetry leaves out {len(silent)} of {len(ran)} tool calls",
+        f"the agent's telemetry leaves out {len(silent)} of {len(ran)} tool calls that got a result",
         f"It tells of other calls by their ids, and not of {', '.join(named)}{more}. {holes}It would be innocent if "
-        "the agent's program reports a sample only, has not sent the rest yet, or ended before it had sent all.",
+        "the agent's program reports a sample only, has not sent the rest yet, ended before it had sent all, or gave a "
+        "result without running the tool, such as a refusal.",
         silent[0][0].index,
         [_evidence(turn) for turn, _ in silent],
     )

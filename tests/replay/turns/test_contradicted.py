@@ -103,7 +103,7 @@ def test_a_tool_that_nobody_asked_for_is_a_finding_once_however_often_it_is_clai
 def test_a_call_that_is_left_out_is_named_where_others_are_told_of() -> None:
     (finding,) = recording(ran()).timeline()["findings"]
     assert (finding["verdict"], finding["severity"], finding["turn"]) == ("UNREPORTED", "low", 1)
-    assert "1 of 2 tool calls" in finding["title"]
+    assert "1 of 2 tool calls that got a result" in finding["title"]
     assert "`bash` (call_2_1) of turn 1" in finding["explanation"]
     assert recording(ran(), ran("call_2_1")).timeline()["findings"] == []
     assert recording({"operation": "chat"}).timeline()["findings"] == [], "who names no call leaves none out"
