@@ -102,4 +102,4 @@ def what_the_agent_says_of_it_is_held_against_the_record(run: Run) -> None:
     assert "make install" in found["ARG_MISMATCH"]["explanation"]
     assert json.dumps(SEND)[1:-1] in found["ARG_MISMATCH"]["explanation"]
     assert "run_tests" in found["PHANTOM"]["title"]
-    assert "leaves out 2 of 3" in found["UNREPORTED"]["title"]
+    assert "leaves out 2 of 3 tool calls" in found["UNREPORTED"]["title"]

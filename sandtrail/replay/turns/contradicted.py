@@ -142,8 +142,9 @@ def _never_asked(fold: Fold, placed: Placed, complete: bool, why: str) -> Iterat
     decided = [asked.name for call in calls for choice in call.choices for asked in choice.tool_calls]
     if not decided:
         return
-    if complete and (cut := next((t.index for t in fold.turns if t.call is not None and t.call.cut), None)) is not None:
-        complete, why = False, f"the answer of turn {cut} did not arrive whole"
+    cut = _unheard(fold)
+    if complete and cut:
+        complete, why = False, f"the answer of turn {cut[0]} did not arrive whole"
     known = {*decided, *_over_mcp(fold)}
     ends = {end for name in known for end in _ends(name)}
     strange: dict[str, list[Claim]] = {}
@@ -165,6 +166,19 @@ def _never_asked(fold: Fold, placed: Placed, complete: bool, why: str) -> Iterat
             None,
             [claim.ref for claim in claims],
         )
+
+
+def _unheard(fold: Fold) -> list[int]:
+    """Turns of whose answer a part was not seen, and that were not asked again with a whole answer."""
+    again = {
+        turn.place.parent + 1
+        for turn in fold.turns
+        if turn.place.parent is not None
+        and turn.call is not None
+        and not turn.call.cut
+        and turn.place.new_from >= len(turn.call.messages)
+    }
+    return [turn.index for turn in fold.turns if turn.call is not None and turn.call.cut and turn.index not in again]
 
 
 def _over_mcp(fold: Fold) -> Iterator[str]:
