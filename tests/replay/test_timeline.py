@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandtrail.replay import timeline
+from sandtrail.replay import live as following
 from sandtrail.replay.events import Event
-from sandtrail.replay.timeline import HOLD_NS, Live
+from sandtrail.replay.live import HOLD_NS, Live
 from sandtrail.replay.turns.timeline import View
 from tests.replay.turns.recording import Recording
 
@@ -97,8 +97,8 @@ def test_an_event_that_comes_too_late_makes_it_begin_anew() -> None:
 
 
 def test_a_long_session_is_read_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timeline, "BATCH", 7)
-    monkeypatch.setattr(timeline, "HOLD_READING_NS", 1_000_000)
+    monkeypatch.setattr(following, "BATCH", 7)
+    monkeypatch.setattr(following, "HOLD_READING_NS", 1_000_000)
     r, index = story(), Growing()
     index.shown, index.state = r.events, "ended"
     live = Live(r)
