@@ -81,15 +81,18 @@ class Pending:
             self.events += len(rows)
             place += count
         if records:
-            self._tick(records[-1].when.realtime_ns)
+            rows = []
+            self._decoder.tick(records[-1].when.realtime_ns, rows)
+            self._found(rows, records[-1].when.realtime_ns)
+            self._bury(records[-1].when.realtime_ns)
 
     def passed(self, entry: Entry) -> None:
         """The log says no more than that it goes on, or that the recorder stops."""
-        self._tick(_clock(entry.map.get("at")), stopped=entry.kind == "stop")
+        self._bury(_clock(entry.map.get("at")), stopped=entry.kind == "stop")
 
-    def _tick(self, now_ns: int, *, stopped: bool = False) -> None:
+    def _bury(self, now_ns: int, *, stopped: bool = False) -> None:
         rows: list[Any] = []
-        dead = self._decoder.tick(now_ns, rows, stopped=stopped)
+        dead = self._decoder.bury(now_ns, rows, stopped=stopped)
         self._found(rows, now_ns)
         for state in dead:
             self._book.died(state, now_ns, DIED)

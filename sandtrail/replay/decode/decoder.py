@@ -250,19 +250,19 @@ class Decoder:
                 state.over_ns, state.over_ref = received_ns, ref
                 self.touched.add(number)
 
-    def tick(self, now_ns: int, rows: list[Row], *, stopped: bool = False) -> list[StreamState]:
-        """The log has come to `now_ns`: give out what has waited too long for another message, and end the streams of
-        ended sessions that nobody closed; returns these. `stopped`: the recorder has, so nothing waits any more."""
-        dead: list[StreamState] = []
+    def tick(self, now_ns: int, rows: list[Row]) -> None:
+        """The log has come to `now_ns`: give out what has waited too long for another message."""
         for number, state in self.streams.items():
             if state.gvisor is not None and state.gvisor.waiting and state.gvisor.tick(now_ns, rows):
                 self.touched.add(number)
-            if state.over_ns and (stopped or now_ns - state.over_ns > GRACE_NS):
-                dead.append(state)
-        of_end: dict[str, int] = {}
+
+    def bury(self, now_ns: int, rows: list[Row], *, stopped: bool = False) -> list[StreamState]:
+        """The log has come to `now_ns`: end streams of ended sessions that nobody closed; returns these. `stopped`: so
+        has the recorder, and nothing can come any more."""
+        dead = [s for s in self.streams.values() if s.over_ns and (stopped or now_ns - s.over_ns > GRACE_NS)]
+        n = _OVER_N
         for state in dead:
-            n = of_end.get(state.over_ref, _OVER_N)
-            of_end[state.over_ref] = n + self._died(state, rows, n)
+            n += self._died(state, rows, n)
             del self.streams[int(state.id, 16)]
             self.touched.add(int(state.id, 16))
         return dead

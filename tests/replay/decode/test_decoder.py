@@ -204,8 +204,8 @@ def dead_gateway() -> Decoder:
 def test_what_a_dead_gateway_left_is_told_out_some_time_after_its_session_ended(stopped: bool) -> None:
     decoder = dead_gateway()
     rows: list[tuple[Any, ...]] = []
-    assert decoder.tick(10**9 + GRACE_NS, rows) == []
-    (dead,) = decoder.tick(10**9 + GRACE_NS + (0 if stopped else 1), rows, stopped=stopped)
+    assert decoder.bury(10**9 + GRACE_NS, rows) == []
+    (dead,) = decoder.bury(10**9 + GRACE_NS + (0 if stopped else 1), rows, stopped=stopped)
     cut, gap = [Event(*row) for row in rows]
     assert (cut.kind, cut.source, json.loads(cut.detail)["error"]) == ("http.exchange", "gateway", ENDS)
     assert (gap.kind, gap.object, gap.ref, cut.ref) == ("gap", DIED, "4.3", "4.3")
@@ -217,14 +217,14 @@ def test_a_gateway_that_is_only_late_is_waited_for() -> None:
     decoder = dead_gateway()
     rows: list[tuple[Any, ...]] = []
     decoder.feed(5, 0, 3, 2, int(Kind.DATA), 2 * 10**9, json.dumps(RESPONSE).encode(), rows)
-    assert decoder.tick(10**12, rows) == []
+    assert decoder.bury(10**12, rows) == []
     assert [(event.kind, event.result) for event in (Event(*row) for row in rows)] == [("http.exchange", 200)]
 
 
 def test_one_recorder_of_two_that_ends_ends_no_session() -> None:
     decoder = Decoder()
     feed([opened(1, "lifecycle"), opened(2, "lifecycle"), opened(3, "gateway"), closed(1)], decoder)
-    assert decoder.tick(10**12, []) == []
+    assert decoder.bury(10**12, []) == []
 
 
 def test_a_session_whose_recorder_died_is_told_out() -> None:
