@@ -384,8 +384,8 @@ def test_thousands_of_calls_take_no_longer_each_than_hundreds() -> None:
         return time.process_time() - began
 
     seconds(50)
-    few = max(seconds(300), 0.02)
-    assert seconds(3000) < few * 10 * 4
+    few = max(min(seconds(300) for _ in range(3)), 0.02)
+    assert min(seconds(3000) for _ in range(3)) < few * 10 * 4
 
 
 @settings(max_examples=200, deadline=None)
