@@ -108,7 +108,8 @@ def expect_the_conversation(said: list[McpExchange]) -> None:
     assert {"weather", "slow"} <= {tool["name"] for tool in listed.result["tools"]}
     assert [one.problems for one in said if one.problems] == []
     assert [one.mismatches for one in said if one.mismatches] == []
-    assert not any(one.cut for one in said)
+    # The client leaves the stream for what the server asks by itself; whether it or the server ends it is a race.
+    assert not any(one.cut for one in said if one.kind == "post")
 
 
 @pytest.mark.parametrize("how", ["http", "json"])
