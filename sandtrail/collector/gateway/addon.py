@@ -17,7 +17,7 @@ from sandtrail.collector.gateway.route import route
 from sandtrail.collector.gateway.rules import Decision
 from sandtrail.collector.gateway.session import UnrecordedError
 from sandtrail.collector.gateway.turned import mismatch
-from sandtrail.collector.gateway.unread import Undecided, undecided, without_empty_lines
+from sandtrail.collector.gateway.unread import Undecided, no_request, undecided, without_empty_lines
 
 __all__ = ["Recorder"]
 
@@ -92,11 +92,11 @@ class Recorder:
 
     def next_layer(self, nextlayer: layer.NextLayer) -> None:
         """What cannot be said yet is waited for, see `unread`. And mitmproxy takes whatever goes to port 53 for DNS,
-        which nothing here records; as bytes it is recorded."""
+        which nothing here records, and words for HTTP; as bytes they are recorded."""
         address, data = nextlayer.context.server.address, nextlayer.data_client()  # type: ignore[no-untyped-call]
         if data and undecided(data):
             nextlayer.layer = Undecided(nextlayer.context)
-        elif address and address[1] in _DNS_PORTS and not starts_like_tls_record(data):
+        elif address and (no_request(data) or address[1] in _DNS_PORTS and not starts_like_tls_record(data)):
             nextlayer.layer = layers.TCPLayer(nextlayer.context)
         else:
             without_empty_lines(nextlayer)

@@ -17,7 +17,7 @@ from mitmproxy.proxy import events, layer
 
 from sandtrail.collector.gateway.bounds import MAX_HEAD
 
-__all__ = ["ANSWER", "Undecided", "answer_of", "undecided", "without_empty_lines"]
+__all__ = ["ANSWER", "Undecided", "answer_of", "no_request", "undecided", "without_empty_lines"]
 
 ANSWER: Final = 9
 """So many bytes of a server's answer say what it speaks."""
@@ -26,6 +26,8 @@ _METHODS: Final = (
     *(b"PROPFIND", b"PROPPATCH", b"MKCOL", b"COPY", b"MOVE", b"LOCK", b"UNLOCK", b"REPORT", b"SEARCH"),
 )
 _HALF_A_LINE: Final = re.compile(rb"[!#-'*+.^_`|~0-9A-Za-z-]{1,64} (?:[/*hH][^\0-\x1f\x7f]*)?\r?")
+_COMMAND: Final = re.compile(rb"([A-Za-z]{3,64}) (?:[^/*hH\s][^\r\n]*(?:\r?\n)?|[/*hH][^\r\n]*\r?\n)")
+_VERSION: Final = re.compile(rb" HTTP/[0-9](?:\.[0-9])?[ \t]*\r?\n\Z")
 _REQUEST: Final = re.compile(rb"[A-Za-z]{3,32} [^\r\n]*\r?\n")
 
 
@@ -37,6 +39,14 @@ def undecided(data: bytes) -> bool:
     if len(data) > MAX_HEAD:
         return False
     return any(method.startswith(text) for method in _METHODS) or _HALF_A_LINE.fullmatch(text) is not None
+
+
+def no_request(data: bytes) -> bool:
+    """Whether a client's first bytes are words, but no request's: `EHLO host`, `NICK name`, `set key 0`.
+    mitmproxy takes them for HTTP, and waits for the rest. RFC 9112 section 3: a target begins with `/` or `*` or as a
+    URL, and the version ends the line. `GET /` alone is HTTP/0.9, and for others to judge."""
+    found = _COMMAND.match(data)
+    return found is not None and found[1].upper() not in _METHODS and not _VERSION.search(found[0])
 
 
 def without_empty_lines(next_layer: layer.NextLayer) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandtrail.collector.gateway.unread import ANSWER, answer_of, undecided
+from sandtrail.collector.gateway.unread import ANSWER, answer_of, no_request, undecided
 from tests.collector.gateway.harness import Gateway, body, wait_for
 from tests.collector.gateway.test_tunnels import tunnel
 from tests.collector.gateway.upstream import Server
@@ -50,6 +50,50 @@ def test_a_beginning_that_may_become_tls_or_a_request_is_waited_with(data: bytes
 def test_any_bytes_are_an_answer_of_something_or_of_nothing(data: bytes) -> None:
     assert answer_of(data) in ("", "TLS", "HTTP", "HTTP/2")
     assert isinstance(undecided(data), bool)
+    assert isinstance(no_request(data), bool)
+
+
+WORDS = [b"EHLO client.test\r\n", b"HELO host.test\r\n", b"NICK bob\n", b"set key 0 0 1\r\n1\r\n", b"LIST 1 2"]
+
+
+@pytest.mark.parametrize("data", WORDS)
+def test_words_of_other_protocols_are_no_request(data: bytes) -> None:
+    assert no_request(data)
+    assert not undecided(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"get x\r\n",
+        b"BREW / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"BREW pot HTTP/1.1\r\n",
+        b"BREW http://pot.test/ HTTP/1.1 \n",
+        b"BREW  / HTTP/1.1\r\n",
+        b"BREW http://pot.te",
+        HELLO,
+    ],
+)
+def test_what_may_be_a_request_is_not_taken_for_words(data: bytes) -> None:
+    assert not no_request(data)
+
+
+@pytest.mark.needs("root", "ip")
+@pytest.mark.parametrize("words", WORDS)
+def test_words_that_are_no_request_pass_as_bytes(
+    neighbourly: Gateway, neighbour: str, session: str, words: bytes
+) -> None:
+    proxy = neighbourly.listen(session)
+    with tunnel(proxy, f"{neighbour}:2223") as raw:
+        raw.sendall(words)
+        got = b""
+        while len(got) < len(words) - 5 and (data := raw.recv(4096)):
+            got += data
+    assert got == words[5:]
+    wait_for(lambda: neighbourly.recorded(session).of("close"), "the end")
+    recorded = neighbourly.ended(session)
+    assert b"".join(body(f, "data") for f in recorded.of("tcp", **{"from": "client"}) if "data" in f) == words
 
 
 @pytest.mark.parametrize("first", [1, 2])
