@@ -66,7 +66,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("benches", nargs="*", choices=[*BENCHES, []], metavar="BENCH")
-    parser.add_argument("--rounds", type=int, help="of each bench (default: storm and append 5, others 3)")
+    parser.add_argument("--rounds", type=int, help="of each bench (default: gateway 8, storm and append 5, others 3)")
     parser.add_argument("--frames", type=int, help="append: per line (default 1,048,576); verify, proof, memory: 10^7")
     parser.add_argument("--dir", type=Path, default=Path("/tmp"), help="where stores are made (default %(default)s)")
     parser.add_argument(

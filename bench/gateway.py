@@ -52,7 +52,7 @@ def run(options: argparse.Namespace, folder: Path) -> Outcome:
     """Rounds of all lines; then 64 streams at once through the gateway, none of which may lose an event."""
     with _model() as model, _bare(folder / "bare", model) as bare, _gateway(folder / "home", model) as ours:
         ways = {"direct": Way(model), "bare": bare, "sandtrail": ours}
-        measured = asyncio.run(_measure(ways, options.rounds or 5))
+        measured = asyncio.run(_measure(ways, options.rounds or 8))
         timings = asyncio.run(_parallel(ours))
     lines = {name: _summary(line, measured["direct"], measured["bare"]) for name, line in measured.items()}
     broken = sum(line.broken for line in measured.values()) + sum(not timing.whole for timing in timings)

@@ -74,6 +74,7 @@ class Redactor:
         self._covers: dict[bytes, bytes] = {}
         """What stands in place of secrets that are base64 inside of something else."""
         self._shown: dict[tuple[bytes, bytes], tuple[str, str, int]] = {}
+        self._urls: dict[bytes, tuple[str, int]] = {}
         self._fingerprints = fingerprints
 
     def mark(self, name: str, secret: bytes) -> bytes:
@@ -162,7 +163,16 @@ class Redactor:
     # -- URLs ----------------------------------------------------------------------------------------------------------
 
     def url(self, url: bytes) -> tuple[str, int]:
-        """A URL: the values of parameters that name a secret, then whatever looks like one."""
+        """A URL: the values of parameters that name a secret, then whatever looks like one. An agent asks the same few
+        again and again: they are remembered."""
+        shown = self._urls.get(url) or self._show_url(url)
+        if len(url) <= _REMEMBERED:
+            if len(self._urls) >= _REMEMBERED:
+                self._urls.clear()
+            self._urls[url] = shown
+        return shown
+
+    def _show_url(self, url: bytes) -> tuple[str, int]:
         head, mark, query = url.partition(b"?")
         count = 0
         if mark:
@@ -215,6 +225,7 @@ class Redactor:
         if self._learned < MAX_LEARNED and _LEARNABLE.fullmatch(secret):
             self._learned += 1
             self._shown.clear()
+            self._urls.clear()
             self._literals.add(secret, name)
             self._cover(name, secret)
             encoded = quote(secret, safe="").encode()

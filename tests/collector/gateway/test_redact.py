@@ -136,3 +136,13 @@ def test_any_bytes_become_printable_json(fields: list[tuple[bytes, bytes]], url:
 def test_bytes_that_are_no_text_stay_readable() -> None:
     assert printable(b"caf\xc3\xa9 \xff") == "café \\xff"
     assert printable("a\udcff") == "a\\xff"
+
+
+def test_a_remembered_url_is_looked_at_again_when_a_secret_was_learned(redactor: Redactor) -> None:
+    url = b"https://api.test/v1/s3cr3t-0123456789/models"
+    assert redactor.url(url) == redactor.url(url) == (url.decode(), 0)
+    redactor.headers([(b"Authorization", b"Bearer s3cr3t-0123456789")])
+    shown, found = redactor.url(url)
+    assert found == 1
+    assert "s3cr3t" not in shown
+    assert redactor.url(url) == (shown, found)
