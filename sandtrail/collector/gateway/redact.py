@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
@@ -23,7 +24,7 @@ __all__ = ["Redactor", "printable"]
 
 MAX_LEARNED = 256
 _REMEMBERED = 512
-"""Of headers: how many, and how long together with their names."""
+"""Of headers and of URLs: how many, and how long (a header together with its name)."""
 _SECRET_HEADER = re.compile(
     r"authorization|.*[-_]authorization|cookie2?|.*(?:token|secret|passw(?:or)?d|api[-_]?key|credentials?)|.*[-_]key|x-auth"
 )
@@ -73,8 +74,9 @@ class Redactor:
         self._learned = 0
         self._covers: dict[bytes, bytes] = {}
         """What stands in place of secrets that are base64 inside of something else."""
-        self._shown: dict[tuple[bytes, bytes], tuple[str, str, int]] = {}
-        self._urls: dict[bytes, tuple[str, int]] = {}
+        # An agent sends the same ones again and again. Forgotten when a secret is learned: it may be in them.
+        self._header_shown = lru_cache(_REMEMBERED)(self._show_header)
+        self._url_shown = lru_cache(_REMEMBERED)(self._show_url)
         self._fingerprints = fingerprints
 
     def mark(self, name: str, secret: bytes) -> bytes:
@@ -118,22 +120,16 @@ class Redactor:
         """Headers as [[name, value], …]."""
         out, count = [], 0
         for name, value in fields:
-            shown, clean, found = self._shown.get((name, value)) or self._show(name, value)
+            show = self._header_shown if len(name) + len(value) <= _REMEMBERED else self._show_header
+            shown, clean, found = show(name, value)
             out.append([shown, clean])
             count += found
         return out, count
 
-    def _show(self, name: bytes, value: bytes) -> tuple[str, str, int]:
-        """One header, and how many credentials it had. Most of them come again with every request and are
-        remembered."""
+    def _show_header(self, name: bytes, value: bytes) -> tuple[str, str, int]:
         clean, found = self._header(printable(name).lower(), value)
         shown, more = self.text(name)
-        header = printable(shown), printable(clean), found + more
-        if len(name) + len(value) <= _REMEMBERED:
-            if len(self._shown) >= _REMEMBERED:
-                self._shown.clear()
-            self._shown[name, value] = header
-        return header
+        return printable(shown), printable(clean), found + more
 
     def _header(self, name: str, value: bytes) -> tuple[bytes, int]:
         if name in _COOKIE_HEADERS:
@@ -163,14 +159,8 @@ class Redactor:
     # -- URLs ----------------------------------------------------------------------------------------------------------
 
     def url(self, url: bytes) -> tuple[str, int]:
-        """A URL: the values of parameters that name a secret, then whatever looks like one. An agent asks the same few
-        again and again: they are remembered."""
-        shown = self._urls.get(url) or self._show_url(url)
-        if len(url) <= _REMEMBERED:
-            if len(self._urls) >= _REMEMBERED:
-                self._urls.clear()
-            self._urls[url] = shown
-        return shown
+        """A URL: the values of parameters that name a secret, then whatever looks like one."""
+        return self._url_shown(url) if len(url) <= _REMEMBERED else self._show_url(url)
 
     def _show_url(self, url: bytes) -> tuple[str, int]:
         head, mark, query = url.partition(b"?")
@@ -224,8 +214,8 @@ class Redactor:
             return
         if self._learned < MAX_LEARNED and _LEARNABLE.fullmatch(secret):
             self._learned += 1
-            self._shown.clear()
-            self._urls.clear()
+            self._header_shown.cache_clear()
+            self._url_shown.cache_clear()
             self._literals.add(secret, name)
             self._cover(name, secret)
             encoded = quote(secret, safe="").encode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from itertools import pairwise
-from re._parser import parse  # type: ignore[import-not-found]
+from re._parser import parse  # type: ignore[import-not-found]  # it is private and has no type hints
 
 import pytest
 from hypothesis import example, given, settings
