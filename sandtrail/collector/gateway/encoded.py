@@ -9,12 +9,10 @@ they tell at most four bits of the first byte and of the last one. Specification
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-__all__ = ["base64_forms"]
+__all__ = ["alone", "base64_forms"]
 
-_FIRST = (0, 2, 3)
-"""The first character that is the secret's alone, by how many bytes stand before it in its group of three."""
 _EDGES = b"*", b"j"
 """Whatever a neighbour's bits make of these bytes, they are no quotation mark, backslash or control character."""
 
@@ -22,8 +20,11 @@ _EDGES = b"*", b"j"
 def base64_forms(secret: bytes, mark: bytes) -> Iterator[tuple[bytes, bytes]]:
     """How base64 may spell a secret, and what is to stand there: of the same length, and decoded it reads as `mark`."""
     cover = _EDGES[0] + mark[: len(secret) - 2].ljust(len(secret) - 2, b"*") + _EDGES[1]
-    for shift, first in enumerate(_FIRST):
-        end = (shift + len(secret)) * 8 // 6
-        for signs in (b"+/", b"-_"):
-            spelled, covered = (base64.b64encode(bytes(shift) + text, signs)[first:end] for text in (secret, cover))
-            yield spelled, covered
+    for shift in range(3):
+        for encode in (base64.standard_b64encode, base64.urlsafe_b64encode):
+            yield alone(encode, 6, shift, secret), alone(encode, 6, shift, cover)
+
+
+def alone(encode: Callable[[bytes], bytes], bits: int, shift: int, text: bytes) -> bytes:
+    """The characters, of so many bits each, that hold bits of the text alone, with `shift` bytes before it."""
+    return encode(bytes(shift) + text)[-(-8 * shift // bits) : 8 * (shift + len(text)) // bits]

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import lru_cache
 
 from sandtrail.collector.gateway.coding import UndecodableError, decoder_for
+from sandtrail.collector.gateway.encoded import alone
 from sandtrail.collector.gateway.words import Words
 from sandtrail.collector.secrets import Secret
 
@@ -111,11 +112,6 @@ def spellings(core: bytes) -> set[bytes]:
     forms = {core}
     for digits in (core, core.upper()):
         forms.add(digits.hex().encode())
-        forms |= {_within(base64.b64encode, 6, shift, digits) for shift in range(3)}
-        forms |= {_within(base64.b32encode, 5, shift, digits) for shift in range(5)}
+        forms |= {alone(base64.b64encode, 6, shift, digits) for shift in range(3)}
+        forms |= {alone(base64.b32encode, 5, shift, digits) for shift in range(5)}
     return forms
-
-
-def _within(encode: Callable[[bytes], bytes], bits: int, shift: int, digits: bytes) -> bytes:
-    """The characters that hold bits of the digits alone, with `shift` bytes before them."""
-    return encode(b"\0" * shift + digits)[-(-8 * shift // bits) : 8 * (shift + len(digits)) // bits]
